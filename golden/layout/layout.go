@@ -1,0 +1,57 @@
+// Package layout says what a disk looks like: which partitions it has, of
+// which type and size, and where they lie once fitted to a disk of a given
+// size. It is pure arithmetic and text: it opens no device, runs no program
+// and knows nothing of what the partitions hold.
+//
+//	desc text ──Parse──▶ Disk ──Fit(size, sector)──▶ Fitted ──Script──▶ sfdisk
+//	golden table ──────▲
+package layout
+
+// Table is the kind of partition table.
+type Table string
+
+const (
+	MBR Table = "dos" // sfdisk's name for it
+	GPT Table = "gpt"
+)
+
+// Kind is where in an MBR a partition is described.
+type Kind string
+
+const (
+	Primary  Kind = "primary" // every GPT partition is primary
+	Extended Kind = "extended"
+	Logical  Kind = "logical"
+)
+
+// Disk is a layout that has not met a disk yet.
+type Disk struct {
+	Table Table  `json:"table"`
+	Parts []Part `json:"parts"`
+}
+
+// Part is one partition of a Disk. Sizes are bytes.
+type Part struct {
+	Number int    `json:"number"` // as the kernel numbers it; logicals from 5
+	Kind   Kind   `json:"kind"`
+	Type   byte   `json:"type,omitempty"` // MBR type byte
+	GUID   string `json:"guid,omitempty"` // GPT type GUID, upper case
+	Name   string `json:"name,omitempty"` // GPT partition name
+	Size   int64  `json:"size,omitempty"` // bytes; 0 with Fill
+	Fill   bool   `json:"fill,omitempty"` // takes all that is left
+	Boot   bool   `json:"boot,omitempty"` // the active flag
+}
+
+// Fitted is a layout laid onto one disk: every partition has its sectors.
+type Fitted struct {
+	Table      Table        `json:"table"`
+	SectorSize int64        `json:"sector_size"` // bytes, logical
+	Parts      []FittedPart `json:"parts"`
+}
+
+// FittedPart is a partition with its place, in logical sectors.
+type FittedPart struct {
+	Part
+	Start int64 `json:"start"`
+	Count int64 `json:"count"`
+}
