@@ -1,0 +1,50 @@
+package wire
+
+// PieceSize is the usual size of a piece, in bytes. A source so large that
+// its pieces would outnumber MaxPieces takes a multiple of it.
+const PieceSize = 1 << 20
+
+// MaxPieceSize and MaxPieces bound what a peer may announce: 64 MiB a piece,
+// 2^24 pieces a stream (16 TiB at 1 MiB).
+const (
+	MaxPieceSize = 64 << 20
+	MaxPieces    = 1 << 24
+)
+
+// StreamKind says what the pieces of a stream are parts of.
+type StreamKind string
+
+const (
+	ManifestStream StreamKind = "manifest" // all entries of a tree
+	ContentsStream StreamKind = "contents" // the data of its regular files, holes left out
+	ImageStream    StreamKind = "image"    // one file, device, or squashfs
+)
+
+// Stream announces one numbered list of pieces. Every piece is PieceSize
+// bytes long but the last, which holds the rest of Bytes.
+type Stream struct {
+	ID        uint16     `json:"id"`
+	Kind      StreamKind `json:"kind"`
+	Name      string     `json:"name,omitempty"` // base name of an image's file
+	PieceSize uint32     `json:"piece_size"`
+	Pieces    uint32     `json:"pieces"`
+	Bytes     int64      `json:"bytes"`
+}
+
+// NewStream divides size bytes into pieces.
+func NewStream(id uint16, kind StreamKind, size int64) Stream {
+	s := Stream{ID: id, Kind: kind, PieceSize: PieceSize, Bytes: size}
+	for (size+int64(s.PieceSize)-1)/int64(s.PieceSize) > MaxPieces {
+		s.PieceSize *= 2
+	}
+	s.Pieces = uint32((size + int64(s.PieceSize) - 1) / int64(s.PieceSize))
+	return s
+}
+
+// Len is the true length of piece n.
+func (s Stream) Len(n uint32) int {
+	if n+1 < s.Pieces {
+		return int(s.PieceSize)
+	}
+	return int(s.Bytes - int64(n)*int64(s.PieceSize))
+}
