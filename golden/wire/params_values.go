@@ -202,7 +202,7 @@ func setBootIF(p *Params, value string, _ bool) string {
 		s = rest
 	}
 	mac, err := net.ParseMAC(s)
-	if err != nil || len(mac) != 6 {
+	if err != nil || len(mac) != 6 || mac[0]&1 != 0 { // the group bit: no interface has such an address
 		return "is no MAC address after 01-"
 	}
 	p.BootIF = mac
