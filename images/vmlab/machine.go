@@ -1,0 +1,235 @@
+package vmlab
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+)
+
+// NIC is a model of network card, by QEMU's name.
+type NIC string
+
+// Network cards.
+const (
+	VirtioNet NIC = "virtio-net-pci"
+	E1000     NIC = "e1000"
+)
+
+// Bus is what a disk hangs on; it decides what the disk is called inside.
+type Bus string
+
+// Buses.
+const (
+	VirtioBlk Bus = "virtio" // /dev/vda
+	AHCI      Bus = "ahci"   // /dev/sda
+	IDE       Bus = "ide"    // /dev/sda, by ata_piix
+)
+
+// Spec describes a machine: BIOS, boots from the network first and from its
+// disk when the network says so.
+type Spec struct {
+	Name     string // of its log files
+	MAC      string
+	NIC      NIC    // empty: VirtioNet
+	Bus      Bus    // empty: VirtioBlk
+	Disk     string // raw image; made sparse with DiskSize if missing
+	DiskSize int64  // bytes
+	Memory   int    // MiB; 0: 1024
+
+	// OnReset is called when the guest resets itself, while the machine
+	// stands still: the disk image is exactly what the guest left. It goes
+	// on when OnReset returns. nil: the guest resets without a stop.
+	OnReset func()
+}
+
+// Machine is a running QEMU.
+type Machine struct {
+	Spec
+	Console *Console
+
+	lab  *Lab
+	proc *Process
+	qmp  *qmp
+	up   chan struct{} // closed when qmp is set
+	once sync.Once
+}
+
+// Power switches a new machine on.
+func (l *Lab) Power(ctx context.Context, spec Spec) (*Machine, error) {
+	if err := makeDisk(spec); err != nil {
+		return nil, err
+	}
+	l.mu.Lock()
+	l.taps++
+	n := l.taps
+	l.mu.Unlock()
+	tap := fmt.Sprintf("tap%d", n)
+	if err := makeTap(ctx, l.Name, tap); err != nil {
+		return nil, err
+	}
+	serial := filepath.Join(l.sockets, fmt.Sprintf("s%d", n))
+	control := filepath.Join(l.sockets, fmt.Sprintf("q%d", n))
+	m := &Machine{Spec: spec, lab: l, up: make(chan struct{})}
+	proc, err := l.Start(ProcessSpec{Name: spec.Name + ".qemu", Args: l.qemuArgs(spec, n, tap, serial, control)})
+	if err != nil {
+		return nil, err
+	}
+	m.proc = proc
+	l.mu.Lock()
+	l.machines = append(l.machines, m)
+	l.mu.Unlock()
+	if err := m.connect(ctx, serial, control); err != nil {
+		return nil, fmt.Errorf("start machine %s: %w (see %s)", spec.Name, err, proc.Log)
+	}
+	return m, nil
+}
+
+func makeDisk(spec Spec) error {
+	if _, err := os.Stat(spec.Disk); err == nil {
+		return nil
+	}
+	f, err := os.OpenFile(spec.Disk, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return f.Truncate(spec.DiskSize)
+}
+
+func (m *Machine) connect(ctx context.Context, serial, control string) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() { // a QEMU that refuses its arguments ends at once
+		select {
+		case <-m.proc.Done():
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	c, err := openConsole(ctx, serial)
+	if err != nil {
+		return err
+	}
+	m.Console = c
+	m.qmp, err = openQMP(ctx, control, m.event)
+	close(m.up)
+	return err
+}
+
+// ConsoleLog is the file with all that the serial console printed, raw.
+func (m *Machine) ConsoleLog() string { return consoleLog(m.lab.Config.Dir, m.Name) }
+
+func consoleLog(dir, name string) string { return filepath.Join(dir, name+".console") }
+
+func (l *Lab) qemuArgs(spec Spec, n int, tap, serial, control string) []string {
+	cpu, accel := l.CPU, l.Accel
+	if accel == "tcg" {
+		accel = "tcg,thread=multi"
+	}
+	if cpu == "" {
+		cpu = "max" // tcg and kvm both have it
+	}
+	memory, nic := spec.Memory, spec.NIC
+	if memory == 0 {
+		memory = 1024
+	}
+	if nic == "" {
+		nic = VirtioNet
+	}
+	args := []string{
+		"qemu-system-x86_64", "-name", spec.Name, "-accel", accel,
+		// graphics=off puts the BIOS, the boot ROM and GRUB on the serial line.
+		"-machine", "pc,graphics=off", "-cpu", cpu, "-smp", "1", "-m", fmt.Sprint(memory),
+		"-nodefaults", "-no-user-config", "-display", "none",
+		"-boot", "reboot-timeout=2000", // ms until a BIOS without a boot device tries again
+		"-uuid", fmt.Sprintf("77770000-0000-4000-8000-%012x", n),
+		// wait=on: the processor starts when we listen, so no line is lost.
+		"-chardev", "socket,id=s0,path=" + serial + ",server=on,wait=on,logfile=" + consoleLog(l.Config.Dir, spec.Name),
+		"-serial", "chardev:s0",
+		"-chardev", "socket,id=q0,path=" + control + ",server=on,wait=off", "-mon", "chardev=q0,mode=control",
+		"-netdev", "tap,id=n0,ifname=" + tap + ",script=no,downscript=no",
+		"-device", fmt.Sprintf("%s,id=nic0,netdev=n0,mac=%s,bootindex=1", nic, spec.MAC),
+		"-device", "virtio-rng-pci", // a guest without entropy waits for it
+		// cache=unsafe: a flush needn't reach the host's platter in a lab.
+		"-drive", "if=none,id=d0,format=raw,cache=unsafe,discard=unmap,file=" + spec.Disk,
+	}
+	if spec.OnReset != nil {
+		args = append(args, "-action", "reboot=shutdown,shutdown=pause")
+	}
+	return append(args, diskArgs(spec.Bus)...)
+}
+
+func diskArgs(bus Bus) []string {
+	switch bus {
+	case AHCI:
+		return []string{"-device", "ich9-ahci,id=ahci", "-device", "ide-hd,bus=ahci.0,drive=d0,bootindex=2"}
+	case IDE:
+		return []string{"-device", "ide-hd,bus=ide.0,drive=d0,bootindex=2"}
+	default:
+		return []string{"-device", "virtio-blk-pci,drive=d0,bootindex=2"}
+	}
+}
+
+// event is called by the QMP reader, which must not be held up.
+func (m *Machine) event(name string, data json.RawMessage) {
+	if name != "SHUTDOWN" || m.OnReset == nil {
+		return
+	}
+	var d struct {
+		Reason string `json:"reason"`
+	}
+	if json.Unmarshal(data, &d) != nil || d.Reason != "guest-reset" {
+		return
+	}
+	go func() { // bounded: resume has a deadline
+		<-m.up // connect may not have returned yet, but will
+		m.OnReset()
+		if err := m.resume(); err != nil {
+			m.lab.Log.Warn("resume after a reset", "machine", m.Name, "err", err)
+		}
+	}()
+}
+
+// resume does the reset that the guest asked for.
+func (m *Machine) resume() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	if err := m.qmp.do(ctx, "set-action", map[string]string{"reboot": "reset"}); err != nil {
+		return err
+	}
+	if err := m.qmp.do(ctx, "system_reset", nil); err != nil {
+		return err
+	}
+	for { // the reset is done a little later, and "cont" is refused before
+		err := m.qmp.do(ctx, "cont", nil)
+		if err == nil {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+	return m.qmp.do(ctx, "set-action", map[string]string{"reboot": "shutdown"})
+}
+
+// Kill switches the machine off, as pulling the plug would.
+func (m *Machine) Kill() {
+	m.once.Do(func() {
+		m.proc.Kill()
+		if m.Console != nil {
+			m.Console.conn.Close()
+		}
+		if m.qmp != nil {
+			m.qmp.conn.Close()
+		}
+	})
+}
+
+// Done is closed when QEMU has ended.
+func (m *Machine) Done() <-chan struct{} { return m.proc.Done() }
