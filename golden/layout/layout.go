@@ -3,8 +3,8 @@
 // size. It is pure arithmetic and text: it opens no device, runs no program
 // and knows nothing of what the partitions hold.
 //
-//	desc text ──Parse──▶ Disk ──Fit(size, sector)──▶ Fitted ──Script──▶ sfdisk
-//	golden table ──────▲
+//	desc text ────ParseDesc──▶ Disk ──Fit(size, sector)──▶ Fitted ──Script──▶ sfdisk
+//	golden table ──FromTable─▶   └──Desc──▶ desc text
 package layout
 
 // Table is the kind of partition table.
@@ -45,13 +45,16 @@ type Part struct {
 // Fitted is a layout laid onto one disk: every partition has its sectors.
 type Fitted struct {
 	Table      Table        `json:"table"`
-	SectorSize int64        `json:"sector_size"` // bytes, logical
+	ID         string       `json:"id,omitempty"` // "0x1234abcd" on an MBR, a GUID on a GPT; empty: sfdisk makes one
+	SectorSize int64        `json:"sector_size"`  // bytes, logical
 	Parts      []FittedPart `json:"parts"`
+	Notes      []string     `json:"notes,omitempty"` // what a person should know, such as space that stays unused
 }
 
 // FittedPart is a partition with its place, in logical sectors.
 type FittedPart struct {
 	Part
-	Start int64 `json:"start"`
-	Count int64 `json:"count"`
+	Start int64  `json:"start"`
+	Count int64  `json:"count"`
+	UUID  string `json:"uuid,omitempty"` // GPT partition GUID; empty: sfdisk makes one
 }

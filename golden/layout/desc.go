@@ -1,0 +1,202 @@
+package layout
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+)
+
+// Bounds of a desc file. Two TiB of 4096-byte sectors' worth, 2^32 of them, is
+// all that an MBR can address: 16 TiB, 2^24 MB.
+const (
+	maxDescBytes = 64 << 10
+	maxDescMB    = 1 << 24
+)
+
+// descLine is a partition of a desc and the line it stands in.
+type descLine struct {
+	Part
+	line int
+}
+
+type descParser struct {
+	name      string // of the file, for messages
+	parts     []descLine
+	primaries int
+	logicals  int
+	extended  int // index into parts, -1 before there is one
+}
+
+// ParseDesc reads a desc, the manual's description of a disk: a line per
+// partition, "[logical] TYPE SIZE", where TYPE is linux, swap, extended or
+// type and a hexadecimal number, and SIZE is a number of megabytes or fill.
+// What follows a # is a comment. The name is the file's, for messages.
+func ParseDesc(r io.Reader, name string) (Disk, error) {
+	p := descParser{name: name, extended: -1}
+	limited := &io.LimitedReader{R: r, N: maxDescBytes + 1}
+	lines := bufio.NewScanner(limited)
+	n := 0
+	for lines.Scan() {
+		n++
+		text, _, _ := strings.Cut(lines.Text(), "#")
+		words := strings.Fields(text)
+		if len(words) == 0 {
+			continue
+		}
+		if err := p.add(n, words); err != nil {
+			return Disk{}, err
+		}
+	}
+	if limited.N <= 0 || errors.Is(lines.Err(), bufio.ErrTooLong) {
+		return Disk{}, fmt.Errorf("%s: larger than %d bytes: no desc", name, maxDescBytes)
+	}
+	if err := lines.Err(); err != nil {
+		return Disk{}, fmt.Errorf("%s: read: %w", name, err)
+	}
+	return p.finish()
+}
+
+func (p *descParser) errorf(line int, format string, args ...any) error {
+	return fmt.Errorf("%s:%d: "+format, append([]any{p.name, line}, args...)...)
+}
+
+// add takes one line's words.
+func (p *descParser) add(line int, words []string) error {
+	part := descLine{line: line, Part: Part{Kind: Primary}}
+	if words[0] == "logical" {
+		part.Kind = Logical
+		words = words[1:]
+	}
+	if len(words) == 0 {
+		return p.errorf(line, "logical: no type follows: want logical TYPE SIZE")
+	}
+	if err := p.setType(&part, words[0]); err != nil {
+		return err
+	}
+	if len(words) < 2 {
+		return p.errorf(line, "%s: no size follows: want megabytes or fill", words[0])
+	}
+	if err := p.setSize(&part, words[1]); err != nil {
+		return err
+	}
+	if len(words) > 2 {
+		return p.errorf(line, "%q: want nothing after the size", words[2])
+	}
+	return p.number(part, words[0])
+}
+
+func (p *descParser) setType(part *descLine, word string) error {
+	switch word {
+	case "linux":
+		part.Type = TypeLinux
+	case "swap":
+		part.Type = TypeLinuxSwap
+	case "extended":
+		part.Type = TypeExtended
+	default:
+		hex, ok := strings.CutPrefix(word, "type")
+		t, err := strconv.ParseUint(hex, 16, 8)
+		if !ok || err != nil || t == 0 || len(hex) > 2 {
+			return p.errorf(part.line, "type %q: want linux, swap, extended, or type and a hexadecimal number from 1 to ff, such as type83", word)
+		}
+		part.Type = byte(t)
+	}
+	if !extendedType(part.Type) {
+		return nil
+	}
+	if part.Kind == Logical {
+		return p.errorf(part.line, "%s: an extended partition can't be logical", word)
+	}
+	part.Kind = Extended
+	return nil
+}
+
+func (p *descParser) setSize(part *descLine, word string) error {
+	if word == "fill" {
+		part.Fill = true
+		return nil
+	}
+	mb, err := strconv.ParseUint(word, 10, 64)
+	if err != nil && !errors.Is(err, strconv.ErrRange) {
+		return p.errorf(part.line, "size %q: want a whole number of megabytes, or fill", word)
+	}
+	if err != nil || mb == 0 || mb > maxDescMB {
+		return p.errorf(part.line, "size %q: want 1 to %d megabytes, or fill", word, maxDescMB)
+	}
+	part.Size = int64(mb) * mib
+	return nil
+}
+
+// number gives the partition the number that Linux will give it: primaries
+// and the extended one in order from 1, logicals from 5.
+func (p *descParser) number(part descLine, word string) error {
+	if len(p.parts) == maxMBR {
+		return p.errorf(part.line, "%s: more than %d partitions", word, maxMBR)
+	}
+	if part.Kind == Logical {
+		if p.extended < 0 {
+			return p.errorf(part.line, "logical %s: no extended partition before it to hold it", word)
+		}
+		part.Number = 5 + p.logicals
+		p.logicals++
+	} else {
+		if p.primaries == 4 {
+			return p.errorf(part.line, "%s: a fifth primary partition: an MBR holds four, the extended one among them", word)
+		}
+		p.primaries++
+		part.Number = p.primaries
+	}
+	if part.Kind == Extended {
+		if p.extended >= 0 {
+			return p.errorf(part.line, "%s: a second extended partition: the first is in line %d", word, p.parts[p.extended].line)
+		}
+		p.extended = len(p.parts)
+	}
+	for _, q := range p.parts {
+		if part.Fill && q.Fill && (part.Kind == Logical) == (q.Kind == Logical) {
+			return p.errorf(part.line, "%s fill: line %d fills already what is left there", word, q.line)
+		}
+	}
+	p.parts = append(p.parts, part)
+	return nil
+}
+
+// finish checks what no single line shows and makes the disk.
+func (p *descParser) finish() (Disk, error) {
+	if len(p.parts) == 0 {
+		return Disk{}, fmt.Errorf("%s: no partition in it: want lines such as \"linux 3500\"", p.name)
+	}
+	d := Disk{Table: MBR}
+	var inside int64
+	for _, part := range p.parts {
+		if part.Kind == Logical {
+			inside += part.Size
+		}
+		d.Parts = append(d.Parts, part.Part)
+	}
+	if p.extended >= 0 {
+		// The links between the logicals are not counted: the manual's
+		// own desc has an extended and a single logical of one size,
+		// as fdisk rounds both down. Fit makes room for them.
+		if e := p.parts[p.extended]; !e.Fill && inside > e.Size {
+			return Disk{}, p.errorf(e.line, "extended %d: its logical partitions take %d megabytes: write extended fill", MB(e.Size), MB(inside))
+		}
+	}
+	d.activate()
+	return d, nil
+}
+
+// activate marks the first Linux primary of an MBR, where none is marked:
+// some firmware starts no disk without an active partition, and a desc has no
+// word for it.
+func (d *Disk) activate() {
+	for i, p := range d.Parts {
+		if p.Kind == Primary && p.IsLinux() {
+			d.Parts[i].Boot = true
+			return
+		}
+	}
+}

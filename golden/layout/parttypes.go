@@ -1,0 +1,87 @@
+package layout
+
+import "fmt"
+
+// MBR partition types, as sfdisk -T lists them.
+const (
+	TypeExtended      = 0x05
+	TypeExtendedLBA   = 0x0f
+	TypeLinuxSwap     = 0x82
+	TypeLinux         = 0x83
+	TypeLinuxExtended = 0x85
+)
+
+// GPT partition types (UEFI specification, table 5-7; Discoverable Partitions
+// Specification; GRUB manual, "BIOS installation").
+const (
+	GUIDLinux    = "0FC63DAF-8483-4772-8E79-3D69D8477DE4"
+	GUIDSwap     = "0657FD6D-A4AB-43C4-84E5-0933C84B4F4F"
+	GUIDBIOSBoot = "21686148-6449-6E6F-744E-656564454649"
+	GUIDESP      = "C12A7328-F81F-11D2-BA4B-00A0C93EC93B"
+)
+
+const mib = 1 << 20
+
+// How many partitions a table can name: libfdisk's MAXIMUM_PARTS for an MBR,
+// the usual 128 entries of a GPT.
+const (
+	maxMBR = 60
+	maxGPT = 128
+)
+
+// MB is a size as a person reads it in a desc: megabytes of 2^20 bytes.
+func MB(bytes int64) int64 { return bytes / mib }
+
+func extendedType(t byte) bool {
+	return t == TypeExtended || t == TypeExtendedLBA || t == TypeLinuxExtended
+}
+
+// fromGUID is the MBR type that stands for a GPT type which is no Linux file
+// system's. GPT has a type for each use of those (root, /home, /var), so that
+// all the rest count as Linux.
+func fromGUID(guid string) byte {
+	switch guid {
+	case GUIDSwap:
+		return TypeLinuxSwap
+	case GUIDESP:
+		return 0xef
+	case GUIDBIOSBoot:
+		return 0xda // "Non-FS data": an MBR has no such thing
+	case "EBD0A0A2-B9E5-4433-87C0-68B6B72699C7", "E3C9E316-0B5C-4DB8-817D-F92DF00215AE": // Windows: data, reserved
+		return 0x07
+	case "E6D6D379-F507-44C2-A23C-238F2A3DF928": // LVM
+		return 0x8e
+	case "A19D880F-05FC-4D3B-A006-743F0F84911E": // RAID
+		return 0xfd
+	case "CA7D7CCB-63ED-4C53-861C-1742536059CC": // LUKS
+		return 0xe8
+	}
+	return TypeLinux
+}
+
+// mbrType is the partition's type as an MBR has it.
+func (p Part) mbrType() byte {
+	if p.GUID != "" {
+		return fromGUID(p.GUID)
+	}
+	return p.Type
+}
+
+// IsSwap says whether the partition is for swap.
+func (p Part) IsSwap() bool { return p.mbrType() == TypeLinuxSwap }
+
+// IsLinux says whether the partition is for a Linux file system.
+func (p Part) IsLinux() bool { return p.Kind != Extended && p.mbrType() == TypeLinux }
+
+// word is the partition's type as a desc has it.
+func (p Part) word() string {
+	switch {
+	case p.Kind == Extended:
+		return "extended"
+	case p.IsSwap():
+		return "swap"
+	case p.IsLinux():
+		return "linux"
+	}
+	return fmt.Sprintf("type%x", p.mbrType())
+}

@@ -1,0 +1,76 @@
+package layout
+
+import (
+	"fmt"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Script is the table as input for sfdisk: every number is given, nothing is
+// left for sfdisk to choose but the identifiers where f has none.
+func (f Fitted) Script() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "label: %s\n", f.Table)
+	if f.ID != "" {
+		fmt.Fprintf(&b, "label-id: %s\n", f.ID)
+	}
+	fmt.Fprintf(&b, "unit: sectors\nsector-size: %d\n\n", f.SectorSize)
+	for _, p := range f.Parts {
+		fmt.Fprintf(&b, "%d : start=%d, size=%d, type=%s", p.Number, p.Start, p.Count, p.scriptType(f.Table))
+		if p.UUID != "" {
+			fmt.Fprintf(&b, ", uuid=%s", p.UUID)
+		}
+		if p.Name != "" {
+			fmt.Fprintf(&b, ", name=\"%s\"", escapeName(p.Name))
+		}
+		switch {
+		case p.Boot && f.Table == MBR:
+			b.WriteString(", bootable")
+		case p.Boot:
+			b.WriteString(", attrs=\"LegacyBIOSBootable\"")
+		}
+		b.WriteString("\n")
+	}
+	return b.String()
+}
+
+func (p FittedPart) scriptType(t Table) string {
+	if t == GPT {
+		return p.GUID
+	}
+	return fmt.Sprintf("%x", p.Type)
+}
+
+// escapeName writes what would end or bend a quoted name as sfdisk's own dump
+// does: \x and two digits a byte.
+func escapeName(name string) string {
+	var b strings.Builder
+	for _, c := range []byte(name) {
+		if c == '"' || c == '\\' || c == '$' || c == '`' {
+			fmt.Fprintf(&b, "\\x%02x", c)
+		} else {
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
+}
+
+// printable says whether a name can stand in a line of a script.
+func printable(name string) bool {
+	return utf8.ValidString(name) && !strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) })
+}
+
+// guidLike says whether s has the form of a GUID in upper case.
+func guidLike(s string) bool {
+	if len(s) != 36 {
+		return false
+	}
+	for i, c := range s {
+		dash := i == 8 || i == 13 || i == 18 || i == 23
+		if dash != (c == '-') || !dash && !strings.ContainsRune("0123456789ABCDEF", c) {
+			return false
+		}
+	}
+	return true
+}
