@@ -1,0 +1,90 @@
+package builder
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"strings"
+)
+
+// WriteSquashfs packs a tree as squashfs with zstd. mksquashfs(1) reads the
+// tree as a tar stream, so owners and modes are ours and not those of files
+// in some scratch folder.
+func WriteSquashfs(ctx context.Context, file string, t *Tree) error {
+	// mksquashfs adds to a file that is there, unless told otherwise.
+	c := exec.CommandContext(ctx, "mksquashfs", "-", file, "-tar", "-noappend",
+		"-quiet", "-no-progress", "-no-xattrs", "-no-recovery", "-exit-on-error",
+		"-comp", "zstd", "-Xcompression-level", "15", "-b", "256K",
+		"-mkfs-time", "0", "-all-time", "0", "-reproducible")
+	c.Env = withoutEnv(os.Environ(), "SOURCE_DATE_EPOCH") // it clashes with -mkfs-time
+	var out bytes.Buffer
+	c.Stdout, c.Stderr = &out, &out
+	in, err := c.StdinPipe()
+	if err != nil {
+		return err
+	}
+	if err := c.Start(); err != nil {
+		return fmt.Errorf("start mksquashfs (Debian package squashfs-tools): %w", err)
+	}
+	werr := writeTar(in, t)
+	in.Close()
+	if err := c.Wait(); err != nil {
+		return fmt.Errorf("mksquashfs: %w: %s", err, strings.TrimSpace(out.String()))
+	}
+	if werr != nil {
+		return fmt.Errorf("feed mksquashfs: %w", werr)
+	}
+	return nil
+}
+
+func writeTar(w io.Writer, t *Tree) error {
+	tw := tar.NewWriter(w)
+	for _, e := range t.Sorted() {
+		h := &tar.Header{Name: e.Name, Mode: int64(e.Mode.Perm()), Format: tar.FormatGNU}
+		var body []byte
+		var err error
+		switch e.Mode.Type() {
+		case fs.ModeDir:
+			h.Typeflag = tar.TypeDir
+			h.Name += "/"
+			if e.Mode&fs.ModeSticky != 0 {
+				h.Mode |= 0o1000 // S_ISVTX, inode(7)
+			}
+		case fs.ModeSymlink:
+			h.Typeflag, h.Linkname = tar.TypeSymlink, e.Target
+		default:
+			h.Typeflag = tar.TypeReg
+			if body, err = e.Content(); err != nil {
+				return err
+			}
+			h.Size = int64(len(body))
+		}
+		if err := tw.WriteHeader(h); err != nil {
+			return fmt.Errorf("tar entry %s: %w", e.Name, err)
+		}
+		if _, err := tw.Write(body); err != nil {
+			return fmt.Errorf("tar entry %s: %w", e.Name, err)
+		}
+	}
+	return tw.Close()
+}
+
+func withoutEnv(env []string, names ...string) []string {
+	var out []string
+	for _, kv := range env {
+		name, _, _ := strings.Cut(kv, "=")
+		drop := false
+		for _, n := range names {
+			drop = drop || n == name
+		}
+		if !drop {
+			out = append(out, kv)
+		}
+	}
+	return out
+}

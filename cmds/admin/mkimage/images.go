@@ -1,0 +1,110 @@
+package main
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+
+	"github.com/kamethod/kamethod/builder"
+	"github.com/kamethod/kamethod/golden/trust"
+	"github.com/kamethod/kamethod/templates"
+)
+
+const (
+	stage1 = "all.rdz"
+	stage2 = "rescue.sqfs"
+
+	// stage1Goal is the size of all.rdz in the old manual.
+	stage1Goal = 15_613_654
+
+	// pinInImage is where both stages look for golden's key.
+	pinInImage = "etc/kamethod/" + trust.PinFile
+)
+
+// Boot loaders, from the packages pxelinux and syslinux-common.
+const (
+	pxelinux = "/usr/lib/PXELINUX/pxelinux.0"
+	ldlinux  = "/usr/lib/syslinux/modules/bios/ldlinux.c32"
+)
+
+// pin gives the text of golden's public key, checked.
+func (o *options) pin() ([]byte, error) {
+	if o.pinFile == "" {
+		id, err := trust.LoadOrCreate(trust.Dir())
+		if err != nil {
+			return nil, err
+		}
+		return []byte(id.Pin.String() + "\n"), nil
+	}
+	p, err := trust.ReadPin(o.pinFile)
+	if err != nil {
+		return nil, err
+	}
+	return []byte(p.String() + "\n"), nil
+}
+
+func (o *options) config(pin []byte) (builder.Config, error) {
+	cfg := builder.Config{
+		Source: o.source, Out: o.out, Cache: o.cache,
+		Kernel: builder.KernelSource{Image: o.kernel, Modules: o.modules, Package: o.pkg},
+	}
+	extra := []builder.ExtraFile{{Name: pinInImage, Mode: 0o644, Data: pin}}
+	for _, img := range []struct {
+		name, recipe string
+		format       builder.Format
+		goal         int64
+	}{
+		{stage1, "stage1.recipe", builder.Initramfs, stage1Goal},
+		{stage2, "stage2.recipe", builder.Squashfs, 0},
+	} {
+		rec, err := o.recipe(img.recipe)
+		if err != nil {
+			return cfg, err
+		}
+		cfg.Images = append(cfg.Images, builder.ImageConfig{
+			Name: img.name, Format: img.format, Recipe: rec, Extra: extra, Goal: img.goal,
+		})
+	}
+	var err error
+	cfg.Tree, err = tftpTree()
+	return cfg, err
+}
+
+func (o *options) recipe(name string) (*builder.Recipe, error) {
+	from := templates.Image()
+	if o.recipes != "" {
+		from = os.DirFS(o.recipes)
+	}
+	f, err := from.Open(name)
+	if err != nil {
+		return nil, fmt.Errorf("open recipe: %w", err)
+	}
+	defer f.Close()
+	return builder.ParseRecipe(name, f)
+}
+
+// tftpTree is a folder that a TFTP server can give out as it is.
+func tftpTree() ([]builder.TreeFile, error) {
+	for _, loader := range []string{pxelinux, ldlinux} {
+		if _, err := os.Stat(loader); err != nil {
+			return nil, fmt.Errorf("boot loader (Debian packages pxelinux and syslinux-common): %w", err)
+		}
+	}
+	tree := []builder.TreeFile{
+		{Name: "tftp/pxelinux.0", From: pxelinux},
+		{Name: "tftp/ldlinux.c32", From: ldlinux},
+		{Name: "tftp/images/" + builder.KernelName, Of: builder.KernelName},
+		{Name: "tftp/images/" + stage1, Of: stage1},
+	}
+	texts := templates.Image()
+	err := fs.WalkDir(texts, "tftp", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		b, err := fs.ReadFile(texts, name)
+		tree = append(tree, builder.TreeFile{Name: path.Clean(name), Data: b})
+		return err
+	})
+	return tree, err
+}
