@@ -1,0 +1,81 @@
+package drivers
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestAddedModalias(t *testing.T) {
+	for _, tt := range []struct{ event, want string }{
+		{"add@/devices/x\x00ACTION=add\x00MODALIAS=pci:v1\x00SEQNUM=1\x00", "pci:v1"},
+		{"remove@/devices/x\x00ACTION=remove\x00MODALIAS=pci:v1\x00", ""},
+		{"add@/devices/x\x00ACTION=add\x00", ""},
+		{"libudev\x00MODALIAS=a", ""},
+		{"", ""},
+	} {
+		if got := addedModalias([]byte(tt.event)); got != tt.want {
+			t.Errorf("%q: got %q, want %q", tt.event, got, tt.want)
+		}
+	}
+}
+
+// Watch must end with its context, whether or not anything happens.
+func TestWatchEnds(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	done, err := NewLoader(smallTree(t), "").Watch(ctx, func(Report) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	select {
+	case <-done:
+	case <-time.After(5 * time.Second):
+		t.Fatal("still listening 5 s after the end")
+	}
+}
+
+func TestDevicesAndWanted(t *testing.T) {
+	sys := t.TempDir()
+	device := func(path, modalias, driver string) {
+		d := filepath.Join(sys, "bus", path)
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(d, "modalias"), []byte(modalias+"\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if driver != "" {
+			if err := os.Symlink("/x/drivers/"+driver, filepath.Join(d, "driver")); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	device("virtio/devices/virtio0", "virtio:d00000001v00001AF4", "")
+	device("acpi/devices/PNP0700:00", "acpi:PNP0700:", "")
+	device("pci/devices/0000:00:00.0", "pci:v1", "bridge")
+	device("pci/devices/0000:00:01.0", "", "")
+	got, err := Devices(sys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []Device{
+		{Path: "acpi/devices/PNP0700:00", Modalias: "acpi:PNP0700:"},
+		{Path: "pci/devices/0000:00:00.0", Modalias: "pci:v1", Driver: "bridge"},
+		{Path: "virtio/devices/virtio0", Modalias: "virtio:d00000001v00001AF4"},
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("-want +got:\n%s", d)
+	}
+	wanted, err := NewLoader(smallTree(t), "").Wanted(sys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff([]string{"failover", "net_failover", "virtio_net"}, wanted); d != "" {
+		t.Errorf("wanted -want +got:\n%s", d)
+	}
+}
