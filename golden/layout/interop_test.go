@@ -120,7 +120,7 @@ func TestSfdiskTakesRandom(t *testing.T) {
 		if t.Failed() {
 			t.Fatalf("script:\n%s", f.Script())
 		}
-		if done++; done == 60 {
+		if done++; done == 20 {
 			return
 		}
 	}

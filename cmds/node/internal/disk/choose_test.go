@@ -1,0 +1,117 @@
+package disk
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/kamethod/kamethod/golden/wire"
+)
+
+func TestChoose(t *testing.T) {
+	dev := func(name string) Device { return Device{Name: name, Path: "/dev/" + name, Bytes: gib, Sector: 512} }
+	usb := dev("sdb")
+	usb.Removable = true
+	used := dev("sdc")
+	used.InUse = "mounted on /mnt"
+	card := dev("mmcblk0")
+	card.Bytes = 0
+	ro := dev("sdd")
+	ro.ReadOnly = true
+	for _, c := range []struct {
+		plan, want string
+		devs       []Device
+		err        string
+	}{
+		{"sda", "sda", []Device{dev("sda")}, ""},
+		{"sda", "vda", []Device{dev("vda")}, ""},
+		{"sda", "sda", []Device{dev("nvme0n1"), dev("sda")}, ""},
+		{"sda", "nvme0n1", []Device{dev("nvme0n1"), usb, used, card, ro}, ""},
+		{"sda sdb", "sda nvme0n1", []Device{dev("nvme0n1"), dev("sda")}, ""},
+		{"sda sdb", "sda sdb", []Device{dev("sda"), dev("sdb"), dev("sdc")}, ""},
+		{"sda", "", []Device{dev("vda"), dev("vdb")}, "ambiguous: sda could be any of /dev/vda (1024 MB), /dev/vdb (1024 MB)"},
+		{"sda sdb", "", []Device{dev("vda"), dev("vdb")}, "ambiguous: sda, sdb"},
+		{"sda sdb", "", []Device{dev("sda")}, "no disk for sdb"},
+		{"sdb", "", []Device{usb, used}, "no disk for sdb: /dev/sdb (1024 MB) left: removable; /dev/sdc (1024 MB) left: in use: mounted on /mnt"},
+		{"sda", "", nil, "no disk for sda: no disk found"},
+		{"", "", []Device{dev("sda")}, "the plan has none"},
+	} {
+		var plan wire.Plan
+		for _, n := range strings.Fields(c.plan) {
+			plan.Disks = append(plan.Disks, wire.DiskPlan{Name: n})
+		}
+		got, why, err := Choose(plan, c.devs)
+		if c.err != "" {
+			if err == nil || !strings.Contains(err.Error(), c.err) {
+				t.Errorf("%s: got %v, want %s", c.plan, err, c.err)
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("%s: %v", c.plan, err)
+			continue
+		}
+		var names []string
+		for _, d := range got {
+			names = append(names, d.Name)
+		}
+		if strings.Join(names, " ") != c.want || len(why) != len(c.devs) {
+			t.Errorf("%s: got %v, want %s: %q", c.plan, names, c.want, why)
+		}
+	}
+}
+
+func TestPartitionNames(t *testing.T) {
+	for path, want := range map[string]string{
+		"/dev/sda": "/dev/sda3", "/dev/nvme0n1": "/dev/nvme0n1p3", "/dev/mmcblk0": "/dev/mmcblk0p3", "/dev/vda": "/dev/vda3", "/dev/cciss/c0d0": "/dev/cciss/c0d0p3",
+	} {
+		if got := (Device{Path: path}).Partition(3); got != want {
+			t.Errorf("%s: %s, want %s", path, got, want)
+		}
+	}
+}
+
+// TestInventory reads a sysfs as other machines have it.
+func TestInventory(t *testing.T) {
+	sys := t.TempDir()
+	put := func(disk string, files map[string]string) {
+		for name, text := range files {
+			path := filepath.Join(sys, "block", disk, name)
+			if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(path, []byte(text+"\n"), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	basic := map[string]string{"size": "2048", "queue/logical_block_size": "512", "removable": "0", "ro": "0", "queue/rotational": "1", "dev": "999:0"}
+	for _, d := range []string{"sda", "nvme0n1", "mmcblk0", "cciss!c0d0", "loop0", "ram0", "zram0", "dm-0", "md0", "sr0", "fd0", "mmcblk0boot0", "mmcblk0rpmb"} {
+		put(d, basic)
+	}
+	put("sda", map[string]string{"device/model": "QEMU HARDDISK   ", "sda1/partition": "1", "sda1/dev": "999:1", "sda1/holders/dm-0/x": ""})
+	put("nvme0n1", map[string]string{"queue/logical_block_size": "4096", "device/serial": "S1234", "ro": "1", "removable": "1"})
+	got, err := Inventory(sys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, d := range got {
+		names = append(names, d.Path)
+	}
+	if s := strings.Join(names, " "); s != "/dev/cciss/c0d0 /dev/mmcblk0 /dev/nvme0n1 /dev/sda" {
+		t.Errorf("disks: %s", s)
+	}
+	want := Device{Name: "nvme0n1", Path: "/dev/nvme0n1", Bytes: 1 << 20, Sector: 4096, Serial: "S1234", ReadOnly: true, Removable: true, Rotational: true}
+	if got[2] != want {
+		t.Errorf("got %+v, want %+v", got[2], want)
+	}
+	if got[3].Model != "QEMU HARDDISK" || got[3].InUse != "part of dm-0" {
+		t.Errorf("got %+v", got[3])
+	}
+	put("sdb", map[string]string{"size": "many"})
+	if _, err := Inventory(sys); err == nil || !strings.Contains(err.Error(), "sdb") {
+		t.Errorf("got %v", err)
+	}
+}

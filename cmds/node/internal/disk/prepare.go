@@ -1,0 +1,175 @@
+package disk
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"github.com/kamethod/kamethod/golden/layout"
+	"github.com/kamethod/kamethod/golden/wire"
+)
+
+// Options is how Prepare goes about it. The zero value is a node's.
+type Options struct {
+	Log      *slog.Logger // nil: no log
+	Progress func(string) // is told each step; nil: nobody is
+	Devices  []string     // names, "sda"; only these are considered, and a loop device may be among them; empty: every disk
+}
+
+func (o Options) step(format string, args ...any) {
+	s := fmt.Sprintf(format, args...)
+	if o.Log != nil {
+		o.Log.Info(s)
+	}
+	if o.Progress != nil {
+		o.Progress(s)
+	}
+}
+
+// Assignment is what Prepare would do: a device and its partitions for each
+// disk of the plan.
+type Assignment struct {
+	Devices []Device
+	Fitted  []layout.Fitted
+	Why     []string // for each device, why it was taken or left
+}
+
+// Assign chooses the disks and checks the plan against them; it writes
+// nothing. The assignment's Why is set on failure too.
+func Assign(plan wire.Plan, opt Options) (Assignment, error) {
+	devs, err := candidates(opt.Devices)
+	if err != nil {
+		return Assignment{}, err
+	}
+	var a Assignment
+	if a.Devices, a.Why, err = Choose(plan, devs); err != nil {
+		return a, err
+	}
+	a.Fitted, err = fit(plan, a.Devices)
+	return a, err
+}
+
+func candidates(only []string) ([]Device, error) {
+	devs, err := inventory("/sys", only)
+	if err != nil || len(only) == 0 {
+		return devs, err
+	}
+	var named []Device
+	for _, name := range only {
+		found := false
+		for _, d := range devs {
+			if d.Name == name {
+				named, found = append(named, d), true
+			}
+		}
+		if !found {
+			return nil, fmt.Errorf("disk %s: not on this machine", name)
+		}
+	}
+	return named, nil
+}
+
+// Prepare makes the disks of this node what the plan says and mounts them
+// under root. Until the plan has proved to fit, nothing is written. What it
+// was about when it failed is in the error; whatever it had mounted by then is
+// unmounted again.
+func Prepare(ctx context.Context, plan wire.Plan, root string, opt Options) (wire.DiskResult, error) {
+	a, err := Assign(plan, opt)
+	for _, w := range a.Why {
+		opt.step("%s", w)
+	}
+	if err != nil {
+		return wire.DiskResult{}, err
+	}
+	if err := os.MkdirAll(root, 0o755); err != nil {
+		return wire.DiskResult{}, fmt.Errorf("prepare %s: %w", root, err)
+	}
+	if root, err = filepath.EvalSymlinks(root); err != nil {
+		return wire.DiskResult{}, fmt.Errorf("prepare: %w", err)
+	}
+	var res wire.DiskResult
+	for i, d := range a.Devices {
+		res.Disks = append(res.Disks, d.Path)
+		if err := identify(&a.Fitted[i]); err != nil {
+			return wire.DiskResult{}, err
+		}
+		opt.step("partitioning %s for %s: %d partitions", d, plan.Disks[i].Name, len(a.Fitted[i].Parts))
+		for _, n := range a.Fitted[i].Notes {
+			opt.step("%s: %s", d.Path, n)
+		}
+		if err := writeTable(ctx, d, a.Fitted[i]); err != nil {
+			return wire.DiskResult{}, err
+		}
+	}
+	if res.Filesystems, err = makeAll(ctx, plan, a, opt); err != nil {
+		return wire.DiskResult{}, err
+	}
+	if err := mountAll(plan, res.Filesystems, root); err != nil {
+		if uerr := Unmount(root); uerr != nil {
+			err = fmt.Errorf("%w; then: %w", err, uerr)
+		}
+		return wire.DiskResult{}, err
+	}
+	opt.step("mounted under %s", root)
+	return res, nil
+}
+
+// makeAll makes the plan's file systems, each with a UUID of its own.
+func makeAll(ctx context.Context, plan wire.Plan, a Assignment, opt Options) ([]wire.FilesystemResult, error) {
+	var all []wire.FilesystemResult
+	for _, fs := range plan.Filesystems {
+		id, err := uuid.NewRandom()
+		if err != nil {
+			return nil, fmt.Errorf("make %s: uuid: %w", title(fs), err)
+		}
+		f := a.Fitted[fs.Disk]
+		part, _ := find(f, fs.Part) // Check saw it
+		r := wire.FilesystemResult{Device: a.Devices[fs.Disk].Partition(fs.Part), UUID: id.String(), PartID: partID(f, part)}
+		opt.step("making %s on %s for %s", fs.Type, r.Device, title(fs))
+		if err := mkfs(ctx, fs, r.Device, r.UUID, part.Count*f.SectorSize); err != nil {
+			return nil, err
+		}
+		all = append(all, r)
+	}
+	return all, nil
+}
+
+// identify gives the table and its partitions identifiers of their own.
+func identify(f *layout.Fitted) error {
+	if f.Table == layout.MBR {
+		var b [4]byte
+		if _, err := rand.Read(b[:]); err != nil {
+			return fmt.Errorf("disk identifier: %w", err)
+		}
+		f.ID = fmt.Sprintf("0x%08x", binary.LittleEndian.Uint32(b[:])|1) // 0 means none
+		return nil
+	}
+	id, err := uuid.NewRandom()
+	if err != nil {
+		return fmt.Errorf("disk identifier: %w", err)
+	}
+	f.ID = strings.ToUpper(id.String())
+	for i := range f.Parts {
+		if id, err = uuid.NewRandom(); err != nil {
+			return fmt.Errorf("partition identifier: %w", err)
+		}
+		f.Parts[i].UUID = strings.ToUpper(id.String())
+	}
+	return nil
+}
+
+// partID is the PARTUUID as the kernel and blkid have it: an MBR has none, so
+// that they make one of the disk's and the number (block/partitions/msdos.c).
+func partID(f layout.Fitted, p layout.FittedPart) string {
+	if f.Table == layout.MBR {
+		return fmt.Sprintf("%s-%02x", strings.TrimPrefix(f.ID, "0x"), p.Number)
+	}
+	return strings.ToLower(p.UUID)
+}

@@ -1,0 +1,38 @@
+package disk
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os/exec"
+	"strings"
+	"time"
+)
+
+// run runs a program with arguments, never through a shell, and puts the last
+// that it said into the error.
+func run(ctx context.Context, stdin, name string, args ...string) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Minute) // mkfs of a large, slow disk
+	defer cancel()
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Stdin = strings.NewReader(stdin)
+	cmd.WaitDelay = 10 * time.Second
+	var said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &said, &said
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("%s %s: %w: %s", name, strings.Join(args, " "), err, tail(said.String()))
+	}
+	return nil
+}
+
+// tail is the last lines of a program's output, in one line.
+func tail(s string) string {
+	lines := strings.Split(strings.TrimSpace(s), "\n")
+	if len(lines) > 5 {
+		lines = lines[len(lines)-5:]
+	}
+	for i := range lines {
+		lines[i] = strings.TrimSpace(lines[i])
+	}
+	return strings.Join(lines, " | ")
+}
