@@ -1,0 +1,72 @@
+// Package goldenroot makes the root file system that the rehearsal clones: a
+// whole Debian from scripts/golden-root.sh, and in it a tree of everything
+// that copying programs are known to lose. It is not part of kamethod: a real
+// golden node was installed by a person.
+//
+//	mmdebstrap ─▶ .cache/golden-KIND-HASH.tar ─▶ DIR ◀─ odd files in /srv/odd, /home/odd
+package goldenroot
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+)
+
+// Kind says which Debian.
+type Kind string
+
+// Kinds.
+const (
+	Full  Kind = "full"  // the kernel for real hardware
+	Cloud Kind = "cloud" // the small kernel for virtual machines
+)
+
+// MachineID and the other words that golden-root.sh writes into the root and
+// no clone may have.
+const (
+	MachineID = "5f4dcc3b5aa765d61d8327deb882cf99"
+	NICAddr   = "02:00:00:00:00:99"
+	LeaseAddr = "192.0.2.99"
+	Hostname  = "golden"
+)
+
+// Desc is the layout for the clones that fits golden's fstab.
+const Desc = `# the golden root's fstab: sda1 is /, sda5 swap, sda6 /home
+linux 1600
+extended fill
+logical swap 128
+logical linux fill
+`
+
+// MountPoints is where golden's fstab mounts which partition.
+func MountPoints() map[int]string { return map[int]string{1: "/", 6: "/home"} }
+
+// Make makes the root in the new directory dir. top is the repository's.
+func Make(ctx context.Context, top string, kind Kind, dir string, log io.Writer) error {
+	cmd := exec.CommandContext(ctx, filepath.Join(top, "scripts/golden-root.sh"), string(kind), dir)
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	// The script's children must end with it when the caller gives up.
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("make a golden root in %s: %w", dir, err)
+	}
+	for _, at := range []string{"srv/odd", "home/odd"} {
+		if err := AddOdd(filepath.Join(dir, at)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Remove removes a root, immutable files and all.
+func Remove(dir string) error {
+	for _, pattern := range []string{"srv/odd", "home/odd"} {
+		clearFlags(filepath.Join(dir, pattern))
+	}
+	return os.RemoveAll(dir)
+}

@@ -1,0 +1,88 @@
+#!/bin/bash
+# golden-root.sh full|cloud DIR
+#
+# Makes a small but whole Debian 12 root file system in the new directory DIR:
+# kernel, GRUB for BIOS, ssh server, initramfs-tools. "full" has the kernel for
+# real hardware, "cloud" the small one for virtual machines. What mmdebstrap
+# makes is kept as .cache/golden-KIND-HASH.tar, where HASH is of this script:
+# whoever changes a line below gets a new root.
+#
+# It stands for a golden node that somebody installed by hand, so it has an
+# identity of its own (machine-id, ssh keys, host name, leases) that no clone
+# may have.
+set -euo pipefail
+
+kind=${1:?usage: golden-root.sh full|cloud DIR}
+dir=${2:?usage: golden-root.sh full|cloud DIR}
+top=$(cd "$(dirname "$0")/.." && pwd)
+
+case $kind in
+full) kernel=linux-image-amd64 ;;
+cloud) kernel=linux-image-cloud-amd64 ;;
+*)
+	echo "golden-root.sh: $kind: must be full or cloud" >&2
+	exit 2
+	;;
+esac
+packages=$kernel,grub-pc,openssh-server,systemd-sysv,udev,kmod,iproute2,initramfs-tools,zstd,e2fsprogs
+
+# configure ROOT: what the person who installed the golden node typed.
+configure() {
+	local root=$1
+	echo golden >"$root/etc/hostname"
+	printf '127.0.0.1 localhost\n127.0.1.1 golden.example.org golden\n' >"$root/etc/hosts"
+	echo 5f4dcc3b5aa765d61d8327deb882cf99 >"$root/etc/machine-id"
+	cat >"$root/etc/fstab" <<-'END'
+		# device	mount point	type	options	dump	pass
+		/dev/sda1	/	ext4	errors=remount-ro	0	1
+		/dev/sda6	/home	ext4	defaults,nodev	0	2
+		/dev/sda5	none	swap	sw	0	0
+	END
+	cat >"$root/etc/default/grub" <<-'END'
+		GRUB_DEFAULT=0
+		GRUB_TIMEOUT=0
+		GRUB_DISTRIBUTOR="Debian"
+		GRUB_CMDLINE_LINUX_DEFAULT="quiet"
+		GRUB_CMDLINE_LINUX="console=ttyS0,115200"
+		GRUB_TERMINAL=console
+		GRUB_DISABLE_OS_PROBER=true
+	END
+	mkdir -p "$root/etc/systemd/network" "$root/etc/initramfs-tools/conf.d" "$root/var/lib/dhcp" "$root/etc/udev/rules.d"
+	printf '[Match]\nName=e*\n\n[Network]\nDHCP=ipv4\n' >"$root/etc/systemd/network/lan.network"
+	chroot "$root" systemctl -q enable systemd-networkd
+	# What a golden node has gathered in its life, and a clone must not have.
+	echo 'RESUME=/dev/sda5' >"$root/etc/initramfs-tools/conf.d/resume"
+	echo 'SUBSYSTEM=="net", ATTR{address}=="02:00:00:00:00:99", NAME="eth0"' >"$root/etc/udev/rules.d/70-persistent-net.rules"
+	printf 'lease {\n  interface "eth0";\n  fixed-address 192.0.2.99;\n}\n' >"$root/var/lib/dhcp/dhclient.eth0.leases"
+	head -c 512 /dev/urandom >"$root/var/lib/systemd/random-seed"
+	# A laboratory's machine: its console needs no password.
+	chroot "$root" passwd -q -d root
+	rm -rf "$root"/var/lib/apt/lists/* "$root"/var/cache/apt/*.bin "$root"/var/cache/apt/archives/*.deb
+}
+
+hash=$(sha256sum "$0" | cut -c1-16)
+tar=${GOLDEN_CACHE:-$top/.cache}/golden-$kind-$hash.tar
+
+# build fills the cache; one at a time, and never with half a root.
+build() {
+	local work
+	work=$(mktemp -d "$(dirname "$tar")/golden.XXXXXX")
+	trap 'rm -rf --one-file-system "$work"' EXIT
+	echo "golden-root.sh: making a Debian root ($kind)"
+	unshare --mount --propagation private \
+		mmdebstrap --quiet --mode=root --variant=minbase --include="$packages" bookworm "$work/root"
+	configure "$work/root"
+	tar -C "$work/root" --xattrs --xattrs-include='*' --acls --numeric-owner -cf "$work/tar" .
+	mv "$work/tar" "$tar"
+	rm -rf --one-file-system "$work"
+	trap - EXIT
+}
+
+mkdir -p "$(dirname "$tar")"
+exec 9>"$tar.lock"
+flock 9
+[ -s "$tar" ] || build
+flock -u 9
+
+mkdir "$dir"
+tar -C "$dir" --xattrs --xattrs-include='*' --acls --numeric-owner -xpf "$tar"
