@@ -1,0 +1,76 @@
+package fixup
+
+import (
+	"context"
+	"path"
+	"strings"
+)
+
+// fixHostKeys replaces the ssh host keys, by keys of the same types. Each is
+// made under another name first: a node that stops in between has golden's
+// keys or its own, and a second run sees which types there are to be.
+func fixHostKeys(ctx context.Context, c *clone, rep *StepReport) error {
+	keys := c.tree.glob("/etc/ssh/ssh_host_*_key")
+	if len(keys) == 0 {
+		rep.Skipped = "the golden node has no ssh host keys"
+		return nil
+	}
+	_, canMake := c.tree.program("ssh-keygen")
+	for _, key := range keys {
+		kind := strings.TrimSuffix(strings.TrimPrefix(path.Base(key), "ssh_host_"), "_key")
+		if err := c.newHostKey(ctx, rep, key, kind, canMake); err != nil {
+			return err
+		}
+	}
+	if !canMake {
+		rep.warn("the clone has no ssh-keygen: golden's host keys are removed, sshd has none until somebody makes them")
+	}
+	for _, cert := range c.tree.glob("/etc/ssh/ssh_host_*-cert.pub") {
+		rep.warn("%s is golden's certificate and is removed; have the new key signed", cert)
+	}
+	if err := c.remove(rep, "certificate of golden's key", "/etc/ssh/ssh_host_*-cert.pub"); err != nil {
+		return err
+	}
+	for _, other := range c.tree.glob("/etc/dropbear/dropbear_*_host_key") {
+		rep.warn("%s is still the golden node's key", other)
+	}
+	return nil
+}
+
+// newHostKey makes one key and puts it in the old one's place; what can't be
+// made (DSA is gone since OpenSSH 10) leaves nothing, for golden's can't stay.
+func (c *clone) newHostKey(ctx context.Context, rep *StepReport, key, kind string, canMake bool) error {
+	fresh := path.Join(path.Dir(key), ".kamethod_"+kind)
+	if err := c.remove(rep, "left by an interrupted run", fresh, fresh+".pub"); err != nil {
+		return err
+	}
+	if canMake {
+		// Golden may have called a key anything: a name with no such type
+		// is ssh-keygen's to refuse.
+		err := c.chroot.run(ctx, "ssh-keygen", "-q", "-t", kind, "-N", "", "-C", "root@"+c.host, "-f", fresh)
+		if err != nil {
+			if ctx.Err() != nil {
+				return err
+			}
+			rep.warn("no new key of type %s: %v", kind, err)
+			canMake = false
+		}
+	}
+	if !canMake {
+		return c.remove(rep, "golden's key", key, key+".pub")
+	}
+	pub, err := c.tree.read(fresh + ".pub")
+	if err != nil {
+		return err
+	}
+	if err := c.tree.rename(fresh, key); err != nil {
+		return err
+	}
+	if err := c.tree.rename(fresh+".pub", key+".pub"); err != nil {
+		return err
+	}
+	c.report.HostKeys = append(c.report.HostKeys, strings.TrimSpace(string(pub)))
+	rep.touch(key, "new key")
+	rep.touch(key+".pub", "new key")
+	return nil
+}

@@ -1,0 +1,142 @@
+package fixup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// fixLoader makes the boot menu and then, last of all that is written to the
+// disk, puts the boot loader in front of it.
+func fixLoader(ctx context.Context, c *clone, rep *StepReport) error {
+	switch kind := c.env.Plan.Loader.Kind; kind {
+	case "", "none":
+		rep.Skipped = "no boot loader wanted"
+		return c.patchMenu(rep)
+	case "grub":
+		return c.grub(ctx, rep)
+	default:
+		return fmt.Errorf("boot loader %q: only grub and none are known", kind)
+	}
+}
+
+// grubNames are the names of GRUB 2's programs and folder: Debian's, or
+// Fedora's and openSUSE's.
+type grubNames struct{ install, mkconfig, dir string }
+
+func (c *clone) grubNames() (grubNames, error) {
+	for _, n := range []grubNames{
+		{"grub-install", "grub-mkconfig", "/boot/grub"},
+		{"grub2-install", "grub2-mkconfig", "/boot/grub2"},
+	} {
+		if _, ok := c.tree.program(n.install); !ok {
+			continue
+		}
+		if _, ok := c.tree.program(n.mkconfig); !ok {
+			return n, fmt.Errorf("the clone has %s but no %s: package grub2-common is damaged on the golden node", n.install, n.mkconfig)
+		}
+		if !c.tree.isDir("/usr/lib/grub/i386-pc") {
+			return n, errors.New("the clone has no /usr/lib/grub/i386-pc: package grub-pc-bin (grub2-pc-modules) is missing on the golden node")
+		}
+		return n, nil
+	}
+	return grubNames{}, errors.New("the clone has no grub-install: package grub-pc (with grub2-common) is missing on the golden node")
+}
+
+// grub is GRUB 2 for a BIOS.
+func (c *clone) grub(ctx context.Context, rep *StepReport) error {
+	names, err := c.grubNames()
+	if err != nil {
+		return err
+	}
+	boot, ok := c.vols.at("/boot")
+	if !ok {
+		if boot, ok = c.vols.at("/"); !ok {
+			return errors.New("the plan has no file system for / or /boot: which disk is to boot isn't known")
+		}
+	}
+	// The map has golden's disks; without one grub numbers them itself.
+	if err := c.remove(rep, "golden's disks", names.dir+"/device.map"); err != nil {
+		return err
+	}
+	if err := c.tree.mkdir(names.dir); err != nil {
+		return err
+	}
+	cfg := path.Join(names.dir, "grub.cfg")
+	if err := c.chroot.run(ctx, names.mkconfig, "-o", cfg); err != nil {
+		return err
+	}
+	rep.touch(cfg, "made again")
+	if err := c.checkMenu(cfg); err != nil {
+		return err
+	}
+	c.tellDebconf(ctx, rep, boot.disk)
+	unix.Sync() // all that the loader is to find is on the disk before it is
+	if err := c.chroot.run(ctx, names.install, "--target=i386-pc", boot.disk); err != nil {
+		return err
+	}
+	rep.touch(boot.disk, "boot record and "+path.Join(names.dir, "i386-pc"))
+	return nil
+}
+
+// checkMenu says no to a menu that would boot golden's disk, or nothing.
+func (c *clone) checkMenu(cfg string) error {
+	text, err := c.tree.read(cfg)
+	if err != nil {
+		return err
+	}
+	menu := string(text)
+	if v, ok := c.vols.at("/"); ok && !strings.Contains(menu, v.now.UUID) {
+		return fmt.Errorf("%s doesn't name the root file system %s", cfg, v.now.UUID)
+	}
+	if !strings.Contains(menu, "menuentry ") && !strings.Contains(menu, "blscfg") {
+		return fmt.Errorf("%s has no entry: grub found no kernel", cfg)
+	}
+	for _, v := range c.vols {
+		if indexToken(menu, v.old.OldUUID, 0, idChars, idChars) >= 0 {
+			return fmt.Errorf("%s still names golden's file system %s (%s)", cfg, v.old.OldUUID, v.old.MountPoint)
+		}
+	}
+	return nil
+}
+
+// patchMenu corrects a menu by hand where none is made: somebody else's loader
+// may read it.
+func (c *clone) patchMenu(rep *StepReport) error {
+	for _, cfg := range []string{"/boot/grub/grub.cfg", "/boot/grub2/grub.cfg"} {
+		_, err := c.edit(rep, cfg, "golden's UUIDs", func(s string) string { return replaceUUIDs(s, c.vols) })
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// tellDebconf names the clone's disk as the one that Debian's package updates
+// its boot record on: golden's, by its serial number, isn't there, and the
+// next upgrade would stop and ask. That it can't be told is no failure.
+func (c *clone) tellDebconf(ctx context.Context, rep *StepReport, disk string) {
+	const answers = "/run/kamethod-debconf"
+	if _, ok := c.tree.program("debconf-set-selections"); !ok || !c.tree.isFile("/var/lib/dpkg/info/grub-pc.list") {
+		return
+	}
+	if err := c.chroot.open(); err != nil {
+		rep.warn("tell debconf: %v", err)
+		return
+	}
+	text := "grub-pc grub-pc/install_devices multiselect " + disk + "\n"
+	if err := c.tree.write(answers, []byte(text), os.FileMode(0o600)); err != nil {
+		rep.warn("tell debconf: %v", err)
+		return
+	}
+	if err := c.chroot.run(ctx, "debconf-set-selections", answers); err != nil {
+		rep.warn("tell debconf: %v", err)
+		return
+	}
+	rep.touch("/var/cache/debconf/config.dat", "grub-pc updates the boot record of "+disk)
+}

@@ -1,0 +1,112 @@
+package fixup
+
+import (
+	"context"
+	"regexp"
+	"strings"
+)
+
+// fixResume points hibernation at the clone's swap, or at nothing. An initrd
+// that waits for golden's swap waits 30 seconds, or for ever (systemd 256).
+func fixResume(_ context.Context, c *clone, rep *StepReport) error {
+	files := append(c.tree.glob("/etc/initramfs-tools/conf.d/*"), "/etc/initramfs-tools/initramfs.conf")
+	for _, name := range files {
+		_, err := c.edit(rep, name, "resume from the clone's own swap", func(s string) string {
+			return rewriteResume(s, c.vols)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	for _, name := range c.cmdlineFiles() {
+		_, err := c.edit(rep, name, "resume= and root= of the clone", func(s string) string {
+			out, notes := rewriteCmdline(s, c.vols)
+			for _, n := range notes {
+				rep.warn("%s: %s", name, n)
+			}
+			return out
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// cmdlineFiles are the files that a kernel command line is made from.
+func (c *clone) cmdlineFiles() []string {
+	files := []string{"/etc/default/grub", "/etc/kernel/cmdline"}
+	return append(files, c.tree.glob("/etc/default/grub.d/*.cfg")...)
+}
+
+// rewriteResume is initramfs-tools' RESUME= (initramfs.conf(5)).
+func rewriteResume(text string, vols volumes) string {
+	re := regexp.MustCompile(`(?m)^([ \t]*(?:export[ \t]+)?RESUME=)["']?([^"'\s#]*)["']?`)
+	return re.ReplaceAllStringFunc(text, func(m string) string {
+		g := re.FindStringSubmatch(m)
+		switch g[2] {
+		case "", "none", "auto":
+			return m
+		}
+		if v, ok := resumeVolume(g[2], vols); ok {
+			return g[1] + v.spec()
+		}
+		return g[1] + "none"
+	})
+}
+
+// resumeVolume is what golden's resume device is on the clone: the same one,
+// or, called by a path that only golden has, the only swap there is.
+func resumeVolume(spec string, vols volumes) (volume, bool) {
+	if v, ok := vols.find(spec); ok {
+		return v, true
+	}
+	if s := vols.swaps(); len(s) == 1 {
+		return s[0], true
+	}
+	return volume{}, false
+}
+
+// rewriteCmdline changes the words resume=, resume_offset= and root= wherever
+// in a file they stand, and leaves everything around them.
+func rewriteCmdline(text string, vols volumes) (out string, notes []string) {
+	re := regexp.MustCompile(`(^|[\s"'=])(resume|resume_offset|root)=([^\s"'#]+)`)
+	var b strings.Builder
+	for line := range strings.SplitAfterSeq(text, "\n") {
+		if strings.HasPrefix(strings.TrimSpace(line), "#") {
+			b.WriteString(line)
+			continue
+		}
+		b.WriteString(re.ReplaceAllStringFunc(line, func(m string) string {
+			g := re.FindStringSubmatch(m)
+			now, note := rewriteWord(g[2], g[3], vols)
+			if note != "" {
+				notes = append(notes, note)
+			}
+			return g[1] + now
+		}))
+	}
+	return b.String(), notes
+}
+
+// rewriteWord is one parameter for the clone; "" takes it away.
+func rewriteWord(key, val string, vols volumes) (now, note string) {
+	same := key + "=" + val
+	switch {
+	case key == "root":
+		if v, ok := vols.find(val); ok {
+			return "root=" + v.spec(), ""
+		}
+		if strings.HasPrefix(val, "/dev/") || strings.HasPrefix(val, "UUID=") || strings.HasPrefix(val, "PARTUUID=") {
+			return same, same + " is not a file system of the plan"
+		}
+		return same, ""
+	case key == "resume_offset":
+		// Where a swap file begins on golden's disk says nothing here.
+		return "", same + " is taken away: the swap file lies elsewhere on the clone"
+	}
+	if v, ok := resumeVolume(val, vols); ok && v.swap() {
+		return "resume=" + v.spec(), ""
+	}
+	return "", same + " is taken away: there is no such swap area on the clone"
+}

@@ -1,0 +1,63 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+
+	"github.com/kamethod/kamethod/cmds/node/internal/fixup"
+	"github.com/kamethod/kamethod/golden/wire"
+)
+
+type options struct {
+	plan, disks, root, hostname string
+	number                      int
+	json                        bool
+}
+
+// run reads the two files, does the work and prints the report, of a failure
+// too.
+func run(ctx context.Context, o options, stdout, stderr io.Writer) error {
+	env := fixup.Env{
+		Root:     o.root,
+		Number:   o.number,
+		Hostname: o.hostname,
+		Log:      slog.New(slog.NewTextHandler(stderr, nil)),
+	}
+	if err := load(o.plan, &env.Plan); err != nil {
+		return err
+	}
+	if err := load(o.disks, &env.Disks); err != nil {
+		return err
+	}
+	report, err := fixup.Run(ctx, env)
+	if o.json {
+		e := json.NewEncoder(stdout)
+		e.SetIndent("", "  ")
+		if jerr := e.Encode(report); jerr != nil && err == nil {
+			err = jerr
+		}
+		return err
+	}
+	report.Print(stdout)
+	return err
+}
+
+// load reads a wire.Plan or a wire.DiskResult; a field that isn't theirs is a
+// file that was meant for something else.
+func load[T wire.Plan | wire.DiskResult](name string, into *T) error {
+	f, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	d := json.NewDecoder(io.LimitReader(f, 16<<20)) // a plan is a few kilobytes
+	d.DisallowUnknownFields()
+	if err := d.Decode(into); err != nil {
+		return fmt.Errorf("read %s: %w", name, err)
+	}
+	return nil
+}
