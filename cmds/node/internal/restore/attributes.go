@@ -1,0 +1,146 @@
+package restore
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/kamethod/kamethod/golden/stream"
+)
+
+// The order of attributes matters: chown takes away set-uid bits and
+// capabilities, so it comes first; chmod next, which an ACL refines; then the
+// xattrs; then the time, which is moved by writing. Flags come at the very
+// end of everything (Finish): an immutable file takes none of these.
+
+// setOpen gives an open file or directory its attributes.
+func (t *Tree) setOpen(fd int, i int32) error {
+	e := &t.m.Entries[i]
+	if err := t.owner(i, unix.Fchown(fd, int(e.UID), int(e.GID))); err != nil {
+		return err
+	}
+	if err := unix.Fchmod(fd, uint32(e.Mode)); err != nil {
+		return fmt.Errorf("chmod %s to %#o: %w", t.name(i), e.Mode, err)
+	}
+	err := t.xattrs(i, func(name string, value []byte) error { return unix.Fsetxattr(fd, name, value, 0) })
+	if err != nil {
+		return err
+	}
+	// A null path means the descriptor itself (utimensat(2)).
+	ts := times(e)
+	_, _, errno := unix.Syscall6(unix.SYS_UTIMENSAT, uintptr(fd), 0, uintptr(unsafe.Pointer(&ts)), 0, 0, 0)
+	if errno != 0 {
+		return fmt.Errorf("set time of %s: %w", t.name(i), errno)
+	}
+	return nil
+}
+
+// setName does the same for what can't be opened: a link, device, fifo or
+// socket.
+func (t *Tree) setName(dir int, i int32) error {
+	e := &t.m.Entries[i]
+	err := t.owner(i, unix.Fchownat(dir, e.Name, int(e.UID), int(e.GID), unix.AT_SYMLINK_NOFOLLOW))
+	if err != nil {
+		return err
+	}
+	if e.Type != stream.Symlink {
+		if err := chmodName(dir, e.Name, uint32(e.Mode)); err != nil {
+			return fmt.Errorf("chmod %s to %#o: %w", t.name(i), e.Mode, err)
+		}
+	}
+	p := stream.ProcPath(dir, e.Name) // the last component isn't followed
+	err = t.xattrs(i, func(name string, value []byte) error { return unix.Lsetxattr(p, name, value, 0) })
+	if err != nil {
+		return err
+	}
+	ts := times(e)
+	if err := unix.UtimesNanoAt(dir, e.Name, ts[:], unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return fmt.Errorf("set time of %s: %w", t.name(i), err)
+	}
+	return nil
+}
+
+// chmodName changes the mode of exactly the node that is at name: fchmodat
+// can't be told not to follow before Linux 6.6.
+func chmodName(dir int, name string, mode uint32) error {
+	fd, err := unix.Openat(dir, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return err
+	}
+	if st.Mode&unix.S_IFMT == unix.S_IFLNK {
+		return unix.ELOOP
+	}
+	return unix.Chmod("/proc/self/fd/"+strconv.Itoa(fd), mode)
+}
+
+// times leaves the access time alone.
+func times(e *stream.Entry) [2]unix.Timespec {
+	ts := [2]unix.Timespec{{Nsec: unix.UTIME_OMIT}, {Nsec: int64(e.Nsec)}}
+	ts[1].Sec = e.Sec
+	return ts
+}
+
+// owner judges a chown: only one who isn't root may be refused.
+func (t *Tree) owner(i int32, err error) error {
+	if err == nil {
+		return nil
+	}
+	if errors.Is(err, unix.EPERM) && !t.privileged {
+		t.warnings.add("owner not set (not root)", i, err)
+		return nil
+	}
+	e := &t.m.Entries[i]
+	return fmt.Errorf("chown %s to %d:%d: %w", t.name(i), e.UID, e.GID, err)
+}
+
+// xattrs sets all attributes. What this file system or this kernel doesn't
+// take (a label of another policy, user.* on a device) is a warning.
+func (t *Tree) xattrs(i int32, set func(name string, value []byte) error) error {
+	x := t.m.Entries[i].Xattrs
+	if x == nil {
+		return nil
+	}
+	for _, a := range x.Attrs {
+		err := set(a.Name, []byte(a.Value))
+		switch {
+		case err == nil:
+		case errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES), errors.Is(err, unix.EINVAL):
+			t.warnings.add("xattr "+a.Name+" not set", i, err)
+		default:
+			return fmt.Errorf("set xattr %s of %s: %w", a.Name, t.name(i), err)
+		}
+	}
+	return nil
+}
+
+// setFlags sets those inode flags of mask that the entry has, and unsets the
+// others of mask.
+func (t *Tree) setFlags(fd int, i int32, mask uint32) {
+	want := t.m.Entries[i].Flags & mask
+	old, err := unix.IoctlGetUint32(fd, unix.FS_IOC_GETFLAGS)
+	if err == nil && old&mask != want {
+		err = unix.IoctlSetPointerInt(fd, unix.FS_IOC_SETFLAGS, int(old&^mask|want))
+	}
+	if err != nil && want != 0 {
+		t.warnings.add(fmt.Sprintf("inode flags %#x not set", want), i, err)
+	}
+}
+
+// earlyFlags sets the flags that only an empty directory takes.
+func (t *Tree) earlyFlags(dir int, i int32) error {
+	fd, err := stream.OpenBeneath(dir, t.m.Entries[i].Name, unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return fmt.Errorf("open %s: %w", t.name(i), err)
+	}
+	defer unix.Close(fd)
+	t.setFlags(fd, i, t.m.Entries[i].Flags&stream.FlagEarly)
+	return nil
+}

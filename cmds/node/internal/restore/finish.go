@@ -1,0 +1,225 @@
+package restore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+
+	"github.com/kamethod/kamethod/golden/stream"
+)
+
+// Finish makes everything that has no contents, then hard links, then gives
+// the directories their attributes and everything its flags, and waits until
+// all is on the disk. Call it when no piece is missing.
+func (t *Tree) Finish(ctx context.Context) error {
+	select {
+	case <-t.ready:
+	default:
+		return fmt.Errorf("finish %s: the manifest is not complete", t.path)
+	}
+	if t.err != nil {
+		return t.err
+	}
+	steps := []func(context.Context) error{
+		t.checkComplete,
+		func(ctx context.Context) error { return t.each(ctx, t.makeRest) },
+		func(ctx context.Context) error { return t.each(ctx, t.makeLink) },
+		t.finishDirs,
+		t.finishFlags,
+		t.sync,
+	}
+	for _, step := range steps {
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	for _, w := range t.Warnings() {
+		t.opt.Log.Warn(w.What, "count", w.Count, "first", w.First)
+	}
+	return nil
+}
+
+func (t *Tree) checkComplete(context.Context) error {
+	for i, n := range t.left {
+		if n > 0 {
+			return fmt.Errorf("finish %s: %d bytes are missing", t.name(int32(i)), n)
+		}
+	}
+	return nil
+}
+
+// each calls f for all entries, in several goroutines, each with a stretch of
+// them; h is the goroutine's own.
+func (t *Tree) each(ctx context.Context, f func(h *held, i int32) error) error {
+	const stretch = 1024
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(t.opt.Workers)
+	for start := 0; start < len(t.m.Entries); start += stretch {
+		g.Go(func() error {
+			h := t.hold()
+			defer h.close()
+			for i := start; i < min(start+stretch, len(t.m.Entries)); i++ {
+				if err := ctx.Err(); err != nil {
+					return fmt.Errorf("finish %s: %w", t.path, err)
+				}
+				if err := f(h, int32(i)); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+// makeRest makes an entry that has no contents and is neither a directory nor
+// a hard link.
+func (t *Tree) makeRest(h *held, i int32) error {
+	e := &t.m.Entries[i]
+	if e.Type == stream.Dir || e.Type == stream.HardLink || e.Type == stream.File && t.made[i] {
+		return nil
+	}
+	dir, err := h.open(e.Parent)
+	if err != nil {
+		return err
+	}
+	if e.Type == stream.File {
+		fd, err := t.openFile(dir, i)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		return t.setOpen(fd, i)
+	}
+	err = makeNode(dir, e)
+	if errors.Is(err, unix.EEXIST) {
+		if err := t.clear(dir, i); err != nil {
+			return err
+		}
+		err = makeNode(dir, e)
+	}
+	if errors.Is(err, unix.EPERM) && !t.privileged {
+		t.warnings.add("device not made (not root)", i, err)
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("create %s: %w", t.name(i), err)
+	}
+	return t.setName(dir, i)
+}
+
+func makeNode(dir int, e *stream.Entry) error {
+	switch e.Type {
+	case stream.Symlink:
+		return unix.Symlinkat(e.Link, dir, e.Name)
+	case stream.Char:
+		return unix.Mknodat(dir, e.Name, unix.S_IFCHR|0o600, int(unix.Mkdev(e.Major, e.Minor)))
+	case stream.Block:
+		return unix.Mknodat(dir, e.Name, unix.S_IFBLK|0o600, int(unix.Mkdev(e.Major, e.Minor)))
+	case stream.Fifo:
+		return unix.Mknodat(dir, e.Name, unix.S_IFIFO|0o600, 0)
+	case stream.Socket:
+		return unix.Mknodat(dir, e.Name, unix.S_IFSOCK|0o600, 0)
+	}
+	return fmt.Errorf("type %q: %w", byte(e.Type), unix.EINVAL)
+}
+
+// makeLink makes a hard link. linkat without flags doesn't follow a symbolic
+// link: it links the link.
+func (t *Tree) makeLink(h *held, i int32) error {
+	e := &t.m.Entries[i]
+	if e.Type != stream.HardLink {
+		return nil
+	}
+	target := &t.m.Entries[e.Target]
+	dir, err := h.open(e.Parent)
+	if err != nil {
+		return err
+	}
+	from := dir
+	if target.Parent != e.Parent {
+		if from, err = stream.OpenBeneath(t.root, t.m.Path(target.Parent), unix.O_PATH|unix.O_DIRECTORY, 0); err != nil {
+			return fmt.Errorf("open %s: %w", t.name(target.Parent), err)
+		}
+		defer unix.Close(from)
+	}
+	err = unix.Linkat(from, target.Name, dir, e.Name, 0)
+	if errors.Is(err, unix.EEXIST) {
+		if err := t.clear(dir, i); err != nil {
+			return err
+		}
+		err = unix.Linkat(from, target.Name, dir, e.Name, 0)
+	}
+	if err != nil {
+		return fmt.Errorf("link %s to %s: %w", t.name(i), t.name(e.Target), err)
+	}
+	return nil
+}
+
+// finishDirs gives directories their attributes, children before parents: a
+// parent may then shut us out, and nothing moves its time any more.
+func (t *Tree) finishDirs(ctx context.Context) error {
+	for i := int32(len(t.m.Entries)) - 1; i >= 0; i-- {
+		if t.m.Entries[i].Type != stream.Dir {
+			continue
+		}
+		if err := ctx.Err(); err != nil {
+			return fmt.Errorf("finish %s: %w", t.path, err)
+		}
+		fd, err := stream.OpenBeneath(t.root, t.m.Path(i), unix.O_RDONLY|unix.O_DIRECTORY, 0)
+		if err != nil {
+			return fmt.Errorf("open %s: %w", t.name(i), err)
+		}
+		err = t.setOpen(fd, i)
+		unix.Close(fd)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// finishFlags sets the flags of files and directories; a directory that was
+// there before we came also loses those it had.
+func (t *Tree) finishFlags(context.Context) error {
+	const late = stream.FlagMask &^ stream.FlagEarly
+	taken := map[int32]bool{}
+	for _, i := range t.taken {
+		taken[i] = true
+	}
+	for i := range t.m.Entries {
+		n, e := int32(i), &t.m.Entries[i]
+		if e.Type != stream.Dir && e.Type != stream.File || e.Flags&late == 0 && !taken[n] {
+			continue
+		}
+		fd, err := stream.OpenBeneath(t.root, t.m.Path(n), unix.O_RDONLY|unix.O_NONBLOCK, 0)
+		if err != nil {
+			return fmt.Errorf("open %s: %w", t.name(n), err)
+		}
+		t.setFlags(fd, n, late)
+		unix.Close(fd)
+	}
+	return nil
+}
+
+// sync waits for the disk, once per file system.
+func (t *Tree) sync(ctx context.Context) error {
+	for _, i := range t.mounts {
+		if err := ctx.Err(); err != nil {
+			return fmt.Errorf("finish %s: %w", t.path, err)
+		}
+		fd, err := stream.OpenBeneath(t.root, t.m.Path(i), unix.O_RDONLY|unix.O_DIRECTORY, 0)
+		if err != nil {
+			return fmt.Errorf("open %s: %w", t.name(i), err)
+		}
+		err = unix.Syncfs(fd)
+		unix.Close(fd)
+		if err != nil {
+			return fmt.Errorf("sync %s: %w", t.name(i), err)
+		}
+	}
+	return nil
+}

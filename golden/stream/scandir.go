@@ -1,0 +1,291 @@
+package stream
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// dirent is a name as getdents64 gives it.
+type dirent struct {
+	name string
+	ino  uint64
+	kind byte // DT_*; a hint only
+}
+
+// readDir fills t.found with the children of t, ascending by name.
+func (s *scanner) readDir(t *dirTask, buf []byte) error {
+	dir, err := openQuietly(s.root, t.path, unix.O_DIRECTORY)
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
+		s.warn(t.path, "directory vanished while it was read")
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("open /%s: %w", t.path, err)
+	}
+	defer unix.Close(dir)
+	mount, err := mountOf(dir, "", unix.AT_EMPTY_PATH)
+	if err != nil {
+		return fmt.Errorf("stat /%s: %w", t.path, err)
+	}
+	names, err := listDir(dir, buf)
+	if err != nil {
+		return fmt.Errorf("read /%s: %w", t.path, err)
+	}
+	// Inodes lie on the disk by number: look at them in that order.
+	slices.SortFunc(names, func(a, b dirent) int {
+		switch {
+		case a.ino < b.ino:
+			return -1
+		case a.ino > b.ino:
+			return 1
+		}
+		return strings.Compare(a.name, b.name)
+	})
+	t.found = make([]found, 0, len(names))
+	excluded := s.excludes[t.path]
+	for _, n := range names {
+		f := found{Entry: Entry{Name: n.name, Target: -1}, ino: n.ino}
+		keep, err := s.look(t, dir, mount, n, excluded[n.name], &f)
+		if errors.Is(err, unix.ENOENT) {
+			continue // gone since the directory was read
+		}
+		if err != nil {
+			return fmt.Errorf("read /%s: %w", join(t.path, n.name), err)
+		}
+		if keep {
+			t.found = append(t.found, f)
+		}
+	}
+	return nil
+}
+
+func join(dir, name string) string {
+	if dir == "" {
+		return name
+	}
+	return dir + "/" + name
+}
+
+func listDir(dir int, buf []byte) ([]dirent, error) {
+	var names []dirent
+	for {
+		n, err := unix.Getdents(dir, buf)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil || n == 0 {
+			return names, err
+		}
+		// struct linux_dirent64: ino 8, off 8, reclen 2, type 1, name.
+		for b := buf[:n]; len(b) > 19; {
+			reclen := int(binary.NativeEndian.Uint16(b[16:]))
+			if reclen < 20 || reclen > len(b) {
+				return nil, fmt.Errorf("directory record of %d bytes", reclen)
+			}
+			name := b[19:reclen]
+			if i := slices.Index(name, 0); i >= 0 {
+				name = name[:i]
+			}
+			if s := string(name); s != "." && s != ".." {
+				names = append(names, dirent{name: s, ino: binary.NativeEndian.Uint64(b), kind: b[18]})
+			}
+			b = b[reclen:]
+		}
+	}
+}
+
+// look fills f with what is behind the name; keep is false for what is left
+// out.
+func (s *scanner) look(t *dirTask, dir int, mount uint64, n dirent, excluded bool, f *found) (keep bool, err error) {
+	if excluded && n.kind != unix.DT_DIR && n.kind != unix.DT_UNKNOWN {
+		return false, nil
+	}
+	if n.kind == unix.DT_REG {
+		fd, err := openQuietly(dir, n.name, 0)
+		if err == nil {
+			defer unix.Close(fd)
+			return true, s.lookOpen(t, f, fd)
+		}
+		if !errors.Is(err, unix.ELOOP) && !errors.Is(err, unix.ENXIO) {
+			return false, err
+		} // a link or socket took its place: look closer
+	}
+	var st unix.Stat_t
+	if err := unix.Fstatat(dir, n.name, &st, unix.AT_SYMLINK_NOFOLLOW|unix.AT_NO_AUTOMOUNT); err != nil {
+		if errors.Is(err, unix.EACCES) {
+			s.warn(join(t.path, n.name), "left out: a user's own mount, which not even root may look into")
+			return false, nil
+		}
+		return false, err
+	}
+	f.fill(&st)
+	switch f.Type {
+	case Dir:
+		return s.lookDir(t, dir, mount, excluded, f)
+	case File:
+		if excluded {
+			return false, nil
+		}
+		fd, err := openQuietly(dir, n.name, 0)
+		if err != nil {
+			return false, err
+		}
+		defer unix.Close(fd)
+		return true, s.lookOpen(t, f, fd)
+	case Symlink:
+		if f.Link, err = readlink(dir, n.name); err != nil {
+			return false, err
+		}
+	}
+	f.Xattrs, err = readXattrsAt(dir, n.name)
+	return !excluded, err
+}
+
+func (s *scanner) lookOpen(t *dirTask, f *found, fd int) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return err
+	}
+	f.fill(&st)
+	if f.Type != File {
+		return fmt.Errorf("changed its type while it was read")
+	}
+	raw, err := f.opened(fd)
+	if err != nil {
+		return err
+	}
+	switch {
+	case raw&flagEncrypted != 0:
+		s.warn(join(t.path, f.Name), "is encrypted (fscrypt); the clone's copy is not")
+	case raw&flagVerity != 0:
+		s.warn(join(t.path, f.Name), "is sealed (fs-verity); the clone's copy is not")
+	}
+	return f.lookData(fd, &st)
+}
+
+// lookData finds the holes of a file. A small file as large as its blocks has
+// none; SEEK_DATA knows for all others.
+func (f *found) lookData(fd int, st *unix.Stat_t) error {
+	const small = 64 << 10
+	if st.Size <= small && st.Blocks*512 >= st.Size {
+		f.Dense = true
+		return nil
+	}
+	data, err := dataExtents(fd, st.Size)
+	if err != nil {
+		return err
+	}
+	var sum int64
+	for _, x := range data {
+		sum += x.Len
+	}
+	if sum == st.Size {
+		f.Dense = true
+		return nil
+	}
+	f.Sparse = &Layout{Data: data}
+	if st.Blocks*512 >= sum+4096 {
+		f.Sparse.Unwritten = unwritten(fd, st.Size)
+	}
+	return nil
+}
+
+// lookDir decides whether to descend.
+func (s *scanner) lookDir(t *dirTask, dir int, mount uint64, excluded bool, f *found) (keep bool, err error) {
+	p := join(t.path, f.Name)
+	m, err := mountOf(dir, f.Name, unix.AT_SYMLINK_NOFOLLOW|unix.AT_NO_AUTOMOUNT)
+	if err != nil {
+		return false, err
+	}
+	if m != mount && !s.mounts[p] {
+		// Not ours to open: an automount would mount, a dead server hang us.
+		s.opt.Log.Debug("another mount, recorded as an empty directory", "path", "/"+p)
+		return true, nil
+	}
+	if f.Name == "lost+found" && (t.path == "" || s.mounts[t.path]) {
+		return false, nil // mkfs makes it
+	}
+	fd, err := openQuietly(dir, f.Name, unix.O_DIRECTORY)
+	if err != nil {
+		return false, err
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return false, err
+	}
+	f.fill(&st)
+	if _, err := f.opened(fd); err != nil {
+		return false, err
+	}
+	if !excluded {
+		f.sub = &dirTask{path: p, mount: t.mount}
+		if s.mounts[p] {
+			f.sub.mount = "/" + p
+		}
+	}
+	return true, nil
+}
+
+// opened adds what only an open file tells; it returns all inode flags.
+func (f *found) opened(fd int) (raw uint32, err error) {
+	raw = inodeFlags(fd)
+	f.Flags = raw & FlagMask
+	f.Xattrs, err = readXattrs(fd)
+	return raw, err
+}
+
+// mountOf tells mounts apart: by the kernel's mount number, which also knows
+// a bind mount of the same file system; by the device where the kernel
+// (before 5.8) has none.
+func mountOf(dir int, name string, flags int) (uint64, error) {
+	var x unix.Statx_t
+	err := unix.Statx(dir, name, flags|unix.AT_STATX_DONT_SYNC, unix.STATX_MNT_ID, &x)
+	if err != nil {
+		return 0, err
+	}
+	if x.Mask&unix.STATX_MNT_ID != 0 {
+		return x.Mnt_id, nil
+	}
+	return unix.Mkdev(x.Dev_major, x.Dev_minor), nil
+}
+
+// fill takes over what stat tells.
+func (f *found) fill(st *unix.Stat_t) {
+	e := &f.Entry
+	e.Mode, e.UID, e.GID = uint16(st.Mode&0o7777), st.Uid, st.Gid
+	e.Sec, e.Nsec = int64(st.Mtim.Sec), uint32(st.Mtim.Nsec)
+	f.ctime, f.dev, f.ino, f.links = st.Ctim, uint64(st.Dev), st.Ino, uint64(st.Nlink)
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFDIR:
+		e.Type = Dir
+	case unix.S_IFREG:
+		e.Type, e.Size = File, st.Size
+	case unix.S_IFLNK:
+		e.Type = Symlink
+	case unix.S_IFCHR, unix.S_IFBLK:
+		e.Type = Char
+		if st.Mode&unix.S_IFMT == unix.S_IFBLK {
+			e.Type = Block
+		}
+		e.Major, e.Minor = unix.Major(uint64(st.Rdev)), unix.Minor(uint64(st.Rdev))
+	case unix.S_IFIFO:
+		e.Type = Fifo
+	case unix.S_IFSOCK:
+		e.Type = Socket
+	}
+}
+
+func readlink(dir int, name string) (string, error) {
+	buf := make([]byte, maxLink+1)
+	n, err := unix.Readlinkat(dir, name, buf)
+	if err != nil {
+		return "", fmt.Errorf("readlink: %w", err)
+	}
+	return string(buf[:n]), nil
+}
