@@ -1,0 +1,228 @@
+package netboot
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/insomniacslk/dhcp/iana"
+)
+
+// Answer is what a machine that boots from the network gets to hear.
+type Answer int
+
+// The answers that Config.Decide can give.
+const (
+	Silent    Answer = iota // no boot information at all
+	LocalBoot               // the boot loader, told to boot the local disk
+	BootImage               // the boot loader, told to load kernel and stage 1
+)
+
+func (a Answer) String() string {
+	switch a {
+	case Silent:
+		return "silent"
+	case LocalBoot:
+		return "local boot"
+	case BootImage:
+		return "boot image"
+	}
+	return fmt.Sprintf("answer %d", int(a))
+}
+
+// Client is what is known of a machine at the moment of the question. Only
+// MAC is always there.
+type Client struct {
+	MAC       net.HardwareAddr
+	UUID      string     // of option 97, as SMBIOS prints it; empty if not sent
+	Arch      iana.Arch  // option 93, or out of option 60
+	IP        netip.Addr // invalid before the machine has one
+	ClassID   string     // option 60
+	UserClass string     // option 77
+}
+
+// The modes of Config.DHCP.
+const (
+	DHCPFull  = "full"  // the network's DHCP server: leases for everybody
+	DHCPProxy = "proxy" // boot information only, beside another server
+	DHCPOff   = "off"   // TFTP and HTTP only
+)
+
+// Config says what to serve, where and to whom.
+type Config struct {
+	Interface string       // the one interface that is served
+	Addr      netip.Prefix // our address on it; zero: its first IPv4 address
+	DHCP      string       // DHCPFull, DHCPProxy or DHCPOff; empty: DHCPProxy
+
+	// full mode
+	RangeFrom, RangeTo netip.Addr            // pool; zero: upper half of the subnet
+	Router             netip.Addr            // option 3; zero: not sent
+	DNS                []netip.Addr          // option 6; empty: not sent
+	Domain             string                // option 15; empty: not sent
+	Fixed              map[string]netip.Addr // MAC to address
+	LeaseFile          string                // empty: leases are forgotten at exit
+	LeaseTime          time.Duration         // zero: 12 h
+	Force              bool                  // serve although another DHCP server answers
+
+	// Decide is asked at each DHCP packet and each request for a boot
+	// loader configuration, by several goroutines. nil: LocalBoot for all.
+	Decide func(Client) Answer
+
+	Append  string // further kernel words for label kamethod
+	Console string // kernel console words, "console=ttyS0,115200"
+
+	Files    Files // all that may be fetched
+	HTTPPort int   // zero: 8069; negative: no HTTP
+
+	Log   *slog.Logger // nil: nothing is logged
+	Event func(Event)  // may be slow: events are dropped then; nil: no events
+}
+
+const (
+	defaultHTTPPort  = 8069           // free in IANA's registry; the list of neighbours avoids 8080/8081
+	defaultLeaseTime = 12 * time.Hour // longer than any cloning session
+	maxKernelWords   = 1400           // x86 command line is 2048 with NUL (kernel, COMMAND_LINE_SIZE); the rest is for label and BOOTIF
+)
+
+// withDefaults checks everything that needs no socket.
+func (c Config) withDefaults() (Config, error) {
+	switch c.DHCP {
+	case "":
+		c.DHCP = DHCPProxy
+	case DHCPFull, DHCPProxy, DHCPOff:
+	default:
+		return c, fmt.Errorf("dhcp mode %q: want %s, %s or %s", c.DHCP, DHCPFull, DHCPProxy, DHCPOff)
+	}
+	if c.Interface == "" {
+		return c, errors.New("no interface to serve: name one with --interface")
+	}
+	if c.HTTPPort == 0 {
+		c.HTTPPort = defaultHTTPPort
+	}
+	if c.HTTPPort > 65535 {
+		return c, fmt.Errorf("http port %d: largest is 65535", c.HTTPPort)
+	}
+	if c.LeaseTime == 0 {
+		c.LeaseTime = defaultLeaseTime
+	}
+	if c.LeaseTime < time.Minute {
+		return c, fmt.Errorf("lease time %v: at least one minute", c.LeaseTime)
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Decide == nil {
+		c.Decide = func(Client) Answer { return LocalBoot }
+	}
+	for _, w := range []struct{ name, words string }{{"kernel words", c.Append}, {"console words", c.Console}} {
+		if err := checkWords(w.name, w.words); err != nil {
+			return c, err
+		}
+	}
+	if len(c.Domain) > 253 { // RFC 1035 2.3.4
+		return c, fmt.Errorf("domain name of %d characters: at most 253", len(c.Domain))
+	}
+	if len(c.DNS) > 8 {
+		return c, fmt.Errorf("%d DNS servers: at most 8", len(c.DNS))
+	}
+	return c, nil
+}
+
+// checkWords refuses what would break out of its line in a boot loader
+// configuration.
+func checkWords(name, words string) error {
+	if len(words) > maxKernelWords {
+		return fmt.Errorf("%s of %d characters: at most %d", name, len(words), maxKernelWords)
+	}
+	if i := strings.IndexFunc(words, func(r rune) bool { return r < ' ' || r > '~' }); i >= 0 {
+		return fmt.Errorf("%s %q: character %d is not printable ASCII", name, words, i+1)
+	}
+	return nil
+}
+
+// subnetPlan is what full mode works with, worked out of a Config.
+type subnetPlan struct {
+	self     netip.Prefix
+	from, to netip.Addr
+	fixed    map[[6]byte]netip.Addr
+}
+
+// plan checks the pool and the fixed addresses against our own address.
+func (c Config) plan(self netip.Prefix) (subnetPlan, error) {
+	p := subnetPlan{self: self, from: c.RangeFrom, to: c.RangeTo, fixed: map[[6]byte]netip.Addr{}}
+	if self.Bits() > 29 {
+		return p, fmt.Errorf("subnet %v of %s is too small for full DHCP: a /29 or larger", self.Masked(), c.Interface)
+	}
+	switch {
+	case !p.from.IsValid() && !p.to.IsValid():
+		p.from, p.to = upperHalf(self)
+	case !p.from.IsValid() || !p.to.IsValid():
+		return p, errors.New("dhcp range: both ends or none")
+	}
+	for _, a := range []netip.Addr{p.from, p.to} {
+		if err := usable(self, a); err != nil {
+			return p, fmt.Errorf("dhcp range %v to %v: %w", p.from, p.to, err)
+		}
+	}
+	if p.to.Less(p.from) {
+		return p, fmt.Errorf("dhcp range %v to %v: the end is before the start", p.from, p.to)
+	}
+	owner := map[netip.Addr]string{}
+	for s, a := range c.Fixed {
+		mac, err := macKey(s)
+		if err != nil {
+			return p, err
+		}
+		if err := usable(self, a); err != nil {
+			return p, fmt.Errorf("fixed address of %s: %w", s, err)
+		}
+		if a == self.Addr() {
+			return p, fmt.Errorf("fixed address of %s: %v is our own", s, a)
+		}
+		if o, ok := owner[a]; ok {
+			return p, fmt.Errorf("fixed address %v: given to %s and %s", a, o, s)
+		}
+		owner[a] = s
+		p.fixed[mac] = a
+	}
+	return p, nil
+}
+
+// usable says whether a machine of the subnet can have this address.
+func usable(self netip.Prefix, a netip.Addr) error {
+	if !a.Is4() || !self.Contains(a) {
+		return fmt.Errorf("%v is not in %v", a, self.Masked())
+	}
+	if a == self.Masked().Addr() || a == broadcastOf(self) {
+		return fmt.Errorf("%v is the network's own or its broadcast address", a)
+	}
+	return nil
+}
+
+func macKey(s string) ([6]byte, error) {
+	hw, err := net.ParseMAC(s)
+	if err != nil || len(hw) != 6 {
+		return [6]byte{}, fmt.Errorf("MAC address %q: want six bytes in hex", s)
+	}
+	return [6]byte(hw), nil
+}
+
+// upperHalf is the pool that nobody had to write down.
+func upperHalf(p netip.Prefix) (from, to netip.Addr) {
+	b := p.Masked().Addr().As4()
+	bit := p.Bits() // first host bit, counted from the left
+	b[bit/8] |= 0x80 >> (bit % 8)
+	return netip.AddrFrom4(b), broadcastOf(p).Prev()
+}
+
+func broadcastOf(p netip.Prefix) netip.Addr {
+	b := p.Masked().Addr().As4()
+	for i := p.Bits(); i < 32; i++ {
+		b[i/8] |= 0x80 >> (i % 8)
+	}
+	return netip.AddrFrom4(b)
+}

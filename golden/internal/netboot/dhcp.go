@@ -1,0 +1,187 @@
+package netboot
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/insomniacslk/dhcp/dhcpv4"
+	"github.com/insomniacslk/dhcp/iana"
+)
+
+const (
+	dhcpServerPort = 67   // RFC 2131 4.1
+	dhcpClientPort = 68   // RFC 2131 4.1
+	proxyPort      = 4011 // PXE 2.1, boot server
+)
+
+// PXE options that the library has no name for.
+const (
+	optIPXE        = dhcpv4.GenericOptionCode(175) // encapsulated, ipxe.org/howto/dhcpd
+	ipxeNoProxy    = 176                           // its sub-option no-pxedhcp
+	pxeDiscovery   = 6                             // sub-option 6 of option 43, PXE 2.1 table 2-1
+	pxeUseOffer    = 8                             // its bit 3: no discovery, use the file of this offer
+	dhcpMinMaxSize = 548                           // DHCP part of the 576 bytes that every client takes
+)
+
+// out is one reply and where it goes.
+type out struct {
+	msg  *dhcpv4.DHCPv4
+	to   netip.AddrPort
+	hw   net.HardwareAddr // link address for a packet socket
+	bare bool             // to a relay or a configured client: the kernel routes it
+}
+
+var errNotOurs = errors.New("not for us")
+
+// handleDHCP makes at most one reply to a packet that came to port 67, or to
+// port 4011 from an address.
+func (s *Server) handleDHCP(b []byte, port uint16, from netip.AddrPort, now time.Time) (*out, error) {
+	m, err := dhcpv4.FromBytes(b)
+	if err != nil {
+		return nil, fmt.Errorf("read DHCP packet of %d bytes: %w", len(b), err)
+	}
+	if err := s.checkSender(m); err != nil {
+		return nil, err
+	}
+	c, archs, netboot := clientOf(m)
+	var o *out
+	switch {
+	case port == proxyPort:
+		o, err = s.bootServer(m, c, archs, netboot, from)
+	case s.cfg.DHCP == DHCPFull:
+		o, err = s.fullDHCP(m, c, archs, netboot, now)
+	default:
+		o, err = s.proxyDHCP(m, c, archs, netboot)
+	}
+	if o == nil || err != nil {
+		return nil, err
+	}
+	if n := len(o.msg.ToBytes()); n > maxDatagram {
+		return nil, fmt.Errorf("reply of %d bytes to %v: at most %d", n, m.ClientHWAddr, maxDatagram)
+	}
+	return o, nil
+}
+
+// checkSender refuses what isn't a request of an Ethernet machine other than
+// ourselves.
+func (s *Server) checkSender(m *dhcpv4.DHCPv4) error {
+	hw := m.ClientHWAddr
+	switch {
+	case m.OpCode != dhcpv4.OpcodeBootRequest:
+		return errNotOurs
+	case m.HWType != iana.HWTypeEthernet || len(hw) != 6:
+		return errNotOurs
+	case hw[0]&1 != 0 || bytes.Equal(hw, make([]byte, 6)): // group address, or none
+		return errNotOurs
+	case s.link.own[[6]byte(hw)]:
+		return errNotOurs
+	}
+	return nil
+}
+
+// clientOf reads who asks, and whether it is firmware that boots.
+func clientOf(m *dhcpv4.DHCPv4) (c Client, archs []iana.Arch, netboot bool) {
+	c = Client{MAC: m.ClientHWAddr, ClassID: m.ClassIdentifier(), UserClass: string(m.Options.Get(dhcpv4.OptionUserClassInformation))}
+	if ip, ok := netip.AddrFromSlice(m.ClientIPAddr.To4()); ok && !ip.IsUnspecified() {
+		c.IP = ip
+	}
+	if b := m.Options.Get(dhcpv4.OptionClientSystemArchitectureType); len(b) > 0 && len(b)%2 == 0 {
+		for ; len(b) > 1; b = b[2:] {
+			archs = append(archs, iana.Arch(binary.BigEndian.Uint16(b)))
+		}
+	} else if a, ok := archOfClass(c.ClassID); ok {
+		archs = []iana.Arch{a}
+	}
+	if len(archs) > 0 {
+		c.Arch = archs[0]
+	}
+	id := m.Options.Get(dhcpv4.OptionClientMachineIdentifier)
+	idOK := len(id) == 0 || (len(id) == 17 && id[0] == 0) // RFC 4578 2.3
+	if len(id) == 17 {
+		c.UUID = uuidText([16]byte(id[1:]))
+	}
+	class := strings.HasPrefix(c.ClassID, "PXEClient") || strings.HasPrefix(c.ClassID, "HTTPClient")
+	return c, archs, class && len(archs) > 0 && idOK
+}
+
+// uuidText prints an SMBIOS UUID: its first three fields are little-endian
+// (SMBIOS 2.6, 7.2.1). All zero means that the board has none.
+func uuidText(u [16]byte) string {
+	if u == [16]byte{} {
+		return ""
+	}
+	return fmt.Sprintf("%08x-%04x-%04x-%x-%x", binary.LittleEndian.Uint32(u[:]),
+		binary.LittleEndian.Uint16(u[4:]), binary.LittleEndian.Uint16(u[6:]), u[8:10], u[10:])
+}
+
+// isIPXE tells iPXE by its user class, which some versions send bare and
+// some with the length byte of RFC 3004.
+func (c Client) isIPXE() bool { return strings.HasSuffix(c.UserClass, "iPXE") }
+
+// bootOptions adds what makes firmware load our boot file. It says no if
+// this machine is to hear nothing, or nothing can be served for it.
+func (s *Server) bootOptions(reply, m *dhcpv4.DHCPv4, c Client, archs []iana.Arch) bool {
+	if s.decide(c) == Silent {
+		return false
+	}
+	row, ok := s.bootFileFor(archs)
+	if !ok || !strings.HasPrefix(c.ClassID, "PXEClient") {
+		s.cfg.Log.Warn("no boot file for this firmware", "mac", c.MAC, "arch", c.Arch, "class", c.ClassID)
+		return false
+	}
+	self := s.link.self.Addr()
+	reply.ServerIPAddr = self.AsSlice()
+	reply.ServerHostName = self.String()
+	reply.BootFileName = row.file
+	reply.UpdateOption(dhcpv4.OptTFTPServerName(self.String()))
+	reply.UpdateOption(dhcpv4.OptBootFileName(row.file))
+	reply.UpdateOption(dhcpv4.OptClassIdentifier("PXEClient"))
+	if row.useOffer {
+		reply.UpdateOption(dhcpv4.OptGeneric(dhcpv4.OptionVendorSpecificInformation, []byte{pxeDiscovery, 1, pxeUseOffer, 255}))
+	}
+	if id := m.Options.Get(dhcpv4.OptionClientMachineIdentifier); len(id) == 17 {
+		reply.UpdateOption(dhcpv4.OptGeneric(dhcpv4.OptionClientMachineIdentifier, id))
+	}
+	// Saves iPXE the three seconds in which it waits for a proxy. As a proxy
+	// we are the one it waits for.
+	if c.isIPXE() && s.cfg.DHCP == DHCPFull {
+		reply.UpdateOption(dhcpv4.OptGeneric(optIPXE, []byte{ipxeNoProxy, 1, 1}))
+	}
+	return true
+}
+
+// replyTo starts a reply of ours.
+func (s *Server) replyTo(m *dhcpv4.DHCPv4, t dhcpv4.MessageType) (*dhcpv4.DHCPv4, error) {
+	r, err := dhcpv4.NewReplyFromRequest(m, dhcpv4.WithMessageType(t),
+		dhcpv4.WithOption(dhcpv4.OptServerIdentifier(s.link.self.Addr().AsSlice())))
+	if err != nil {
+		return nil, fmt.Errorf("make DHCP reply to %v: %w", m.ClientHWAddr, err)
+	}
+	return r, nil
+}
+
+// address chooses the way back (RFC 2131 4.1).
+func address(m, r *dhcpv4.DHCPv4) *out {
+	all := netip.AddrFrom4([4]byte{255, 255, 255, 255})
+	if gi, ok := netip.AddrFromSlice(m.GatewayIPAddr.To4()); ok && !gi.IsUnspecified() {
+		return &out{msg: r, to: netip.AddrPortFrom(gi, dhcpServerPort), bare: true}
+	}
+	bcast := &out{msg: r, to: netip.AddrPortFrom(all, dhcpClientPort), hw: broadcastMAC()}
+	if r.MessageType() == dhcpv4.MessageTypeNak {
+		return bcast
+	}
+	if ci, ok := netip.AddrFromSlice(m.ClientIPAddr.To4()); ok && !ci.IsUnspecified() {
+		return &out{msg: r, to: netip.AddrPortFrom(ci, dhcpClientPort), hw: m.ClientHWAddr}
+	}
+	yi, ok := netip.AddrFromSlice(r.YourIPAddr.To4())
+	if m.IsBroadcast() || !ok || yi.IsUnspecified() {
+		return bcast
+	}
+	return &out{msg: r, to: netip.AddrPortFrom(yi, dhcpClientPort), hw: m.ClientHWAddr}
+}

@@ -1,0 +1,44 @@
+package netboot
+
+import (
+	"net/netip"
+
+	"github.com/insomniacslk/dhcp/dhcpv4"
+	"github.com/insomniacslk/dhcp/iana"
+)
+
+// proxyDHCP answers firmware beside another DHCP server: boot information,
+// never an address (PXE 2.1, proxyDHCP). A REQUEST on port 67 is the other
+// server's.
+func (s *Server) proxyDHCP(m *dhcpv4.DHCPv4, c Client, archs []iana.Arch, netboot bool) (*out, error) {
+	if !netboot || m.MessageType() != dhcpv4.MessageTypeDiscover {
+		return nil, nil
+	}
+	s.seen.put(c)
+	r, err := s.replyTo(m, dhcpv4.MessageTypeOffer)
+	if err != nil || !s.bootOptions(r, m, c, archs) {
+		return nil, err
+	}
+	s.emit(Event{MAC: c.MAC, What: "offer", Name: r.BootFileName})
+	return address(m, r), nil
+}
+
+// bootServer answers on port 4011, where firmware asks that has its address
+// already. The answer goes back to where the request came from.
+func (s *Server) bootServer(m *dhcpv4.DHCPv4, c Client, archs []iana.Arch, netboot bool, from netip.AddrPort) (*out, error) {
+	t := m.MessageType()
+	if !netboot || (t != dhcpv4.MessageTypeRequest && t != dhcpv4.MessageTypeInform) {
+		return nil, nil
+	}
+	if !c.IP.IsValid() {
+		c.IP = from.Addr()
+	}
+	s.seen.put(c)
+	r, err := s.replyTo(m, dhcpv4.MessageTypeAck)
+	if err != nil || !s.bootOptions(r, m, c, archs) {
+		return nil, err
+	}
+	r.ClientIPAddr = m.ClientIPAddr
+	s.emit(Event{MAC: c.MAC, IP: c.IP, What: "boot server answer", Name: r.BootFileName})
+	return &out{msg: r, to: from, bare: true}, nil
+}
