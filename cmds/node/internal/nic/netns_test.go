@@ -22,6 +22,7 @@ import (
 type job struct {
 	Up       Config
 	Keep     time.Duration // then keep the lease this long
+	Age      time.Duration // as if it had been granted that long before
 	Flood    string        // or: send malformed packets on this interface
 	FloodFor time.Duration
 }
@@ -69,6 +70,7 @@ func (j job) do() (r result) {
 	if j.Keep > 0 {
 		ctx, cancel := context.WithTimeout(context.Background(), j.Keep)
 		defer cancel()
+		r.Lease.Acquired = r.Lease.Acquired.Add(-j.Age)
 		Keep(ctx, r.Lease, "", j.Up.Log, func(*Lease) { r.Renewed++ })
 	}
 	dev, err := netlink.LinkByName(r.Lease.Interface)
@@ -293,20 +295,31 @@ func TestUpUnderMalformedPackets(t *testing.T) {
 	}
 }
 
-// T1 is 2 s here: the lease is renewed by its server, twice, and the address
-// stays as it is.
+// A lease of an hour that is 30 minutes old is renewed by its server; one that
+// is 53 minutes old by anybody. The address stays as it is.
 func TestKeep(t *testing.T) {
-	l := newLab(t)
-	log := l.serve("s0", "--dhcp-option=option:T1,2")
-	r := l.do(job{Up: Config{Interface: "eth0"}, Keep: 5 * time.Second})
-	if r.Err != "" || r.Renewed < 2 || len(r.Addrs) != 1 {
-		t.Fatalf("%+v", r)
-	}
-	text := log()
-	if n := strings.Count(text, "DHCPACK(s0) "+r.Lease.Addr.Addr().String()); n < 3 {
-		t.Errorf("the server acknowledged %d times:\n%s", n, text)
-	}
-	if strings.Contains(text, "DHCPNAK") || strings.Count(text, "DHCPDISCOVER(s0)") != 1 {
-		t.Errorf("not a plain renewal:\n%s", text)
+	for _, tt := range []struct {
+		name      string
+		age       time.Duration
+		discovers int // asking anybody starts with one more
+	}{
+		{"renew", 30*time.Minute - time.Second, 1},
+		{"rebind", 53 * time.Minute, 2},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			l := newLab(t)
+			log := l.serve("s0")
+			r := l.do(job{Up: Config{Interface: "eth0"}, Keep: 3 * time.Second, Age: tt.age})
+			text := log()
+			if r.Err != "" || r.Renewed != 1 || len(r.Addrs) != 1 {
+				t.Fatalf("%+v\n%s", r, text)
+			}
+			if n := strings.Count(text, "DHCPACK(s0) "+r.Lease.Addr.Addr().String()); n != 2 {
+				t.Errorf("the server acknowledged %d times:\n%s", n, text)
+			}
+			if n := strings.Count(text, "DHCPDISCOVER(s0)"); n != tt.discovers || strings.Contains(text, "DHCPNAK") {
+				t.Errorf("%d discovers, want %d:\n%s", n, tt.discovers, text)
+			}
+		})
 	}
 }
