@@ -56,6 +56,7 @@ type Machine struct {
 	qmp  *qmp
 	up   chan struct{} // closed when qmp is set
 	once sync.Once
+	held sync.WaitGroup // resets being looked at
 }
 
 // Power switches a new machine on.
@@ -185,13 +186,13 @@ func (m *Machine) event(name string, data json.RawMessage) {
 	if json.Unmarshal(data, &d) != nil || d.Reason != "guest-reset" {
 		return
 	}
-	go func() { // bounded: resume has a deadline
+	m.held.Go(func() { // bounded: resume has a deadline
 		<-m.up // connect may not have returned yet, but will
 		m.OnReset()
 		if err := m.resume(); err != nil {
-			m.lab.Log.Warn("resume after a reset", "machine", m.Name, "err", err)
+			m.lab.Log.Debug("resume after a reset", "machine", m.Name, "err", err)
 		}
-	}()
+	})
 }
 
 // resume does the reset that the guest asked for.
@@ -227,7 +228,9 @@ func (m *Machine) Kill() {
 		}
 		if m.qmp != nil {
 			m.qmp.conn.Close()
+			<-m.qmp.ended // no event comes after this
 		}
+		m.held.Wait()
 	})
 }
 

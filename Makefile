@@ -1,0 +1,33 @@
+# Words for developers. What they do is in scripts/ and in the programs.
+.DEFAULT_GOAL := help
+.PHONY: help image test demo bench lint clean
+
+help:
+	@echo 'make image   vmlinuz, all.rdz, rescue.sqfs and a TFTP tree, in images/'
+	@echo 'make test    all tests, set-up included; make test PKG=./golden/chain RUN=TestX for some'
+	@echo 'make demo    clone a Debian to NODES=2 virtual machines; KEEP=1 keeps their disks'
+	@echo 'make bench   the benchmarks of what carries the data'
+	@echo 'make lint    everything that reads the code without running it'
+	@echo 'make clean   remove what make image made; not .cache/'
+
+image:
+	@scripts/deps-image.sh
+	@go run ./cmds/admin/mkimage
+
+test:
+	@scripts/test.sh $(PKG) $(RUN)
+
+demo:
+	@scripts/setup.sh
+	@$(MAKE) -s image
+	@exec go run ./images/demo
+
+bench:
+	@scripts/setup.sh
+	go test -run '^$$' -bench . -benchmem ./golden/...
+
+lint:
+	@scripts/lint.sh
+
+clean:
+	rm -rf images/vmlinuz images/all.rdz images/rescue.sqfs images/manifest.json images/tftp

@@ -1,0 +1,93 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+
+	"github.com/kamethod/kamethod/images/demo/goldenroot"
+	"github.com/kamethod/kamethod/images/demo/rehearsal"
+)
+
+func demo(ctx context.Context) error {
+	cfg, err := config()
+	if err != nil {
+		return err
+	}
+	result, err := rehearsal.Run(ctx, cfg)
+	if result != nil && len(result.Nodes) > 0 {
+		result.Print(os.Stdout)
+	}
+	// Removed, or kept on purpose or for the person who looks what went wrong.
+	failed := err != nil && !errors.Is(err, context.Canceled)
+	if os.Getenv("KEEP") == "1" {
+		fmt.Println("\ndisks, consoles and logs are kept in", cfg.Work)
+		return err
+	}
+	if failed {
+		fmt.Println("\nconsoles and logs are kept in", cfg.Work)
+	}
+	return errors.Join(err, tidyUp(cfg.Work, failed))
+}
+
+func config() (rehearsal.Config, error) {
+	cfg := rehearsal.Config{Kind: goldenroot.Full, Nodes: 2, Accel: os.Getenv("ACCEL"), Out: &locked{w: os.Stdout}}
+	if k := os.Getenv("KIND"); k != "" {
+		cfg.Kind = goldenroot.Kind(k)
+	}
+	if s := os.Getenv("NODES"); s != "" {
+		n, err := strconv.Atoi(s)
+		if err != nil || n < 1 || n > 99 {
+			return cfg, fmt.Errorf("NODES=%s: must be a number from 1 to 99", s)
+		}
+		cfg.Nodes = n
+	}
+	top, err := os.Getwd()
+	if err != nil {
+		return cfg, err
+	}
+	if _, err := os.Stat(filepath.Join(top, "images/all.rdz")); err != nil {
+		return cfg, fmt.Errorf("the images aren't there, run make image first: %w", err)
+	}
+	cfg.Top = top
+	// Not under /tmp: that may be a small file system in memory.
+	cfg.Work, err = os.MkdirTemp("/var/tmp", "kamethod-demo-")
+	return cfg, err
+}
+
+// tidyUp removes the folder, or only what is large in it.
+func tidyUp(work string, keepLogs bool) error {
+	if err := goldenroot.Remove(filepath.Join(work, "golden")); err != nil {
+		return err
+	}
+	if !keepLogs {
+		return os.RemoveAll(work)
+	}
+	disks, err := filepath.Glob(filepath.Join(work, "*.img*"))
+	if err != nil {
+		return err
+	}
+	for _, d := range append(disks, filepath.Join(work, "golden-serve")) {
+		if err := os.Remove(d); err != nil && !os.IsNotExist(err) {
+			return err
+		}
+	}
+	return nil
+}
+
+// locked lets several writers share the terminal, a write at a time.
+type locked struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+func (l *locked) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.w.Write(b)
+}

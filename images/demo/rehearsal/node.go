@@ -1,0 +1,129 @@
+package rehearsal
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/kamethod/kamethod/images/demo/goldenroot"
+	"github.com/kamethod/kamethod/images/vmlab"
+)
+
+// node is one machine of the rehearsal.
+type node struct {
+	r       *rehearsal
+	spec    vmlab.Spec
+	machine *vmlab.Machine
+	poweron time.Time
+
+	resets   atomic.Int32
+	copying  sync.Mutex
+	copyErr  error     // of the last copy; under copying
+	resetAt  time.Time // of the last reset; under copying
+	prompt   string    // host name in the log-in prompt
+	problems []string  // what was seen from inside
+
+	loginAfter time.Duration // since the last reset
+}
+
+// newNode gives the machines different disks, buses and network cards, so
+// that the clones can't all be the same by accident. The cloud kernel knows
+// virtio and the PIIX's IDE; the full one also real cards.
+func (r *rehearsal) newNode(number int) *node {
+	n := &node{r: r}
+	n.spec = vmlab.Spec{
+		Name: fmt.Sprintf("node%d", number), MAC: fmt.Sprintf("52:54:00:77:00:%02x", number),
+		NIC: vmlab.VirtioNet, Bus: vmlab.VirtioBlk,
+		Disk: r.path(fmt.Sprintf("node%d.img", number)), DiskSize: int64(2+number) << 30,
+		OnReset: n.onReset,
+	}
+	if number%2 == 0 {
+		n.spec.Bus = vmlab.IDE
+		if r.Kind == goldenroot.Full {
+			n.spec.NIC, n.spec.Bus = vmlab.E1000, vmlab.AHCI
+		}
+	}
+	return n
+}
+
+func (n *node) power(ctx context.Context, lab *vmlab.Lab) error {
+	n.poweron = time.Now()
+	m, err := lab.Power(ctx, n.spec)
+	n.machine = m
+	return err
+}
+
+// snapshot is the copy of the disk at the last reset.
+func (n *node) snapshot() string { return strings.TrimSuffix(n.spec.Disk, ".img") + ".cloned.img" }
+
+// onReset copies the disk while the machine stands still. Each reset replaces
+// the copy: the last one is the reset before the clone's own first boot.
+func (n *node) onReset() {
+	n.copying.Lock()
+	defer n.copying.Unlock()
+	n.resetAt = time.Now()
+	out, err := exec.Command("cp", "--sparse=always", "--reflink=auto", n.spec.Disk, n.snapshot()+".new").CombinedOutput()
+	if err != nil {
+		n.copyErr = fmt.Errorf("copy the disk of %s: %w: %s", n.spec.Name, err, out)
+		return
+	}
+	n.copyErr = os.Rename(n.snapshot()+".new", n.snapshot())
+	n.r.say("%s resets itself (%d)", n.spec.Name, n.resets.Add(1))
+}
+
+// loginPrompt is agetty's: the host name, " login: ", at the line's start.
+var loginPrompt = regexp.MustCompile(`^([A-Za-z0-9][A-Za-z0-9.-]*) login: `)
+
+func (n *node) waitLogin(ctx context.Context) error {
+	m, err := n.machine.Console.ExpectPrompt(ctx, loginPrompt)
+	if err != nil {
+		return fmt.Errorf("%s: boot from its own disk: %w", n.spec.Name, err)
+	}
+	n.copying.Lock()
+	defer n.copying.Unlock()
+	n.prompt, n.loginAfter = m[1], time.Since(n.resetAt)
+	return n.copyErr
+}
+
+// questions are asked at the clone's own shell. Each prints one line.
+var questions = []struct{ ask, want string }{
+	{`findmnt -no FSTYPE /`, `^ext4$`},
+	{`findmnt -no TARGET /home`, `^/home$`},
+	{`wc -l < /proc/swaps`, `^2$`}, // a headline and our swap partition
+	{`systemctl is-active ssh`, `^active$`},
+	{`systemctl --failed --plain --no-legend | wc -l`, `^0$`},
+	{`cat /etc/machine-id | wc -c`, `^33$`},
+}
+
+// lookInside logs in on the serial console and asks.
+func (n *node) lookInside(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, 3*time.Minute, fmt.Errorf("no answer from the shell of %s", n.spec.Name))
+	defer cancel()
+	c := n.machine.Console
+	if err := c.Send("root\n"); err != nil {
+		return err
+	}
+	if _, err := c.ExpectPrompt(ctx, regexp.MustCompile(`root@\S+:~# `)); err != nil {
+		return fmt.Errorf("%s: log in: %w", n.spec.Name, err)
+	}
+	for i, q := range questions {
+		// The terminal echoes the question; only the answer begins with "@@N ".
+		if err := c.Send(fmt.Sprintf("echo \"@@%d $(%s)\"\n", i, q.ask)); err != nil {
+			return err
+		}
+		m, err := c.Expect(ctx, regexp.MustCompile(fmt.Sprintf(`^@@%d (.*)$`, i)))
+		if err != nil {
+			return fmt.Errorf("%s: %s: %w", n.spec.Name, q.ask, err)
+		}
+		if !regexp.MustCompile(q.want).MatchString(strings.TrimSpace(m[1])) {
+			n.problems = append(n.problems, fmt.Sprintf("at its shell, %s says %q, not %s", q.ask, m[1], q.want))
+		}
+	}
+	return nil
+}

@@ -1,0 +1,186 @@
+// Package rehearsal plays the whole job once, on one machine: a golden root,
+// golden-serve on a network of its own, machines with empty disks that boot
+// from that network, become clones, and boot from their own disks. Then it
+// judges the clones from outside. `make demo` shows it to a person, the test
+// in images/ runs it on a smaller root. It contains nothing of kamethod: it
+// only starts what an administrator would start.
+//
+//	golden root ─▶ golden-serve ─┬─PXE─▶ node1 ─reset─▶ copy of its disk ─▶ own boot ─▶ login:
+//	   │                         └─PXE─▶ node2 ─reset─▶ copy of its disk ─▶ own boot ─▶ login:
+//	   └───────────── compare ──────────────────────────────┘
+//
+// The disk is copied while the machine stands still between the last write of
+// the cloning and the first of the clone's own life, so that what is compared
+// is what was cloned.
+package rehearsal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+
+	"github.com/kamethod/kamethod/images/compare"
+	"github.com/kamethod/kamethod/images/demo/goldenroot"
+	"github.com/kamethod/kamethod/images/vmlab"
+)
+
+// Config says what to play.
+type Config struct {
+	Top     string          // the repository
+	Work    string          // for disks, consoles and logs; must be empty or missing
+	Kind    goldenroot.Kind // which golden root
+	Nodes   int             // how many machines
+	Accel   string          // QEMU's accelerator; empty: tcg
+	Out     io.Writer       // progress, for a person
+	Timeout time.Duration   // for the cloning and the boots; 0: by Nodes
+	Serve   []string        // more arguments for golden-serve
+}
+
+// stage is what is under way, for the person who reads that it failed.
+type rehearsal struct {
+	Config
+	started time.Time
+	golden  string // root directory
+	before  compare.Tree
+	lab     *vmlab.Lab
+	serve   *vmlab.Process
+	nodes   []*node
+}
+
+// ErrDifferent says that all was played to its end, but not all is right.
+var ErrDifferent = errors.New("the clones are not all right")
+
+// Run plays. The result is as complete as it got, also with an error.
+func Run(ctx context.Context, cfg Config) (*Result, error) {
+	if cfg.Timeout == 0 {
+		cfg.Timeout = 12*time.Minute + time.Duration(cfg.Nodes)*2*time.Minute
+	}
+	r := &rehearsal{Config: cfg, started: time.Now(), golden: filepath.Join(cfg.Work, "golden")}
+	if err := os.MkdirAll(cfg.Work, 0o755); err != nil {
+		return nil, err
+	}
+	result := &Result{Work: cfg.Work}
+	err := r.play(ctx, result)
+	if err != nil && !errors.Is(err, ErrDifferent) && !errors.Is(err, context.Canceled) {
+		r.showLogs()
+	}
+	return result, err
+}
+
+func (r *rehearsal) play(ctx context.Context, result *Result) error {
+	if err := r.prepare(ctx); err != nil {
+		return err
+	}
+	lab, err := vmlab.New(ctx, vmlab.Config{Dir: r.Work, Accel: r.Accel, Log: slog.New(slog.NewTextHandler(r.Out, nil))})
+	if err != nil {
+		return err
+	}
+	r.lab = lab
+	err = r.cloneAndBoot(ctx)
+	// The machines go before the judgement: it needs their processor time.
+	if r.serve != nil {
+		r.serve.Interrupt(15 * time.Second)
+	}
+	if err := errors.Join(err, lab.Close()); err != nil {
+		return err
+	}
+	return r.judge(ctx, result)
+}
+
+// prepare makes all that doesn't need the lab.
+func (r *rehearsal) prepare(ctx context.Context) error {
+	r.say("making the golden root (%s) in %s", r.Kind, r.golden)
+	if err := goldenroot.Make(ctx, r.Top, r.Kind, r.golden, r.Out); err != nil {
+		return err
+	}
+	var err error
+	if r.before, err = compare.Scan(r.golden); err != nil {
+		return err
+	}
+	r.say("the golden root has %d entries", len(r.before))
+	if err := os.WriteFile(r.path("desc"), []byte(goldenroot.Desc), 0o644); err != nil {
+		return err
+	}
+	build := exec.CommandContext(ctx, "go", "build", "-o", r.path("golden-serve"), "./cmds/admin/golden-serve")
+	build.Dir = r.Top
+	if out, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("build golden-serve: %w\n%s", err, out)
+	}
+	return nil
+}
+
+func (r *rehearsal) path(name string) string { return filepath.Join(r.Work, name) }
+
+func (r *rehearsal) say(format string, args ...any) {
+	fmt.Fprintf(r.Out, "%6.1f s  %s\n", time.Since(r.started).Seconds(), fmt.Sprintf(format, args...))
+}
+
+// cloneAndBoot is the part that an administrator would see.
+func (r *rehearsal) cloneAndBoot(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, r.Timeout, fmt.Errorf("not done after %s", r.Timeout))
+	defer cancel()
+	if err := r.startServe(); err != nil {
+		return err
+	}
+	for i := range r.Nodes {
+		n := r.newNode(i + 1)
+		r.nodes = append(r.nodes, n)
+		if err := n.power(ctx, r.lab); err != nil {
+			return err
+		}
+		r.say("%s is on: %s, %s, disk of %d MiB on %s", n.spec.Name, n.spec.MAC, n.spec.NIC, n.spec.DiskSize>>20, n.spec.Bus)
+	}
+	if err := r.waitServe(ctx); err != nil {
+		return err
+	}
+	r.say("golden-serve is done, exit status 0")
+	for _, n := range r.nodes {
+		if err := n.waitLogin(ctx); err != nil {
+			return err
+		}
+		r.say("%s: its own log-in prompt, as %q, after %.1f s", n.spec.Name, n.prompt, n.loginAfter.Seconds())
+	}
+	for _, n := range r.nodes {
+		if err := n.lookInside(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *rehearsal) startServe() error {
+	args := []string{
+		r.path("golden-serve"), "clone", "-n", fmt.Sprint(r.Nodes), "--root", r.golden,
+		"-p", "sda", r.path("desc"), "-r", "grub",
+		"--interface", vmlab.Bridge, "--dhcp", "full", "--yes", "--report", r.path("report.json"),
+	}
+	r.say("golden-serve %v", args[1:])
+	p, err := r.lab.Start(vmlab.ProcessSpec{
+		Name: "golden-serve", Dir: r.Top, Args: append(args, r.Serve...),
+		Tee: &prefixer{w: r.Out, prefix: "            golden-serve │ "},
+	})
+	r.serve = p
+	return err
+}
+
+// waitServe waits for golden-serve's end, and gives up when a machine dies.
+func (r *rehearsal) waitServe(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	for _, n := range r.nodes {
+		go func() { // ends with ctx
+			select {
+			case <-n.machine.Done():
+				cancel(fmt.Errorf("machine %s ended by itself", n.spec.Name))
+			case <-ctx.Done():
+			}
+		}()
+	}
+	return r.serve.Wait(ctx)
+}

@@ -1,0 +1,46 @@
+#!/bin/bash
+# test.sh            all tests, set-up included
+# test.sh PKG [RUN]  the tests of one package, or those that match RUN, with the
+#                    race detector unless RACE=0
+#
+# TIMES=1 prints the slowest tests at the end of a whole run.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+started=$SECONDS
+
+say() { printf '\n== %s (%d s)\n' "$*" $((SECONDS - started)); }
+
+if [ "$(id -u)" != 0 ]; then
+	echo "test.sh: must be root: the tests make network namespaces, loop devices and virtual machines" >&2
+	exit 1
+fi
+
+scripts/setup.sh
+
+if [ -n "${1-}" ]; then
+	race=-race
+	[ "${RACE-1}" != 0 ] || race=
+	exec go test $race -count=1 -timeout 20m -v -run "${2-.}" "$1"
+fi
+
+say "images"
+make -s image
+
+say "reading the code"
+scripts/lint.sh
+
+# The race detector costs a factor of 5 to 10: it runs where goroutines share
+# memory. The images' tests start programs and wait for them.
+mapfile -t raced < <(go list ./golden/... ./cmds/... ./images/vmlab/...)
+mapfile -t plain < <(go list ./builder/... ./templates/... ./images/compare/... ./images/demo/... 2>/dev/null)
+
+say "unit and namespace tests, with the race detector"
+go test -race -count=1 -timeout 12m "${raced[@]}"
+
+say "unit tests"
+go test -count=1 -timeout 10m "${plain[@]}"
+
+say "a whole clone of two machines, from PXE to their own log-in prompts"
+go test -count=1 -timeout 20m -v ./images
+
+say "all tests passed"
