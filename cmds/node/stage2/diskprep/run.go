@@ -46,8 +46,12 @@ func (c *config) run(ctx context.Context, args []string) (int, error) {
 	if c.check {
 		return c.show(plan)
 	}
-	say := func(s string) { fmt.Fprintln(c.out, s) }
-	res, err := disk.Prepare(ctx, plan, c.root, disk.Options{Devices: c.disks, Progress: say})
+	opt := disk.Options{Devices: c.disks}
+	if _, err := disk.Assign(plan, opt); err != nil {
+		return 2, err
+	}
+	opt.Progress = func(s string) { fmt.Fprintln(c.out, s) }
+	res, err := disk.Prepare(ctx, plan, c.root, opt)
 	if err != nil {
 		return 1, err
 	}

@@ -1,0 +1,213 @@
+// Package capture looks at the golden machine and makes the plan that every
+// clone carries out: the layout of its disks, what is mounted from which
+// partition, what identifies it. It reads and never changes anything, and it
+// doesn't walk the files (package golden/stream does).
+//
+//	running machine:  mountinfo, /proc/swaps, sfdisk, blkid, dumpe2fs ─┐
+//	--root DIR:       DIR/etc/fstab ───────────────────────────────────┼─▶ wants
+//	-p DISK DESC:     desc ──▶ disks ◀── tables of the real disks      │
+//	                             └───────────────── match ◀────────────┘
+//	                                                  └──▶ wire.Plan
+package capture
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/kamethod/kamethod/golden/layout"
+	"github.com/kamethod/kamethod/golden/wire"
+)
+
+// Options says which machine, and what the administrator wants of it.
+type Options struct {
+	Root      string            // folder that holds the golden system; "" or "/": the running machine
+	Descs     map[string]string // disk, "sda", to its desc's path (-p)
+	SkipDisks []string          // disks that are left out, "sdb" or "sdb|sdc" (-X)
+	Excludes  []string          // absolute paths whose contents aren't cloned (-x)
+	Loader    wire.Loader       // handed on into the plan
+	Log       *slog.Logger      // nil: no log
+}
+
+// Machine is a golden machine as the clones will be.
+type Machine struct {
+	Plan   wire.Plan
+	Mounts []string // where its file systems are to be read, the root first
+	Notes  []string // what a person should check: which file system goes where, what is left out
+}
+
+// want is a file system or swap area of the golden system, and where it lies
+// if that is known.
+type want struct {
+	wire.Filesystem        // without Disk and Part
+	source          string // for messages: "DIR/etc/fstab:3", "mounted on /var"
+	disk            string // golden's disk, "sda"; empty: unknown
+	number          int    // of the partition on it; 0: unknown
+}
+
+func (w want) swap() bool { return w.Type == "swap" }
+
+func (w want) String() string {
+	if w.swap() {
+		return "swap"
+	}
+	return w.MountPoint + " (" + w.Type + ")"
+}
+
+// describer gathers a Machine.
+type describer struct {
+	opt   Options
+	skip  []string
+	disks []wire.DiskPlan
+	notes []string
+}
+
+func (d *describer) note(format string, args ...any) {
+	s := fmt.Sprintf(format, args...)
+	d.notes = append(d.notes, s)
+	if d.opt.Log != nil {
+		d.opt.Log.Info(s)
+	}
+}
+
+// Describe makes the plan. It starts programs, which ctx can end.
+func Describe(ctx context.Context, opt Options) (*Machine, error) {
+	if opt.Root == "" {
+		opt.Root = "/"
+	}
+	d := &describer{opt: opt}
+	for _, s := range opt.SkipDisks {
+		for _, name := range strings.Split(s, "|") {
+			d.skip = append(d.skip, diskName(name))
+		}
+	}
+	var err error
+	if d.opt.Root, err = checkRoot(opt.Root); err != nil {
+		return nil, err
+	}
+	excludes, err := cleanExcludes(opt.Excludes)
+	if err != nil {
+		return nil, err
+	}
+	d.opt.Excludes = excludes
+	if err := d.readDescs(); err != nil {
+		return nil, err
+	}
+	wants, err := d.wants(ctx)
+	if err != nil {
+		return nil, err
+	}
+	filesystems, err := d.match(wants)
+	if err != nil {
+		return nil, err
+	}
+	m := &Machine{Notes: d.notes, Plan: wire.Plan{
+		Disks: d.disks, Filesystems: filesystems, Excludes: excludes,
+		Loader: opt.Loader, Golden: identity(d.opt.Root),
+	}}
+	m.Mounts, err = readable(d.opt.Root, filesystems)
+	return m, err
+}
+
+func (d *describer) wants(ctx context.Context) ([]want, error) {
+	if d.opt.Root == "/" {
+		return d.fromRunning(ctx)
+	}
+	if len(d.disks) == 0 {
+		return nil, fmt.Errorf("describe %s: a folder has no disk to take a layout from: give one with -p DISK DESC", d.opt.Root)
+	}
+	return d.fromFolder(ctx)
+}
+
+// diskName takes a disk as people write it, "/dev/sda" or "sda".
+func diskName(s string) string { return strings.TrimPrefix(strings.TrimSpace(s), "/dev/") }
+
+// readDescs makes a disk of the plan from each desc.
+func (d *describer) readDescs() error {
+	for name, path := range d.opt.Descs {
+		f, err := os.Open(path)
+		if err != nil {
+			return fmt.Errorf("desc of %s: %w", name, err)
+		}
+		l, err := layout.ParseDesc(f, path)
+		f.Close()
+		if err != nil {
+			return fmt.Errorf("desc of %s: %w", name, err)
+		}
+		name = diskName(name)
+		if name == "" || strings.ContainsAny(name, " \n\x00") {
+			return fmt.Errorf("disk %q: want a name such as sda", name)
+		}
+		if slices.Contains(d.skip, name) {
+			return fmt.Errorf("disk %s: has a desc (-p) and is left out (-X)", name)
+		}
+		if d.diskIndex(name) >= 0 {
+			return fmt.Errorf("disk %s: has two descs", name)
+		}
+		d.addDisk(name, l)
+	}
+	return nil
+}
+
+// addDisk keeps the disks in the order of their names.
+func (d *describer) addDisk(name string, l layout.Disk) {
+	d.disks = append(d.disks, wire.DiskPlan{Name: name, Layout: l})
+	slices.SortFunc(d.disks, func(a, b wire.DiskPlan) int { return strings.Compare(a.Name, b.Name) })
+}
+
+func (d *describer) diskIndex(name string) int {
+	return slices.IndexFunc(d.disks, func(p wire.DiskPlan) bool { return p.Name == name })
+}
+
+// checkRoot refuses a folder that holds no system.
+func checkRoot(root string) (string, error) {
+	abs, err := filepath.Abs(root)
+	if err != nil {
+		return "", fmt.Errorf("root %s: %w", root, err)
+	}
+	if abs, err = filepath.EvalSymlinks(abs); err != nil {
+		return "", fmt.Errorf("root %s: %w", root, err)
+	}
+	isDir := func(name string) bool {
+		st, err := os.Stat(filepath.Join(abs, name))
+		return err == nil && st.IsDir()
+	}
+	missing := "etc"
+	if isDir("etc") {
+		missing = "usr/bin, bin or sbin"
+		if isDir("usr/bin") || isDir("bin") || isDir("sbin") {
+			return abs, nil
+		}
+	}
+	return "", fmt.Errorf("%s is no root file system: it has no %s: give the folder that holds a whole system", root, missing)
+}
+
+// cleanExcludes takes absolute paths below the root.
+func cleanExcludes(paths []string) ([]string, error) {
+	var clean []string
+	for _, p := range paths {
+		c := filepath.Clean(p)
+		switch {
+		case !filepath.IsAbs(p):
+			return nil, fmt.Errorf("exclude %q: want an absolute path", p)
+		case c == "/":
+			return nil, errors.New("exclude /: nothing would be left to clone")
+		}
+		if !slices.Contains(clean, c) {
+			clean = append(clean, c)
+		}
+	}
+	return clean, nil
+}
+
+// excluded says whether nothing of what is mounted there is cloned.
+func (d *describer) excluded(mountPoint string) bool {
+	return slices.ContainsFunc(d.opt.Excludes, func(x string) bool {
+		return mountPoint == x || strings.HasPrefix(mountPoint, x+"/")
+	})
+}

@@ -1,0 +1,162 @@
+package capture
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// fromFolder finds out from the fstab of a system in a folder which file
+// systems it has. Where it lies now says nothing about its disks.
+func (d *describer) fromFolder(ctx context.Context) ([]want, error) {
+	name := filepath.Join(d.opt.Root, "etc/fstab")
+	entries, err := readFstab(d.opt.Root)
+	if err != nil {
+		return nil, err
+	}
+	var wants []want
+	for _, e := range entries {
+		w, err := d.fromEntry(ctx, e, fmt.Sprintf("%s:%d", name, e.line))
+		if err != nil {
+			return nil, err
+		}
+		if w != nil {
+			wants = append(wants, *w)
+		}
+	}
+	return d.complete(renameOnlyDisk(d, wants), name), nil
+}
+
+// readFstab reads the fstab of the system under root; none is none.
+func readFstab(root string) ([]entry, error) {
+	// Not by its own path: it may be a link, which is to be followed
+	// inside the folder only.
+	r, err := os.OpenRoot(root)
+	if err != nil {
+		return nil, fmt.Errorf("read fstab: %w", err)
+	}
+	defer r.Close()
+	f, err := r.Open("etc/fstab")
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read fstab: %w", err)
+	}
+	defer f.Close()
+	return parseFstab(f, filepath.Join(root, "etc/fstab"))
+}
+
+// fromEntry is what an fstab entry wants; nil if nothing of a clone's.
+func (d *describer) fromEntry(ctx context.Context, e entry, source string) (*want, error) {
+	if why := e.why(); why != "" {
+		if !noDisk(e.kind) {
+			d.note("%s: %s on %s left out: %s", source, e.spec, e.file, why)
+		}
+		return nil, nil
+	}
+	w := want{source: source}
+	w.Type = e.kind
+	if e.kind != "swap" {
+		w.MountPoint = filepath.Clean(e.file)
+		if d.excluded(w.MountPoint) {
+			d.note("%s: %s left out: excluded", source, w.MountPoint)
+			return nil, nil
+		}
+		if !ext(e.kind) {
+			return nil, fmt.Errorf("%s: %s is %s: only ext2, ext3, ext4 and swap can be cloned so far: exclude it with -x %s, or change it", source, w.MountPoint, e.kind, w.MountPoint)
+		}
+	}
+	if strings.HasPrefix(e.spec, "/dev/mapper/") || strings.HasPrefix(e.spec, "/dev/md") || strings.HasPrefix(e.spec, "/dev/dm-") {
+		return nil, fmt.Errorf("%s: %s: LVM, RAID and encrypted devices can't be cloned so far", source, e.spec)
+	}
+	d.locate(ctx, &w, e.spec)
+	if slices.Contains(d.skip, w.disk) {
+		d.note("%s: %s left out: its disk %s is (-X)", source, w, w.disk)
+		return nil, nil
+	}
+	return &w, nil
+}
+
+// locate sets what the device field of an entry says about the place: its
+// partition where it can be known, and the name that the clone will replace.
+func (d *describer) locate(ctx context.Context, w *want, spec string) {
+	tag, value, tagged := strings.Cut(spec, "=")
+	for link, t := range map[string]string{"/dev/disk/by-uuid/": "UUID", "/dev/disk/by-label/": "LABEL", "/dev/disk/by-partuuid/": "PARTUUID"} {
+		if rest, ok := strings.CutPrefix(spec, link); ok {
+			tag, value, tagged, w.OldDevice = t, rest, true, spec
+		}
+	}
+	if !tagged {
+		w.OldDevice = spec
+		w.disk, w.number = splitPartition(strings.TrimPrefix(spec, "/dev/"))
+		return
+	}
+	switch tag {
+	case "UUID":
+		w.OldUUID = value
+	case "LABEL":
+		w.Label = value
+	case "PARTUUID":
+		w.OldPartID = value
+	}
+	dev := find(ctx, tag, value)
+	if dev == "" {
+		return
+	}
+	if disk, n := sysPartition(dev); d.diskIndex(disk) >= 0 {
+		w.disk, w.number = disk, n
+	}
+}
+
+// splitPartition takes a partition's name apart: "sda1" is sda and 1,
+// "nvme0n1p2" is nvme0n1 and 2; no number means it is none.
+func splitPartition(name string) (string, int) {
+	for _, form := range []string{`^((?:nvme\d+n|mmcblk|loop|nbd|cciss/c\d+d|ida/c\d+d)\d+)p(\d{1,3})$`, `^((?:h|s|v|xv|ub)d[a-z]+)(\d{1,3})$`} {
+		if m := regexp.MustCompile(form).FindStringSubmatch(name); m != nil {
+			n, _ := strconv.Atoi(m[2]) // digits, three at most
+			return m[1], n
+		}
+	}
+	return "", 0
+}
+
+// renameOnlyDisk lets a system whose fstab says vda be described by a desc for
+// sda, where there is just one of each: only the numbers count then.
+func renameOnlyDisk(d *describer, wants []want) []want {
+	var foreign []string
+	for _, w := range wants {
+		if w.disk != "" && !slices.Contains(foreign, w.disk) {
+			foreign = append(foreign, w.disk)
+		}
+	}
+	if len(d.disks) != 1 || len(foreign) != 1 || foreign[0] == d.disks[0].Name {
+		return wants
+	}
+	d.note("the fstab calls the disk %s, the desc is for %s: taken for the same", foreign[0], d.disks[0].Name)
+	for i := range wants {
+		if wants[i].disk != "" {
+			wants[i].disk = d.disks[0].Name
+		}
+	}
+	return wants
+}
+
+// complete adds what an fstab doesn't say: a root, and swap where the desc has
+// a partition for it.
+func (d *describer) complete(wants []want, source string) []want {
+	if !slices.ContainsFunc(wants, func(w want) bool { return w.MountPoint == "/" }) {
+		root := want{source: source + ": (no entry)"}
+		root.Type, root.MountPoint = "ext4", "/"
+		d.note("%s has no entry for /: the first linux partition becomes it, as ext4", source)
+		wants = append([]want{root}, wants...)
+	}
+	return wants
+}

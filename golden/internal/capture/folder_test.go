@@ -1,0 +1,150 @@
+package capture
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+const manual = "linux 3500\nextended fill\nlogical swap 500\nlogical linux fill\n"
+
+// folder makes what looks like a root, with an fstab; "-" is none.
+func folder(t *testing.T, fstab string) string {
+	t.Helper()
+	root := t.TempDir()
+	for _, d := range []string{"etc", "usr/bin", "var"} {
+		if err := os.MkdirAll(filepath.Join(root, d), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(t, filepath.Join(root, "etc/hostname"), "golden\n")
+	write(t, filepath.Join(root, "etc/machine-id"), "0123456789abcdef0123456789abcdef\n")
+	if fstab != "-" {
+		write(t, filepath.Join(root, "etc/fstab"), fstab)
+	}
+	return root
+}
+
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func descs(t *testing.T, text ...string) map[string]string {
+	m := map[string]string{}
+	for i, s := range text {
+		path := filepath.Join(t.TempDir(), "desc")
+		write(t, path, s)
+		m[fmt.Sprintf("sd%c", 'a'+i)] = path
+	}
+	return m
+}
+
+// short prints a machine's file systems: "0:1 / ext4".
+func short(m *Machine) string {
+	var list []string
+	for _, fs := range m.Plan.Filesystems {
+		list = append(list, fmt.Sprintf("%d:%d %s %s", fs.Disk, fs.Part, fs.MountPoint, fs.Type))
+	}
+	return strings.Join(list, ", ")
+}
+
+func TestFolder(t *testing.T) {
+	both := "linux 100\nlinux 100\nswap 50\n"
+	for name, c := range map[string]struct {
+		fstab, want string
+		descs       []string
+		err         []string
+	}{
+		"manual by name":     {fstab: "/dev/sda1 / ext4\n/dev/sda5 none swap\n/dev/sda6 /var ext3\nproc /proc proc", want: "0:1 / ext4, 0:6 /var ext3, 0:5  swap"},
+		"another disk name":  {fstab: "/dev/nvme0n1p6 / ext4\n/dev/nvme0n1p1 /boot ext2\n", want: "0:6 / ext4, 0:1 /boot ext2, 0:5  swap"},
+		"in order":           {fstab: "UUID=aa-1 /var ext4\nUUID=bb-2 / ext4\nUUID=cc-3 none swap", want: "0:1 / ext4, 0:6 /var ext4, 0:5  swap"},
+		"no fstab":           {fstab: "-", want: "0:1 / ext4, 0:5  swap"},
+		"empty fstab":        {fstab: "# UNCONFIGURED FSTAB FOR BASE SYSTEM\n", want: "0:1 / ext4, 0:5  swap"},
+		"no root":            {fstab: "/dev/sda6 /var ext4\n", want: "0:1 / ext4, 0:6 /var ext4, 0:5  swap"},
+		"all kinds left out": {fstab: "tmpfs /tmp tmpfs\nsrv:/x /x nfs4\n/dev/sr0 /media auto noauto\n/swapfile none swap\n/a /b none bind\n//s/x /y cifs\n/dev/sdq1 /mnt xfs noauto\n", want: "0:1 / ext4, 0:5  swap"},
+		"number not there":   {fstab: "/dev/sda1 / ext4\n/dev/sda9 /var ext4\n", want: "0:1 / ext4, 0:6 /var ext4, 0:5  swap"},
+		"two disks":          {fstab: "/dev/sdb1 /srv ext4\n/dev/sda2 / ext4\n/dev/sdb3 none swap", descs: []string{both, both}, want: "0:2 / ext4, 1:1 /srv ext4, 0:3  swap, 1:3  swap"},
+		"too many":           {fstab: "UUID=a / ext4\nUUID=b /var ext4\nUUID=c /home ext4\n", err: []string{"etc/fstab:3: /home (ext4)", "no linux partition is left", "sda"}},
+		"too much swap":      {fstab: "UUID=a / ext4\n/dev/vdx9 none swap\nUUID=b none swap", err: []string{"etc/fstab:3: swap", "no swap partition"}},
+		"xfs":                {fstab: "UUID=a / ext4\nUUID=b /data xfs\n", err: []string{"etc/fstab:2", "/data is xfs", "-x /data"}},
+		"vfat":               {fstab: "UUID=a / ext4\nUUID=b /boot/efi vfat umask=0077\n", err: []string{"/boot/efi is vfat"}},
+		"lvm":                {fstab: "/dev/mapper/vg-root / ext4\n", err: []string{"etc/fstab:1", "/dev/mapper/vg-root", "LVM"}},
+		"twice":              {fstab: "/dev/sda1 / ext4\n/dev/sda1 /var ext4\n", err: []string{"etc/fstab:2", "partition 1 of sda is / (ext4) already"}},
+		"malformed":          {fstab: "/dev/sda1 / ext4\nUUID=x\n", err: []string{"etc/fstab:2", `"UUID=x"`}},
+		"bad desc":           {fstab: "-", descs: []string{"linux 5\nlinucks 3"}, err: []string{"desc of sda", ":2:", `"linucks"`}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if c.descs == nil {
+				c.descs = []string{manual}
+			}
+			m, err := Describe(t.Context(), Options{Root: folder(t, c.fstab), Descs: descs(t, c.descs...)})
+			if c.err != nil {
+				for _, w := range c.err {
+					if err == nil || !strings.Contains(err.Error(), w) {
+						t.Errorf("got %v, want %q in it", err, w)
+					}
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := short(m); got != c.want {
+				t.Errorf("got %s, want %s\n%s", got, c.want, strings.Join(m.Notes, "\n"))
+			}
+			if m.Plan.Golden.Hostname != "golden" || m.Plan.Golden.MachineID != "0123456789abcdef0123456789abcdef" || len(m.Mounts) != 1 {
+				t.Errorf("got %+v, %v", m.Plan.Golden, m.Mounts)
+			}
+			if notes := strings.Join(m.Notes, "\n"); !strings.Contains(notes, "/ (ext4): partition ") {
+				t.Errorf("the notes don't say where / goes: %s", notes)
+			}
+		})
+	}
+}
+
+func TestFolderTags(t *testing.T) {
+	root := folder(t, "UUID=0000aaaa-1 / ext4\nLABEL=var\\040x /var ext4\n/dev/disk/by-partuuid/beef-05 none swap")
+	m, err := Describe(t.Context(), Options{Root: root, Descs: descs(t, manual), Excludes: []string{"/tmp/", "/tmp"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	fs := m.Plan.Filesystems
+	if fs[0].OldUUID != "0000aaaa-1" || fs[1].Label != "var x" || fs[2].OldPartID != "beef-05" || fs[2].OldDevice != "/dev/disk/by-partuuid/beef-05" {
+		t.Errorf("got %+v", fs)
+	}
+	if len(m.Plan.Excludes) != 1 || m.Plan.Excludes[0] != "/tmp" {
+		t.Errorf("excludes %q", m.Plan.Excludes)
+	}
+}
+
+func TestRefused(t *testing.T) {
+	good := folder(t, "-")
+	onlyEtc := t.TempDir()
+	if err := os.Mkdir(filepath.Join(onlyEtc, "etc"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		opt  Options
+		want string
+	}{
+		"no root":       {Options{Root: t.TempDir()}, "is no root file system: it has no etc"},
+		"only etc":      {Options{Root: onlyEtc}, "it has no usr/bin"},
+		"not there":     {Options{Root: good + "/nowhere"}, "no such file"},
+		"no desc":       {Options{Root: good}, "give one with -p"},
+		"desc missing":  {Options{Root: good, Descs: map[string]string{"sda": "/no/desc"}}, "desc of sda: open /no/desc"},
+		"both":          {Options{Root: good, Descs: descs(t, manual), SkipDisks: []string{"sdb|sda"}}, "has a desc (-p) and is left out (-X)"},
+		"rel exclude":   {Options{Root: good, Excludes: []string{"tmp"}}, `exclude "tmp"`},
+		"all excluded":  {Options{Root: good, Excludes: []string{"/./"}}, "exclude /"},
+		"excluded disk": {Options{Root: folder(t, "/dev/sda1 / ext4\n/dev/sdb1 /x ext4\n/dev/sdc1 /y xfs"), Descs: descs(t, manual), SkipDisks: []string{"sdb"}}, "/y is xfs"},
+	} {
+		_, err := Describe(t.Context(), c.opt)
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: got %v, want %s", name, err, c.want)
+		}
+	}
+}

@@ -1,0 +1,129 @@
+package capture
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/kamethod/kamethod/golden/layout"
+	"github.com/kamethod/kamethod/golden/wire"
+)
+
+// slot is a partition of the plan that can hold something.
+type slot struct {
+	disk  int
+	part  layout.Part
+	taken string // by what
+}
+
+// match finds the partition for each want: by its place on the golden machine
+// where that is known and the layout has it, else in order: linux partitions
+// get the file systems, the root first, and swap partitions the swap.
+func (d *describer) match(wants []want) ([]wire.Filesystem, error) {
+	var slots []slot
+	for i, disk := range d.disks {
+		for _, p := range disk.Layout.Parts {
+			if p.IsLinux() || p.IsSwap() {
+				slots = append(slots, slot{disk: i, part: p})
+			}
+		}
+	}
+	slices.SortStableFunc(slots, func(a, b slot) int {
+		return cmp.Or(a.disk-b.disk, a.part.Number-b.part.Number)
+	})
+	order := slices.Clone(wants)
+	slices.SortStableFunc(order, func(a, b want) int { return rank(a) - rank(b) })
+
+	var out []wire.Filesystem
+	var later []want
+	for _, w := range order {
+		i, err := d.place(slots, w)
+		if err != nil {
+			return nil, err
+		}
+		if i < 0 {
+			later = append(later, w)
+			continue
+		}
+		out = append(out, d.take(&slots[i], w, "as on the golden disk"))
+	}
+	for _, w := range later {
+		i := slices.IndexFunc(slots, func(s slot) bool { return s.taken == "" && s.part.IsSwap() == w.swap() })
+		if i < 0 {
+			return nil, fmt.Errorf("%s: %s: no %s partition is left for it in the layout of %s: add one, or leave it out with -x or -X", w.source, w, kind(w), d.diskNames())
+		}
+		out = append(out, d.take(&slots[i], w, "in order"))
+	}
+	out = append(out, d.rest(slots)...)
+	slices.SortStableFunc(out, func(a, b wire.Filesystem) int {
+		return cmp.Or(rank(want{Filesystem: a})-rank(want{Filesystem: b}), a.Disk-b.Disk, a.Part-b.Part)
+	})
+	return out, nil
+}
+
+// rank puts the root first and swap last.
+func rank(w want) int {
+	switch {
+	case w.MountPoint == "/":
+		return 0
+	case w.swap():
+		return 2
+	}
+	return 1
+}
+
+// place is the slot where the want lies on the golden machine, -1 if unknown
+// or not in the layout.
+func (d *describer) place(slots []slot, w want) (int, error) {
+	if w.number == 0 {
+		return -1, nil
+	}
+	i := slices.IndexFunc(slots, func(s slot) bool {
+		return d.disks[s.disk].Name == w.disk && s.part.Number == w.number && s.part.IsSwap() == w.swap()
+	})
+	if i >= 0 && slots[i].taken != "" {
+		return -1, fmt.Errorf("%s: %s: partition %d of %s is %s already", w.source, w, w.number, w.disk, slots[i].taken)
+	}
+	return i, nil
+}
+
+func (d *describer) take(s *slot, w want, how string) wire.Filesystem {
+	s.taken = w.String()
+	fs := w.Filesystem
+	fs.Disk, fs.Part = s.disk, s.part.Number
+	d.note("%s: %s: partition %d of %s, %s", w.source, w, fs.Part, d.disks[fs.Disk].Name, how)
+	return fs
+}
+
+// rest makes the swap partitions that nothing claimed swap all the same, and
+// says which others stay empty.
+func (d *describer) rest(slots []slot) []wire.Filesystem {
+	var out []wire.Filesystem
+	for _, s := range slots {
+		switch {
+		case s.taken != "":
+		case s.part.IsSwap():
+			out = append(out, wire.Filesystem{Disk: s.disk, Part: s.part.Number, Type: "swap"})
+			d.note("partition %d of %s: made swap, though no fstab names it", s.part.Number, d.disks[s.disk].Name)
+		default:
+			d.note("partition %d of %s: stays empty: nothing is mounted from it", s.part.Number, d.disks[s.disk].Name)
+		}
+	}
+	return out
+}
+
+func kind(w want) string {
+	if w.swap() {
+		return "swap"
+	}
+	return "linux"
+}
+
+func (d *describer) diskNames() string {
+	var names []string
+	for _, disk := range d.disks {
+		names = append(names, disk.Name)
+	}
+	return strings.Join(names, ", ")
+}

@@ -1,0 +1,251 @@
+package capture
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/moby/sys/mountinfo"
+
+	"github.com/kamethod/kamethod/golden/layout"
+	"github.com/kamethod/kamethod/golden/wire"
+)
+
+func exitStatus(err error) int {
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return exit.ExitCode()
+	}
+	return -1
+}
+
+// fromRunning finds out what the running machine has mounted and swaps to,
+// and adds the disks that lie under it to the plan.
+func (d *describer) fromRunning(ctx context.Context) ([]want, error) {
+	mounts, err := mountinfo.GetMounts(nil)
+	if err != nil {
+		return nil, fmt.Errorf("list mounts: %w", err)
+	}
+	var wants []want
+	seen := map[string]bool{}
+	for _, m := range mounts {
+		device := fmt.Sprintf("%d:%d", m.Major, m.Minor)
+		if m.Root != "/" || seen[device] {
+			continue // a bind mount, or the same again
+		}
+		w, err := d.fromMount(ctx, m)
+		if err != nil {
+			return nil, err
+		}
+		if w != nil {
+			seen[device] = true
+			wants = append(wants, *w)
+		}
+	}
+	if !slices.ContainsFunc(wants, func(w want) bool { return w.MountPoint == "/" }) {
+		return nil, errors.New("describe this machine: its / is on no disk that can be cloned: give a folder with --root and a desc with -p")
+	}
+	swaps, err := d.fromSwaps()
+	if err != nil {
+		return nil, err
+	}
+	wants = append(wants, swaps...)
+	if err := d.addRealDisks(ctx, wants); err != nil {
+		return nil, err
+	}
+	idle, err := d.idleSwap(ctx, wants)
+	wants = append(wants, idle...)
+	if err != nil {
+		return nil, err
+	}
+	for i := range wants {
+		if err := details(ctx, &wants[i]); err != nil {
+			return nil, err
+		}
+	}
+	return wants, nil
+}
+
+// fromMount is what a mount wants; nil if nothing of a clone's.
+func (d *describer) fromMount(ctx context.Context, m *mountinfo.Info) (*want, error) {
+	disk, number := sysDir(fmt.Sprintf("/sys/dev/block/%d:%d", m.Major, m.Minor))
+	onDisk := m.Major != 0 || m.FSType == "btrfs" || m.FSType == "zfs" // which have a device number of their own making
+	switch {
+	case !onDisk || noDisk(m.FSType) || medium(m.Source):
+		return nil, nil
+	case strings.HasPrefix(disk, "loop") && number == 0:
+		return nil, nil // a file that is mounted: a snap, an ISO
+	case d.excluded(m.Mountpoint):
+		d.note("%s left out: excluded", m.Mountpoint)
+		return nil, nil
+	case slices.Contains(d.skip, disk):
+		if m.Mountpoint == "/" {
+			return nil, fmt.Errorf("disk %s: left out (-X), but / is on it", disk)
+		}
+		d.note("%s left out: its disk %s is (-X)", m.Mountpoint, disk)
+		return nil, nil
+	case strings.HasPrefix(disk, "dm-") || strings.HasPrefix(disk, "md"):
+		return nil, fmt.Errorf("%s is on %s: LVM, RAID and encrypted devices can't be cloned so far: exclude it with -x, or its disk with -X", m.Mountpoint, m.Source)
+	case !ext(m.FSType):
+		return nil, fmt.Errorf("%s is %s: only ext2, ext3 and ext4 can be cloned so far: exclude it with -x %s, or its disk with -X %s", m.Mountpoint, m.FSType, m.Mountpoint, disk)
+	case number == 0 && d.diskIndex(disk) < 0:
+		return nil, fmt.Errorf("%s is on %s as a whole, which has no partition table: give a desc with -p %s DESC", m.Mountpoint, m.Source, disk)
+	}
+	w := want{source: "mounted from " + device(disk, number), disk: disk, number: number}
+	w.Type, w.MountPoint, w.OldDevice = m.FSType, m.Mountpoint, device(disk, number)
+	return &w, nil
+}
+
+// device is the path of a partition, or of the disk with number 0.
+func device(disk string, number int) string {
+	switch {
+	case number == 0:
+		return "/dev/" + disk
+	case disk[len(disk)-1] >= '0' && disk[len(disk)-1] <= '9':
+		return fmt.Sprintf("/dev/%sp%d", disk, number)
+	}
+	return fmt.Sprintf("/dev/%s%d", disk, number)
+}
+
+// fromSwaps is the partitions that the kernel swaps to.
+func (d *describer) fromSwaps() ([]want, error) {
+	text, err := os.ReadFile("/proc/swaps")
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil // a kernel without swap
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list swap: %w", err)
+	}
+	var wants []want
+	for line := range strings.Lines(string(text)) {
+		words := strings.Fields(line)
+		if len(words) < 2 || words[1] != "partition" {
+			continue
+		}
+		disk, number := sysPartition(unescape(words[0]))
+		switch {
+		case number == 0: // zram, LVM
+			d.note("swap on %s left out: no partition", words[0])
+		case slices.Contains(d.skip, disk):
+			d.note("swap on %s left out: its disk is (-X)", words[0])
+		default:
+			wants = append(wants, newSwap(disk, number))
+		}
+	}
+	return wants, nil
+}
+
+func newSwap(disk string, number int) want {
+	w := want{source: device(disk, number), disk: disk, number: number}
+	w.Type, w.OldDevice = "swap", device(disk, number)
+	return w
+}
+
+// addRealDisks puts the disks that the wants lie on into the plan, those that
+// have no desc as they are, but so that they use all of a larger disk.
+func (d *describer) addRealDisks(ctx context.Context, wants []want) error {
+	for _, w := range wants {
+		if d.diskIndex(w.disk) >= 0 {
+			continue
+		}
+		t, err := readTable(ctx, "/dev/"+w.disk)
+		if err != nil {
+			return err
+		}
+		l, err := layout.FromTable(t)
+		if err != nil {
+			return fmt.Errorf("disk %s: %w", w.disk, err)
+		}
+		d.addDisk(w.disk, l.Grow())
+		d.note("disk %s: laid out as it is here: %s", w.disk, strings.ReplaceAll(strings.TrimSpace(l.Grow().Desc()), "\n", ", "))
+	}
+	return nil
+}
+
+// idleSwap is the swap partitions of the plan's disks that aren't in use, as
+// on a machine that has just been installed.
+func (d *describer) idleSwap(ctx context.Context, wants []want) ([]want, error) {
+	var idle []want
+	for _, disk := range d.disks {
+		for _, p := range disk.Layout.Parts {
+			known := slices.ContainsFunc(wants, func(w want) bool { return w.disk == disk.Name && w.number == p.Number })
+			if _, err := os.Stat(device(disk.Name, p.Number)); err != nil || known || !p.IsSwap() {
+				continue
+			}
+			s, err := probe(ctx, device(disk.Name, p.Number))
+			if err != nil {
+				return nil, err
+			}
+			if s.kind == "swap" {
+				idle = append(idle, newSwap(disk.Name, p.Number))
+			}
+		}
+	}
+	return idle, nil
+}
+
+// details sets the golden file system's identifiers and features.
+func details(ctx context.Context, w *want) error {
+	dev := device(w.disk, w.number)
+	s, err := probe(ctx, dev)
+	if err != nil {
+		return err
+	}
+	w.OldUUID, w.Label, w.OldPartID = s.uuid, s.label, s.partID
+	if w.swap() {
+		return nil
+	}
+	if ext(s.kind) {
+		w.Type = s.kind // the kernel's ext4 says ext4 for all three
+	}
+	return extDetails(ctx, &w.Filesystem, dev)
+}
+
+// identity is what the golden system under root is known by.
+func identity(root string) wire.Golden {
+	return wire.Golden{Hostname: firstLine(root, "etc/hostname"), MachineID: firstLine(root, "etc/machine-id")}
+}
+
+// firstLine is the first line of a small file below root, empty if none.
+func firstLine(root, name string) string {
+	r, err := os.OpenRoot(root)
+	if err != nil {
+		return ""
+	}
+	defer r.Close()
+	text, err := r.ReadFile(name)
+	if err != nil || len(text) > 4096 {
+		return ""
+	}
+	line, _, _ := strings.Cut(string(text), "\n")
+	return strings.TrimSpace(line)
+}
+
+// readable is where the plan's file systems are found now: the root, and
+// those below that are mounted by themselves; the others' files are in the
+// folder of the one around them.
+func readable(root string, filesystems []wire.Filesystem) ([]string, error) {
+	list := []string{root}
+	for _, fs := range filesystems {
+		if fs.MountPoint == "" || fs.MountPoint == "/" {
+			continue
+		}
+		at := filepath.Join(root, fs.MountPoint)
+		mounted, err := mountinfo.Mounted(at)
+		if errors.Is(err, os.ErrNotExist) {
+			continue // the clone's will be empty
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", at, err)
+		}
+		if mounted {
+			list = append(list, at)
+		}
+	}
+	return list, nil
+}
