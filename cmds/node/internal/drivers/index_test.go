@@ -150,8 +150,7 @@ func FuzzMatch(f *testing.F) {
 	f.Add("[!a-c]*\\", "dx\\")
 	f.Fuzz(func(t *testing.T, pattern, s string) {
 		if len(pattern) > 12 || len(s) > 12 {
-			match(pattern, s)
-			return
+			t.Skip("too long for the slow way")
 		}
 		if got, want := match(pattern, s), slowMatch(pattern, s); got != want {
 			t.Errorf("match(%q, %q) = %v, want %v", pattern, s, got, want)

@@ -72,6 +72,16 @@ func (l *Loader) Load(name string) ([]string, error) {
 	return l.load(name, false)
 }
 
+// LoadWith is Load with parameters for the module itself.
+func (l *Loader) LoadWith(name string, params []string) ([]string, error) {
+	l.mu.Lock()
+	for _, n := range l.x.Lookup(name) {
+		l.opts[n] = append(l.opts[n], params...)
+	}
+	l.mu.Unlock()
+	return l.load(name, false)
+}
+
 // LoadAlias is Load for what a device asks for.
 func (l *Loader) LoadAlias(modalias string) ([]string, error) {
 	return l.load(modalias, true)

@@ -22,8 +22,8 @@ const Dir = "/run/kamethod"
 const (
 	Path         = Dir + "/state.json"
 	KeyFile      = Dir + "/node.key"
-	PinFile      = Dir + "/golden.pin"
-	BuiltPinFile = "/etc/kamethod/golden.pin"
+	PinFile      = Dir + "/golden.pub"
+	BuiltPinFile = "/etc/kamethod/golden.pub"
 )
 
 // State is what stage 2 can't find out by itself.

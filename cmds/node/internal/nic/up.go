@@ -42,6 +42,9 @@ func Up(ctx context.Context, cfg Config) (*Lease, error) {
 	if err := seed(); err != nil {
 		return nil, err
 	}
+	if err := loopback(); err != nil {
+		cfg.Log.Warn("without the loopback interface", "cause", err)
+	}
 	list, err := waitInterface(ctx, cfg)
 	if err != nil {
 		return nil, err
@@ -58,6 +61,19 @@ func Up(ctx context.Context, cfg Config) (*Lease, error) {
 		return nil, err
 	}
 	return l, l.Apply(cfg.ResolvConf)
+}
+
+// loopback is for programs that talk to themselves, such as those in the
+// clone's chroot.
+func loopback() error {
+	lo, err := netlink.LinkByName("lo")
+	if err != nil {
+		return fmt.Errorf("find interface lo: %w", err)
+	}
+	if err := netlink.LinkSetUp(lo); err != nil {
+		return fmt.Errorf("set interface lo up: %w", err)
+	}
+	return nil
 }
 
 // firstLease asks on each interface in turn, a few seconds on each, until one
