@@ -55,7 +55,7 @@ func parseFstabLine(s string) (l fstabLine, ok bool) {
 // with puts the line together, its second column where it was if it can be.
 func (l fstabLine) with(spec string) string {
 	gap := l.gap
-	if strings.Trim(gap, " ") == "" {
+	if len(gap) > 1 && strings.Trim(gap, " ") == "" { // a column
 		n := len(gap) + len(l.spec) - len(spec)
 		gap = strings.Repeat(" ", max(n, 1))
 	}

@@ -50,8 +50,8 @@ func (c *clone) traces() []trace {
 		}
 	}
 	for _, v := range c.vols {
-		add("UUID", v.old.OldUUID, v.now.UUID, idChars, idChars)
-		add("partition", v.old.OldPartID, v.now.PartID, idChars, idChars)
+		add("UUID", v.old.OldUUID, v.now.UUID, idEdge(v.old.OldUUID), idEdge(v.old.OldUUID))
+		add("partition", v.old.OldPartID, v.now.PartID, idEdge(v.old.OldPartID), idEdge(v.old.OldPartID))
 	}
 	add("machine-id", c.oldMachine, c.tree.firstLine(etcMachineID), alnum, alnum)
 	old, _, _ := strings.Cut(c.oldHost, ".")

@@ -91,14 +91,15 @@ func (c *clone) checkMenu(cfg string) error {
 		return err
 	}
 	menu := string(text)
-	if v, ok := c.vols.at("/"); ok && !strings.Contains(menu, v.now.UUID) {
-		return fmt.Errorf("%s doesn't name the root file system %s", cfg, v.now.UUID)
+	// By its device where golden's /etc/default/grub forbids UUIDs.
+	if v, ok := c.vols.at("/"); ok && indexID(menu, v.now.UUID) < 0 && !strings.Contains(menu, "root="+v.now.Device) {
+		return fmt.Errorf("%s doesn't name the root file system %s (%s)", cfg, v.now.UUID, v.now.Device)
 	}
 	if !strings.Contains(menu, "menuentry ") && !strings.Contains(menu, "blscfg") {
 		return fmt.Errorf("%s has no entry: grub found no kernel", cfg)
 	}
 	for _, v := range c.vols {
-		if indexToken(menu, v.old.OldUUID, 0, idChars, idChars) >= 0 {
+		if indexID(menu, v.old.OldUUID) >= 0 {
 			return fmt.Errorf("%s still names golden's file system %s (%s)", cfg, v.old.OldUUID, v.old.MountPoint)
 		}
 	}

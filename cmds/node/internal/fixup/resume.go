@@ -59,7 +59,7 @@ func rewriteResume(text string, vols volumes) string {
 // or, called by a path that only golden has, the only swap there is.
 func resumeVolume(spec string, vols volumes) (volume, bool) {
 	if v, ok := vols.find(spec); ok {
-		return v, true
+		return v, v.swap() // a swap file's place isn't known here
 	}
 	if s := vols.swaps(); len(s) == 1 {
 		return s[0], true
@@ -105,7 +105,7 @@ func rewriteWord(key, val string, vols volumes) (now, note string) {
 		// Where a swap file begins on golden's disk says nothing here.
 		return "", same + " is taken away: the swap file lies elsewhere on the clone"
 	}
-	if v, ok := resumeVolume(val, vols); ok && v.swap() {
+	if v, ok := resumeVolume(val, vols); ok {
 		return "resume=" + v.spec(), ""
 	}
 	return "", same + " is taken away: there is no such swap area on the clone"

@@ -4,13 +4,29 @@ import "strings"
 
 const (
 	alnum = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
-	// A UUID goes on as long as there are these; so does a partition's.
-	idChars = alnum + "-"
 	// Before a host name a dot makes it somebody's domain, behind it a dot
 	// begins its own: "golden.lan" is golden, "www.golden" isn't.
 	nameBefore = alnum + "-_."
 	nameAfter  = alnum + "-_"
 )
+
+// idEdge is what may not stand beside an id. A short one ("deadbeef-01") could
+// be a part of something longer with hyphens; a whole UUID can't, and grub's
+// menu ids have a hyphen before it ("gnulinux-advanced-UUID").
+func idEdge(id string) string {
+	if len(id) == 36 { // RFC 9562, section 4
+		return alnum
+	}
+	return alnum + "-"
+}
+
+// indexID finds an id in s, -1: it isn't there.
+func indexID(s, id string) int { return indexToken(s, id, 0, idEdge(id), idEdge(id)) }
+
+// replaceID puts now in the place of every id.
+func replaceID(s, id, now string) string {
+	return replaceToken(s, id, now, idEdge(id), idEdge(id))
+}
 
 // indexToken finds word in s from a place on, in any case, where no character
 // of before precedes it and none of after follows. -1: it isn't there.

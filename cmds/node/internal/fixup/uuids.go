@@ -2,6 +2,7 @@ package fixup
 
 import (
 	"context"
+	"path"
 	"strings"
 )
 
@@ -19,11 +20,19 @@ func fixUUIDs(_ context.Context, c *clone, rep *StepReport) error {
 	} {
 		files = append(files, c.tree.glob(p)...)
 	}
+	// A default entry that was saved has the UUID in its name.
+	files = append(files, "/boot/grub/grubenv", "/boot/grub2/grubenv")
 	for _, name := range files {
 		if !c.tree.isFile(name) {
 			continue
 		}
-		_, err := c.edit(rep, name, "golden's UUIDs", func(s string) string { return replaceUUIDs(s, c.vols) })
+		_, err := c.edit(rep, name, "golden's UUIDs", func(s string) string {
+			now := replaceUUIDs(s, c.vols)
+			if path.Base(name) == "grubenv" && len(now) != len(s) {
+				return s // grub writes to its 1024 bytes in place
+			}
+			return now
+		})
 		if err != nil {
 			return err
 		}
@@ -42,7 +51,7 @@ func replaceUUIDs(s string, vols volumes) string {
 			if p[0] == "" || p[1] == "" {
 				continue
 			}
-			s = replaceToken(s, p[0], p[1], idChars, idChars)
+			s = replaceID(s, p[0], p[1])
 			s = replaceToken(s, systemdEscape(p[0]), systemdEscape(p[1]), alnum, alnum)
 		}
 	}
