@@ -56,7 +56,7 @@ func TestPinnedHandshake(t *testing.T) {
 func handshake(t *testing.T, server, client *Identity, want Pin) error {
 	t.Helper()
 	a, b := net.Pipe()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(time.Second)
 	a.SetDeadline(deadline)
 	b.SetDeadline(deadline)
 	srv := tls.Server(a, ServerConfig(server))

@@ -1,0 +1,117 @@
+package chain
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/kamethod/kamethod/golden/trust"
+	"github.com/kamethod/kamethod/golden/wire"
+)
+
+// How long a neighbour may be silent. A dead process is found at once by its
+// reset; these find a dead machine, a pulled cable and a hung process.
+const (
+	dialPatience  = 3 * time.Second        // to connect
+	helloPatience = 10 * time.Second       // to shake hands and be welcomed
+	userTimeout   = 10 * time.Second       // TCP_USER_TIMEOUT: data that nobody acknowledges
+	stallAfter    = 3 * time.Second        // a write that moves nothing is reported
+	redialPause   = 150 * time.Millisecond // before the same neighbour is tried again
+	redials       = 3                      // before golden is told that it is lost
+	writeChunk    = 256 << 10              // bytes given to the kernel at a time, to see progress in
+)
+
+// Dialer connects to a neighbour; tests put faults in here.
+type Dialer func(ctx context.Context, addr string) (net.Conn, error)
+
+func dialTCP(ctx context.Context, addr string) (net.Conn, error) {
+	d := net.Dialer{Timeout: dialPatience, KeepAlive: -1}
+	return d.DialContext(ctx, "tcp", addr)
+}
+
+// tune sets the time-outs of a TCP connection: keepalive finds a peer that
+// went away while nothing is sent, TCP_USER_TIMEOUT one that went away while
+// something is (tcp(7)).
+func tune(c net.Conn) {
+	t, ok := c.(*net.TCPConn)
+	if !ok {
+		return
+	}
+	t.SetNoDelay(true)
+	t.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: 2 * time.Second, Interval: time.Second, Count: 3})
+	raw, err := t.SyscallConn()
+	if err != nil {
+		return
+	}
+	raw.Control(func(fd uintptr) {
+		unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(userTimeout.Milliseconds()))
+	})
+}
+
+// metered counts what the kernel took, so that a stalled write is seen.
+type metered struct {
+	net.Conn
+	moved atomic.Int64
+}
+
+func (m *metered) Write(b []byte) (int, error) {
+	done := 0
+	for done < len(b) {
+		n, err := m.Conn.Write(b[done:min(len(b), done+writeChunk)])
+		done += n
+		m.moved.Add(int64(n))
+		if err != nil {
+			return done, err
+		}
+	}
+	return done, nil
+}
+
+// errRefused is a neighbour that answered and did not want us.
+var errRefused = errors.New("refused the hop: it was told of another neighbour")
+
+// connect dials a neighbour, shows and checks keys, and says hello. It
+// returns what to write frames to, the connection under it to watch and
+// close, and the last frame that the neighbour has.
+func connect(ctx context.Context, dial Dialer, id *trust.Identity, plain bool, hello wire.Hello, p wire.Peer) (net.Conn, *metered, uint64, error) {
+	raw, err := dial(ctx, p.Addr)
+	if err != nil {
+		return nil, nil, 0, err
+	}
+	tune(raw)
+	m := &metered{Conn: raw}
+	var c net.Conn = m
+	if !plain {
+		c = tls.Client(m, trust.ClientConfig(id, p.Pin))
+	}
+	raw.SetDeadline(time.Now().Add(helloPatience))
+	last, err := greet(c, hello)
+	if err != nil {
+		raw.Close()
+		return nil, nil, 0, fmt.Errorf("say hello to %s: %w", p.Addr, err)
+	}
+	raw.SetDeadline(time.Time{})
+	return c, m, last, nil
+}
+
+func greet(c net.Conn, hello wire.Hello) (uint64, error) {
+	if _, err := c.Write(hello.Bytes()); err != nil {
+		return 0, err
+	}
+	b := make([]byte, wire.WelcomeSize)
+	if _, err := io.ReadFull(c, b); err != nil {
+		return 0, err
+	}
+	w, err := wire.ParseWelcome(b)
+	if err == nil && w.Refused {
+		err = errRefused
+	}
+	return w.LastSeq, err
+}

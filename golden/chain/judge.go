@@ -1,0 +1,146 @@
+package chain
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/kamethod/kamethod/golden/wire"
+)
+
+// What a node may do before it is cut out.
+const (
+	maxStrikes  = 3                       // lost hops to it, while it says that it lives
+	maxBad      = 3                       // wrong pieces from it
+	maxIdleLaps = 3                       // laps that left it missing as much as before
+	stallFresh  = 2500 * time.Millisecond // a report of a stall is repeated every second
+	stallProven = 1500 * time.Millisecond // by then every stalled hop has reported once
+)
+
+// Report takes in what a node says. Node 0 is the head itself.
+func (h *Head) Report(id uint32, r wire.LinkReport) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if r.Transfer != h.Transfer || h.over {
+		return
+	}
+	defer h.cond.Broadcast()
+	m := h.members[id]
+	if id != 0 && (m == nil || m.cause != nil) {
+		return
+	}
+	if r.Lost != nil {
+		h.lost(id, *r.Lost)
+	}
+	if id == 0 {
+		return
+	}
+	if r.Bad != nil {
+		h.bad(m, *r.Bad)
+	}
+	h.progress(m, r)
+	if r.Broken != "" {
+		m.broken = r.Broken
+	}
+	if r.Complete {
+		h.completed(m, r.Root)
+	}
+	if r.Lap > m.lap {
+		h.lapReport(m, r)
+	}
+}
+
+func (h *Head) progress(m *member, r wire.LinkReport) {
+	if r.Settled > m.settled || r.Held > m.held {
+		m.settled, m.held, m.moved = max(m.settled, r.Settled), max(m.held, r.Held), time.Now()
+	}
+	m.stored = max(m.stored, r.Stored)
+}
+
+func (h *Head) lapReport(m *member, r wire.LinkReport) {
+	m.lap = min(r.Lap, h.lap)
+	was := count(m.missing)
+	m.missing = valid(r.Missing, h.streams)
+	if n := count(m.missing); was == 0 || n < was || n == 0 {
+		m.idle = 0
+		return
+	}
+	if m.idle++; m.idle >= maxIdleLaps {
+		h.cut(m.ID, fmt.Errorf("still misses %d pieces after %d laps that brought it none", count(m.missing), m.idle))
+	}
+}
+
+func (h *Head) completed(m *member, root *wire.Hash) {
+	if !h.ledger.complete() {
+		h.cut(m.ID, errors.New("says that it is complete before all was sent"))
+		return
+	}
+	if want := h.ledger.root(); root == nil || *root != want {
+		h.cut(m.ID, errors.New("has all pieces, but their hash is not golden's"))
+		return
+	}
+	m.complete, m.missing = true, nil
+}
+
+// lost: the hop from id to t.Peer does not work. A peer that lives gets the
+// hop renewed a few times; a stall is judged with the other stalls.
+func (h *Head) lost(id uint32, t wire.Trouble) {
+	peer := h.members[t.Peer]
+	if peer == nil || peer.cause != nil || h.hops[[2]uint32{id, t.Peer}] != t.Epoch {
+		return // of a hop that is no more
+	}
+	if t.Stall {
+		if time.Since(peer.stalled) > stallFresh {
+			peer.stallBegan = time.Now()
+		}
+		peer.stalled = time.Now()
+		return
+	}
+	if peer.strikes++; peer.strikes >= maxStrikes {
+		h.cut(t.Peer, fmt.Errorf("cannot be reached: %s", t.Why))
+		return
+	}
+	delete(h.hops, [2]uint32{id, t.Peer})
+	h.relink()
+}
+
+// bad: m got a wrong piece from the node before it.
+func (h *Head) bad(m *member, t wire.Trouble) {
+	h.Log.Warn("wrong piece", "node", m.ID, "from", t.Peer, "why", t.Why)
+	guilty := t.Peer
+	if guilty == 0 {
+		guilty = m.ID // the hop is bad, and golden cannot be cut out
+	}
+	g := h.members[guilty]
+	if g == nil || g.cause != nil {
+		return
+	}
+	if g.bad++; g.bad >= maxBad {
+		h.cut(guilty, fmt.Errorf("%d wrong pieces came over the hop from node %d to node %d, the last: %s", g.bad, t.Peer, m.ID, t.Why))
+	}
+}
+
+// cutStalled finds who holds up the chain. When a node hangs, the one before
+// it can't send, nor soon can all before that one: so the guilty one is the
+// node, nearest to the tail, to which nothing can be sent.
+func (h *Head) cutStalled() {
+	for i := len(h.order) - 1; i >= 0; i-- {
+		m := h.members[h.order[i]]
+		if time.Since(m.stalled) < stallFresh && time.Since(m.stallBegan) > stallProven {
+			h.cut(m.ID, errors.New("takes nothing any more"))
+			return
+		}
+	}
+}
+
+// cutIdle finds nodes that still miss pieces and have settled none for long,
+// while the head waits for them.
+func (h *Head) cutIdle() {
+	for _, m := range h.live() {
+		if m.complete || m.waits(h.lap) || time.Since(m.moved) < h.Patience {
+			continue
+		}
+		h.cut(m.ID, fmt.Errorf("got nowhere for %s", h.Patience))
+		return
+	}
+}

@@ -1,0 +1,279 @@
+package chain
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/kamethod/kamethod/golden/trust"
+	"github.com/kamethod/kamethod/golden/wire"
+)
+
+// Link is a node's end of the chain.
+type Link struct {
+	// config
+	Transfer wire.TransferID
+	Self     uint32 // the node's number in the chain
+	Streams  []wire.Stream
+	Identity *trust.Identity
+	Plain    bool
+	Sink     Sink
+	Queue    int // pieces that may wait for the sink; default DefaultQueue
+	Ring     int // bytes kept for replay; default DefaultRing
+	Workers  int // that call the sink; default 4
+	Log      *slog.Logger
+	Tell     func(wire.LinkReport) // must not block; called from many goroutines
+	Dial     Dialer                // default TCP
+
+	// state
+	pool    buffers
+	outlet  outlet
+	opener  *opener
+	queue   chan task
+	guests  sync.WaitGroup
+	reading sync.Mutex // held by the one connection that is read
+
+	mu       sync.Mutex
+	cond     *sync.Cond
+	inlet    net.Conn
+	prev     wire.Peer
+	lastSeq  uint64
+	ledger   *ledger
+	pending  uint64 // pieces with the sink
+	told     uint64 // settled, as golden knows it
+	lap      uint32 // that has ended but is not settled
+	broken   error  // the sink's
+	finished bool   // Complete was told
+	over     bool
+	done     chan struct{} // closed when every piece is stored
+	ended    chan struct{} // closed when golden ends the transfer
+}
+
+// DefaultQueue is how many pieces may wait for the sink.
+const DefaultQueue = 48
+
+// task is a piece for the sink.
+type task struct {
+	h wire.Header
+	p *loan
+}
+
+// Start makes the link ready for orders; Run does the work.
+func (l *Link) Start() error {
+	if l.Queue == 0 {
+		l.Queue = DefaultQueue
+	}
+	if l.Workers == 0 {
+		l.Workers = 4
+	}
+	var err error
+	if l.opener, err = newOpener(); err != nil {
+		return err
+	}
+	l.cond = sync.NewCond(&l.mu)
+	l.ledger = newLedger(l.Streams)
+	l.queue = make(chan task, l.Queue)
+	l.done, l.ended = make(chan struct{}), make(chan struct{})
+	l.outlet.self, l.outlet.transfer = l.Self, l.Transfer
+	l.outlet.identity, l.outlet.plain = l.Identity, l.Plain
+	l.outlet.ringMax, l.outlet.dial = l.Ring, l.Dial
+	l.outlet.trouble = func(t wire.Trouble) {
+		l.Log.Warn("trouble with the next node", "node", t.Peer, "err", t.Why)
+		l.Tell(wire.LinkReport{Transfer: l.Transfer, Lost: &t})
+	}
+	l.outlet.init()
+	return nil
+}
+
+// Order carries out what golden says. It does not wait.
+func (l *Link) Order(o wire.LinkOrder) {
+	if o.Transfer != l.Transfer {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.over {
+		return
+	}
+	if o.End {
+		l.over = true
+		close(l.ended)
+	} else {
+		l.prev = o.Prev
+		l.outlet.setNext(o.Next)
+	}
+	l.cond.Broadcast()
+}
+
+// Complete is closed when every piece is stored. The link goes on relaying.
+func (l *Link) Complete() <-chan struct{} { return l.done }
+
+// ErrIncomplete is a transfer that golden ended before this node had it all.
+var ErrIncomplete = errors.New("golden ended the transfer before all pieces were here")
+
+// Run relays and stores until golden ends the transfer. The caller keeps the
+// listener; Run closes it.
+func (l *Link) Run(ctx context.Context, ln net.Listener) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var sinks, rest sync.WaitGroup
+	for range l.Workers {
+		sinks.Go(l.store)
+	}
+	l.finishIfComplete() // there may be nothing to wait for
+	rest.Go(func() { l.outlet.run(ctx) })
+	rest.Go(func() { l.pulse(ctx) })
+	var acceptErr error
+	rest.Go(func() {
+		if acceptErr = l.accept(ctx, ln); acceptErr != nil {
+			cancel()
+		}
+	})
+	select {
+	case <-ctx.Done():
+	case <-l.ended:
+	}
+	err := ctx.Err()
+	cancel()
+	rest.Wait()
+	l.guests.Wait()
+	close(l.queue)
+	sinks.Wait()
+	l.opener.close()
+	return l.verdict(errors.Join(err, acceptErr))
+}
+
+func (l *Link) verdict(err error) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.broken != nil:
+		return l.broken
+	case err != nil:
+		return err
+	case !l.ledger.complete():
+		return fmt.Errorf("%w: %d of %d", ErrIncomplete, l.ledger.held, l.ledger.total)
+	}
+	return nil
+}
+
+func (l *Link) last() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.lastSeq
+}
+
+// settle notes a frame that went on its way, and offers its piece to the sink.
+func (l *Link) settle(f *frame, p *loan) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lastSeq = f.Seq
+	if f.Kind == wire.LapEnd {
+		l.lap = f.Lap
+		l.endLap()
+		return
+	}
+	if l.broken != nil || l.ledger.has(f.Stream, f.Piece, f.Hash) {
+		return
+	}
+	select {
+	case l.queue <- task{f.Header, p.hold()}:
+		l.pending++
+	default: // let it go by: it comes again in the next lap
+		p.drop()
+	}
+}
+
+// store is one worker: it gives pieces to the sink.
+func (l *Link) store() {
+	for t := range l.queue {
+		l.mu.Lock()
+		skip := l.broken != nil
+		l.mu.Unlock()
+		var err error
+		if !skip {
+			err = l.Sink.Put(t.h.Stream, t.h.Piece, t.p.data)
+		}
+		t.p.drop()
+		l.stored(t.h, skip, err)
+	}
+}
+
+func (l *Link) stored(h wire.Header, skipped bool, err error) {
+	l.mu.Lock()
+	l.pending--
+	switch {
+	case skipped || errors.Is(err, ErrNotYet):
+	case err != nil && l.broken == nil:
+		l.broken = err
+		l.Log.Error("the disk takes no more; relaying on", "err", err)
+		l.Tell(wire.LinkReport{Transfer: l.Transfer, Broken: err.Error()})
+	case err == nil:
+		l.ledger.add(h.Stream, h.Piece, h.Hash)
+	}
+	l.endLap()
+	if s := l.lastSeq - l.pending; s >= l.told+uint64(max(1, l.Queue/4)) {
+		l.tellProgress()
+	}
+	l.mu.Unlock()
+	l.finishIfComplete()
+}
+
+// endLap tells golden what is missing once the lap's last piece is settled.
+func (l *Link) endLap() {
+	if l.lap == 0 || l.pending > 0 {
+		return
+	}
+	r := l.progress()
+	r.Lap = l.lap
+	if l.broken == nil {
+		r.Missing = l.ledger.missing()
+	}
+	l.lap = 0
+	l.Tell(r)
+}
+
+func (l *Link) finishIfComplete() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.ledger.complete() || l.pending > 0 || l.finished {
+		return
+	}
+	l.finished = true
+	r := l.progress()
+	root := l.ledger.root()
+	r.Complete, r.Root = true, &root
+	l.Tell(r)
+	close(l.done)
+}
+
+func (l *Link) progress() wire.LinkReport {
+	return wire.LinkReport{Transfer: l.Transfer, Settled: l.lastSeq - l.pending, Stored: l.ledger.bytes, Held: l.ledger.held}
+}
+
+func (l *Link) tellProgress() {
+	r := l.progress()
+	l.told = r.Settled
+	l.Tell(r)
+}
+
+// pulse tells golden of progress that came too slowly to tell of itself.
+func (l *Link) pulse(ctx context.Context) {
+	t := time.NewTicker(200 * time.Millisecond)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+		l.mu.Lock()
+		if l.lastSeq-l.pending != l.told {
+			l.tellProgress()
+		}
+		l.mu.Unlock()
+	}
+}

@@ -1,0 +1,137 @@
+package wire
+
+import "github.com/kamethod/kamethod/golden/trust"
+
+// Stages in which a machine registers.
+const (
+	Stage1  = "stage1"  // booted from the network, wants stage 2
+	Stage2  = "stage2"  // wants to become a clone
+	Receive = "receive" // karecv on an ordinary host
+)
+
+// Paths of the control server.
+const (
+	RegisterPath = "/v1/register" // POST Register, answered Registered
+	OrdersPath   = "/v1/orders"   // GET ?after=SEQ, answered with Orders, one JSON value a line, as long as the node lives
+	ReportsPath  = "/v1/reports"  // POST of Reports, one JSON value a line, as long as the node lives
+)
+
+// Limits on the control connection, in bytes.
+const (
+	MaxMessage = 16 << 20 // one JSON line
+	MaxName    = 255      // a session's, host's or file's name
+)
+
+// Register is a node's first word to golden.
+type Register struct {
+	Version  int      `json:"version"`
+	Session  string   `json:"session"`
+	Token    string   `json:"token"`
+	Stage    string   `json:"stage"`
+	DataPort int      `json:"data_port"` // where it takes frames
+	Queue    int      `json:"queue"`     // pieces that wait for its disk at most
+	Hostname string   `json:"hostname,omitempty"`
+	MAC      string   `json:"mac,omitempty"`    // of the interface that booted
+	UUID     string   `json:"uuid,omitempty"`   // SMBIOS
+	Memory   int64    `json:"memory,omitempty"` // bytes
+	Disks    []Device `json:"disks,omitempty"`
+}
+
+// Device is a disk of a node, for golden to show.
+type Device struct {
+	Name   string `json:"name"`
+	Bytes  int64  `json:"bytes"`
+	Model  string `json:"model,omitempty"`
+	Serial string `json:"serial,omitempty"`
+}
+
+// Registered is golden's answer.
+type Registered struct {
+	Node   uint32 `json:"node"`   // what the chain calls it, from 1
+	Number int    `json:"number"` // what people call it, from 1
+}
+
+// Order is what golden tells a node. One of the pointers is set, or Ping.
+type Order struct {
+	Seq     int        `json:"seq"` // from 1; a node that comes back asks for those after the last it has
+	Ping    bool       `json:"ping,omitempty"`
+	Link    *LinkOrder `json:"link,omitempty"`
+	Plan    *Plan      `json:"plan,omitempty"`    // prepare the disks by it
+	Release *Release   `json:"release,omitempty"` // all is done: go
+	Stop    string     `json:"stop,omitempty"`    // give up, and why
+}
+
+// Release lets a node go.
+type Release struct {
+	Reboot bool `json:"reboot"`
+}
+
+// Peer is a neighbour in the chain.
+type Peer struct {
+	ID    uint32    `json:"id"`             // 0 is golden
+	Addr  string    `json:"addr,omitempty"` // host:port; only where it is to be dialled
+	Pin   trust.Pin `json:"pin"`
+	Epoch uint32    `json:"epoch"` // of this hop; grows with each change
+}
+
+// LinkOrder gives a node its place in the chain. A nil Next makes it the tail.
+type LinkOrder struct {
+	Transfer TransferID `json:"transfer"`
+	Streams  []Stream   `json:"streams"`
+	Plain    bool       `json:"plain,omitempty"`
+	Prev     Peer       `json:"prev"`
+	Next     *Peer      `json:"next,omitempty"`
+	End      bool       `json:"end,omitempty"` // the transfer is over
+}
+
+// Report is what a node tells golden.
+type Report struct {
+	State string      `json:"state,omitempty"` // package status has the words
+	Lines []string    `json:"lines,omitempty"` // log
+	Link  *LinkReport `json:"link,omitempty"`
+	Fault *Fault      `json:"fault,omitempty"`
+	Ready *DiskResult `json:"ready,omitempty"` // disks are prepared
+	Done  *Done       `json:"done,omitempty"`
+}
+
+// Fault ends a node's part.
+type Fault struct {
+	Stage string `json:"stage"`
+	Cause string `json:"cause"`
+}
+
+// Done says that a node has become a clone, and what of it is new.
+type Done struct {
+	HostKeys []string `json:"host_keys,omitempty"`
+	Notes    []string `json:"notes,omitempty"`
+}
+
+// LinkReport is a node's place in a transfer.
+type LinkReport struct {
+	Transfer TransferID `json:"transfer"`
+	Settled  uint64     `json:"settled"`           // every frame up to this seq is stored or dropped
+	Stored   int64      `json:"stored"`            // bytes, of pieces
+	Held     uint64     `json:"held"`              // pieces
+	Lap      uint32     `json:"lap,omitempty"`     // this lap has ended here …
+	Missing  []Range    `json:"missing,omitempty"` // … and this is still missing
+	Complete bool       `json:"complete,omitempty"`
+	Root     *Hash      `json:"root,omitempty"`   // with Complete: over all pieces
+	Lost     *Trouble   `json:"lost,omitempty"`   // with the next node
+	Bad      *Trouble   `json:"bad,omitempty"`    // a piece from the one before was wrong
+	Broken   string     `json:"broken,omitempty"` // the sink failed; still relaying
+}
+
+// Trouble is with a neighbour.
+type Trouble struct {
+	Peer  uint32 `json:"peer"`
+	Epoch uint32 `json:"epoch"`
+	Why   string `json:"why"`
+	Stall bool   `json:"stall,omitempty"` // it takes nothing any more, but the connection stands
+}
+
+// Range is pieces From to To (not included) of a stream.
+type Range struct {
+	Stream uint16 `json:"stream"`
+	From   uint32 `json:"from"`
+	To     uint32 `json:"to"`
+}
