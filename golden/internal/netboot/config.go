@@ -149,11 +149,13 @@ type subnetPlan struct {
 	self     netip.Prefix
 	from, to netip.Addr
 	fixed    map[[6]byte]netip.Addr
+	owner    map[netip.Addr][6]byte // fixed, the other way round
 }
 
 // plan checks the pool and the fixed addresses against our own address.
 func (c Config) plan(self netip.Prefix) (subnetPlan, error) {
-	p := subnetPlan{self: self, from: c.RangeFrom, to: c.RangeTo, fixed: map[[6]byte]netip.Addr{}}
+	p := subnetPlan{self: self, from: c.RangeFrom, to: c.RangeTo,
+		fixed: map[[6]byte]netip.Addr{}, owner: map[netip.Addr][6]byte{}}
 	if self.Bits() > 29 {
 		return p, fmt.Errorf("subnet %v of %s is too small for full DHCP: a /29 or larger", self.Masked(), c.Interface)
 	}
@@ -171,7 +173,6 @@ func (c Config) plan(self netip.Prefix) (subnetPlan, error) {
 	if p.to.Less(p.from) {
 		return p, fmt.Errorf("dhcp range %v to %v: the end is before the start", p.from, p.to)
 	}
-	owner := map[netip.Addr]string{}
 	for s, a := range c.Fixed {
 		mac, err := macKey(s)
 		if err != nil {
@@ -183,10 +184,10 @@ func (c Config) plan(self netip.Prefix) (subnetPlan, error) {
 		if a == self.Addr() {
 			return p, fmt.Errorf("fixed address of %s: %v is our own", s, a)
 		}
-		if o, ok := owner[a]; ok {
-			return p, fmt.Errorf("fixed address %v: given to %s and %s", a, o, s)
+		if o, ok := p.owner[a]; ok && o != mac {
+			return p, fmt.Errorf("fixed address %v: given to %v and %s", a, net.HardwareAddr(o[:]), s)
 		}
-		owner[a] = s
+		p.owner[a] = mac
 		p.fixed[mac] = a
 	}
 	return p, nil

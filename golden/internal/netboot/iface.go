@@ -19,7 +19,7 @@ type link struct {
 	mtu   int
 	index atomic.Int32 // changes when the interface is made anew
 	self  netip.Prefix
-	own  map[[6]byte]bool // MACs of this machine: never answered
+	own   map[[6]byte]bool // MACs of this machine: never answered
 }
 
 // openLink finds the interface and our address on it, and says what to do

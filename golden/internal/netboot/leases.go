@@ -118,10 +118,8 @@ func (t *leaseTable) forget(mac [6]byte) {
 func (t *leaseTable) holder(ip netip.Addr) ([6]byte, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for mac, a := range t.plan.fixed {
-		if a == ip {
-			return mac, true
-		}
+	if mac, ok := t.plan.owner[ip]; ok {
+		return mac, true
 	}
 	if l := t.byIP[ip]; l != nil {
 		return l.mac, true
@@ -164,10 +162,8 @@ func (t *leaseTable) free(ip netip.Addr, now time.Time) bool {
 	if !t.ours(ip) || t.resting(ip, now) {
 		return false
 	}
-	for _, a := range t.plan.fixed {
-		if a == ip {
-			return false
-		}
+	if _, ok := t.plan.owner[ip]; ok {
+		return false
 	}
 	l := t.byIP[ip]
 	return l == nil || !now.Before(l.until)
