@@ -1,23 +1,15 @@
 package builder_test
 
 import (
-	"bufio"
-	"bytes"
 	"context"
-	"fmt"
-	"io"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/cavaliergopher/cpio"
 	"github.com/kamethod/kamethod/builder"
 	"github.com/kamethod/kamethod/templates"
-	"github.com/klauspost/compress/zstd"
 )
 
 // testCommands stand in for the stages' own: these tests are about packing.
@@ -55,13 +47,10 @@ type built struct {
 	err      error
 }
 
-var buildOnce = sync.OnceValue(func() built {
-	dir, err := os.MkdirTemp("", "kamethod-builder-")
-	return built{dir: dir, err: err}
-})
-
-var buildMu sync.Mutex
-var theBuild *built
+var (
+	buildMu  sync.Mutex
+	theBuild *built
+)
 
 // images builds both images once for all tests. The kernel package is kept in
 // the folder where `make image` keeps it.
@@ -73,10 +62,9 @@ func images(t *testing.T) *built {
 	buildMu.Lock()
 	defer buildMu.Unlock()
 	if theBuild == nil {
-		b := buildOnce()
-		theBuild = &b
-		if b.err == nil {
-			b.build(t)
+		theBuild = &built{}
+		if theBuild.dir, theBuild.err = os.MkdirTemp("", "kamethod-builder-"); theBuild.err == nil {
+			theBuild.build(t)
 		}
 	}
 	if theBuild.err != nil {
@@ -98,6 +86,7 @@ func (b *built) build(t *testing.T) {
 		Tree: []builder.TreeFile{
 			{Name: "tftp/images/all.rdz", Of: "all.rdz"},
 			{Name: "tftp/messages", Data: []byte("hello\n")},
+			{Name: "tftp/go.mod", From: "../go.mod"},
 		},
 		Progress: func(l string) { b.log += l + "\n" },
 	})
@@ -109,22 +98,4 @@ func TestMain(m *testing.M) {
 		os.RemoveAll(theBuild.dir)
 	}
 	os.Exit(code)
-}
-
-var _ = fmt.Sprint
-var _ = bufio.NewReader
-var _ = bytes.NewReader
-var _ = io.EOF
-var _ = exec.Command
-var _ = filepath.Join
-var _ = cpio.NewReader
-var _ = zstd.NewReader
-
-func TestTrial(t *testing.T) {
-	b := images(t)
-	t.Log(b.log)
-	var s strings.Builder
-	b.manifest.Table(&s)
-	t.Log(s.String())
-	exec.Command("cp", "-a", b.dir, "/tmp/trial").Run()
 }

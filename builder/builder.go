@@ -20,6 +20,8 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Config is one run of the builder.
@@ -78,7 +80,7 @@ func Build(ctx context.Context, cfg Config) (*Manifest, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(r.scratch)
+	defer r.close()
 
 	if err := r.kernelStep(ctx); err != nil {
 		return nil, err
@@ -101,6 +103,7 @@ type run struct {
 	Config
 
 	scratch  string // temporary, in Cache
+	lock     *os.File
 	kernel   *Kernel
 	modules  *Modules
 	manifest Manifest
@@ -127,11 +130,34 @@ func newRun(cfg Config) (*run, error) {
 			return nil, fmt.Errorf("make folder: %w", err)
 		}
 	}
+	if err := r.takeLock(); err != nil {
+		return nil, err
+	}
 	r.scratch, err = os.MkdirTemp(r.Cache, "build-")
 	if err != nil {
+		r.close()
 		return nil, fmt.Errorf("make scratch folder: %w", err)
 	}
 	return r, nil
+}
+
+// takeLock keeps a second run from writing the same files. The lock is on
+// the folder itself and ends with the process, however it ends.
+func (r *run) takeLock() error {
+	var err error
+	if r.lock, err = os.Open(r.Out); err != nil {
+		return err
+	}
+	if err := unix.Flock(int(r.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		r.lock.Close()
+		return fmt.Errorf("lock %s (is another build at work there?): %w", r.Out, err)
+	}
+	return nil
+}
+
+func (r *run) close() {
+	os.RemoveAll(r.scratch)
+	r.lock.Close()
 }
 
 func (r *run) say(format string, args ...any) {
@@ -222,7 +248,7 @@ func (r *run) addBusybox(ctx context.Context, t *Tree, img ImageConfig, e *Image
 	if len(img.Recipe.Commands) == 0 {
 		return nil
 	}
-	b := busybox{source: r.Source, scratch: filepath.Join(r.scratch, img.Name), say: r.say}
+	b := busybox{source: r.Source, scratch: filepath.Join(r.scratch, img.Name)}
 	return r.long("compiling the commands of "+img.Name, func() error {
 		bin, cmds, err := b.build(ctx, img.Recipe.Commands)
 		if err != nil {

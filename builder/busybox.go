@@ -22,7 +22,6 @@ import (
 type busybox struct {
 	source  string // folder of the module
 	scratch string // made here, empty
-	say     func(format string, args ...any)
 }
 
 // build gives the binary's path and the names of its commands.
@@ -46,13 +45,17 @@ func (b *busybox) build(ctx context.Context, patterns []string) (bin string, nam
 	env := golang.Default(golang.DisableCGO(), golang.WithGOOS("linux"), golang.WithGOARCH("amd64"),
 		golang.WithGOROOT(goroot), golang.WithWorkingDir(b.source))
 	env.GO111MODULE = "on"
-	err = bb.BuildBusybox(skipLog{b.say}, &bb.Opts{
+	skipped := &skipLog{}
+	err = bb.BuildBusybox(skipped, &bb.Opts{
 		Env: env, GenSrcDir: gen, GenerateOnly: true, GoBuildOpts: &golang.BuildOpts{},
 		LookupEnv:    &findpkg.Env{}, // not what GBB_PATH or UROOT_SOURCE of the caller say
 		CommandPaths: cmds,
 	})
 	if err != nil {
 		return "", nil, fmt.Errorf("generate busybox: %w", err)
+	}
+	if len(skipped.lines) > 0 {
+		return "", nil, fmt.Errorf("generate busybox: %s", strings.Join(skipped.lines, "; "))
 	}
 	main := filepath.Join(gen, "src/bb.u-root.com/bb/main.go")
 	if err := setGoDebug(main, mod.language); err != nil {
@@ -166,11 +169,12 @@ func setGoDebug(main, language string) error {
 	return os.WriteFile(main, src, 0o644)
 }
 
-// skipLog passes on what gobusybox says about packages it leaves out.
-type skipLog struct{ say func(string, ...any) }
+// skipLog keeps what gobusybox only logs: that it leaves a package out. An
+// image without a command that its recipe names is an error here.
+type skipLog struct{ lines []string }
 
-func (l skipLog) Printf(format string, args ...any) {
+func (l *skipLog) Printf(format string, args ...any) {
 	if strings.HasPrefix(format, "Skipping") {
-		l.say(format, args...)
+		l.lines = append(l.lines, fmt.Sprintf(format, args...))
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"strings"
 )
 
 // AddTo puts modules into an image, with the lists that a loader needs:
@@ -25,7 +24,7 @@ func (ms *Modules) AddTo(t *Tree, set []*Module) error {
 		{Name: "modules.alias", Data: aliasList(set)},
 		{Name: "modules.softdep", Data: softdepList(set)},
 	}
-	for _, name := range []string{"modules.builtin", "modules.builtin.modinfo", "modules.order"} {
+	for _, name := range []string{"modules.builtin", "modules.builtin.modinfo"} {
 		if b, err := os.ReadFile(filepath.Join(ms.dir, name)); err == nil {
 			lists = append(lists, ExtraFile{Name: name, Data: b})
 		}
@@ -78,7 +77,7 @@ func aliasList(set []*Module) []byte {
 	b := bytes.NewBufferString("# Aliases extracted from modules themselves.\n")
 	for _, m := range set {
 		for _, a := range m.info.aliases {
-			fmt.Fprintf(b, "alias %s %s\n", underscoresOutsideBrackets(a), m.Name)
+			fmt.Fprintf(b, "alias %s %s\n", a, m.Name)
 		}
 	}
 	return b.Bytes()
@@ -92,21 +91,4 @@ func softdepList(set []*Module) []byte {
 		}
 	}
 	return b.Bytes()
-}
-
-// underscoresOutsideBrackets spells an alias as depmod(8) does: '-' becomes '_'
-// except in a range like [0-9] (kmod, shared/util.c, alias_normalize).
-func underscoresOutsideBrackets(alias string) string {
-	inside := false
-	return strings.Map(func(r rune) rune {
-		switch {
-		case r == '[':
-			inside = true
-		case r == ']':
-			inside = false
-		case r == '-' && !inside:
-			return '_'
-		}
-		return r
-	}, alias)
 }

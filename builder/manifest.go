@@ -80,7 +80,7 @@ func (m *Manifest) Table(w io.Writer) error {
 
 // result makes one file below Out: under a temporary name, then renamed, so
 // that a server never gives out half a file.
-func (r *run) result(name string, goal int64, make func(tmp string) error) error {
+func (r *run) result(name string, goal int64, write func(tmp string) error) error {
 	final := filepath.Join(r.Out, name)
 	if err := os.MkdirAll(filepath.Dir(final), 0o755); err != nil {
 		return fmt.Errorf("make folder: %w", err)
@@ -90,7 +90,7 @@ func (r *run) result(name string, goal int64, make func(tmp string) error) error
 		return err
 	}
 	defer os.Remove(tmp)
-	if err := make(tmp); err != nil {
+	if err := write(tmp); err != nil {
 		return err
 	}
 	if err := os.Chmod(tmp, 0o644); err != nil {
