@@ -36,12 +36,19 @@ type chroot struct {
 	mounts []string // on the node, in the order made
 }
 
-// open makes the mounts, if they aren't made yet.
+// open makes the mounts, if they aren't made yet: all or none.
 func (c *chroot) open() error {
 	if c.opened {
 		return nil
 	}
+	if err := c.mount(); err != nil {
+		return errors.Join(err, c.close())
+	}
 	c.opened = true
+	return nil
+}
+
+func (c *chroot) mount() error {
 	for _, m := range []struct {
 		source, target, kind string
 		flags                uintptr

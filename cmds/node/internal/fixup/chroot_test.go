@@ -102,6 +102,28 @@ func TestChrootRun(t *testing.T) {
 	}
 }
 
+// TestChrootWontOpen: a clone whose /sys is a file gets no mount at all, and
+// keeps the keys that can't be replaced.
+func TestChrootWontOpen(t *testing.T) {
+	c := hostClone(t, map[string]string{"etc/ssh/ssh_host_rsa_key": "golden"}, slog.New(slog.DiscardHandler))
+	before := mountsIn(t, c.tree.path)
+	if err := os.Remove(filepath.Join(c.tree.path, "sys")); err != nil {
+		t.Fatal(err)
+	}
+	plant(t, c.tree.path, map[string]string{"sys": "a file"})
+	for range 2 {
+		if err := c.chroot.run(t.Context(), "true"); err == nil || !strings.Contains(err.Error(), "sys") {
+			t.Errorf("got %v", err)
+		}
+		if n := mountsIn(t, c.tree.path); n != before {
+			t.Errorf("%d mounts, want %d", n, before)
+		}
+	}
+	if err := fixHostKeys(t.Context(), c, &StepReport{}); err == nil || !c.tree.isFile("/etc/ssh/ssh_host_rsa_key") {
+		t.Errorf("the keys: %v", err)
+	}
+}
+
 // TestChrootEnds: a program that hangs, and what it started, is gone when its
 // time is up, and the mounts are too.
 func TestChrootEnds(t *testing.T) {

@@ -10,15 +10,22 @@ const notCloned = "# not on the clone: "
 
 // fixFstab names each of the clone's file systems by its new UUID.
 func fixFstab(_ context.Context, c *clone, rep *StepReport) error {
-	there, err := c.edit(rep, "/etc/fstab", "file systems by their new UUIDs", func(s string) string {
+	const name, why = "/etc/fstab", "file systems by their new UUIDs"
+	change := func(s string) string {
 		out, notes := rewriteFstab(s, c.vols)
+		out, added := addMissing(out, c.vols)
+		for _, l := range added {
+			notes = append(notes, "fstab: golden's has no such line, added: "+l)
+		}
 		rep.Warnings = append(rep.Warnings, notes...)
 		return out
-	})
-	if err == nil && !there {
-		rep.Skipped = "no /etc/fstab"
 	}
-	return err
+	there, err := c.edit(rep, name, why, change)
+	if err != nil || there || len(c.vols) == 0 {
+		return err
+	}
+	rep.touch(name, why)
+	return c.tree.write(name, []byte(change("")), 0o644)
 }
 
 // fstabLine is a line of fstab(5) taken apart so that it can be put together
@@ -71,7 +78,6 @@ func rewriteFstab(text string, vols volumes) (out string, notes []string) {
 	lines := strings.SplitAfter(text, "\n")
 	spare, hasSpare := spareSwap(lines, vols)
 	var b strings.Builder
-	rooted := false
 	for _, s := range lines {
 		l, ok := parseFstabLine(s)
 		if !ok || !isGoldenDisk(l.spec) {
@@ -86,7 +92,6 @@ func rewriteFstab(text string, vols volumes) (out string, notes []string) {
 		default:
 			v, found = vols.at(l.mount)
 		}
-		rooted = rooted || found && l.mount == "/"
 		switch {
 		case !found:
 			b.WriteString(l.lead + notCloned + strings.TrimLeft(s, blanks))
@@ -97,10 +102,49 @@ func rewriteFstab(text string, vols volumes) (out string, notes []string) {
 			b.WriteString(l.with(v.spec()))
 		}
 	}
-	if _, ok := vols.at("/"); ok && !rooted {
-		notes = append(notes, "fstab has no entry for / on a disk of the plan")
-	}
 	return b.String(), notes
+}
+
+// addMissing appends a line for each of the clone's file systems that has none
+// (the plan's layout may have a swap or a /var that golden hasn't, and golden
+// may have found its root without fstab). Where a systemd unit mounts it, the
+// unit goes before the line, systemd.mount(5).
+func addMissing(text string, vols volumes) (out string, added []string) {
+	named, mounted := map[string]bool{}, map[string]bool{}
+	for s := range strings.SplitAfterSeq(text, "\n") {
+		l, ok := parseFstabLine(s)
+		if !ok {
+			continue
+		}
+		mounted[l.mount] = true
+		if v, ok := vols.find(l.spec); ok {
+			named[v.now.UUID] = true
+		}
+	}
+	for _, v := range vols {
+		line := v.spec() + " " + escapeBlanks(v.old.MountPoint) + " " + v.old.Type + " defaults 0 2"
+		switch {
+		case named[v.now.UUID]:
+			continue
+		case v.swap():
+			line = v.spec() + " none swap sw 0 0"
+		case v.old.MountPoint == "" || mounted[v.old.MountPoint]:
+			continue
+		case v.old.MountPoint == "/":
+			line = v.spec() + " / " + v.old.Type + " errors=remount-ro 0 1"
+		}
+		if text != "" && !strings.HasSuffix(text, "\n") {
+			text += "\n"
+		}
+		text += line + "\n"
+		added = append(added, line)
+	}
+	return text, added
+}
+
+// escapeBlanks writes a name as one field, fstab(5).
+func escapeBlanks(s string) string {
+	return strings.NewReplacer(`\`, `\134`, " ", `\040`, "\t", `\011`, "\n", `\012`).Replace(s)
 }
 
 // spareSwap is the one swap area that no line names, where there is also just

@@ -75,7 +75,7 @@ func TestRewriteFstab(t *testing.T) {
 		{"others stay", "proc /proc proc defaults 0 0\n/swapfile none swap sw 0 0\nnas:/x /x nfs ro 0 0\n/dev/sr0 /cd auto ro 0 0\n/dev/cdrom /cd auto ro 0 0\n/srv /mnt none bind 0 0\n//nas/x /y cifs guest 0 0\n",
 			"proc /proc proc defaults 0 0\n/swapfile none swap sw 0 0\nnas:/x /x nfs ro 0 0\n/dev/sr0 /cd auto ro 0 0\n/dev/cdrom /cd auto ro 0 0\n/srv /mnt none bind 0 0\n//nas/x /y cifs guest 0 0\n", ""},
 		{"comments, blanks and nonsense stay", "# UUID=" + rootWas + "\n\n   \n/dev/sda1\n/dev/sda1 /\n", "# UUID=" + rootWas + "\n\n   \n/dev/sda1\n/dev/sda1 /\n", ""},
-		{"empty", "", "", "no entry for /"},
+		{"empty", "", "", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			vols := testVolumes(t)
@@ -88,6 +88,32 @@ func TestRewriteFstab(t *testing.T) {
 			}
 			if again, _ := rewriteFstab(got, vols); again != got {
 				t.Errorf("the second time:\n%s", cmp.Diff(got, again))
+			}
+		})
+	}
+}
+
+func TestAddMissing(t *testing.T) {
+	const root, vari, swap = "UUID=" + rootNow + " / ext4 errors=remount-ro 0 1\n", "UUID=" + varNow + " /my\\040var ext3 defaults 0 2\n", "UUID=" + swapNow + " none swap sw 0 0\n"
+	for _, tt := range []struct{ name, in, want string }{
+		{"none", "", root + vari + swap},
+		{"no end of line", "# c", "# c\n" + root + vari + swap},
+		{"all there", root + vari + swap, root + vari + swap},
+		{"something else is there", "overlay / overlay x 0 0\nLABEL=x /my\\040var xfs x 0 0\n", "overlay / overlay x 0 0\nLABEL=x /my\\040var xfs x 0 0\n" + swap},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p, d := testPlan()
+			p.Filesystems[1].MountPoint = "/my var"
+			vols, err := newVolumes(p, d)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, _ := addMissing(tt.in, vols)
+			if d := cmp.Diff(tt.want, got); d != "" {
+				t.Errorf("(-want +got)\n%s", d)
+			}
+			if again, added := addMissing(got, vols); again != got || len(added) > 0 {
+				t.Errorf("the second time %q:\n%s", added, cmp.Diff(got, again))
 			}
 		})
 	}
@@ -135,6 +161,10 @@ func FuzzRewriteFstab(f *testing.F) {
 		}
 		if again, _ := rewriteFstab(got, vols); again != got {
 			t.Fatalf("not the same the second time:\n%q\n%q", got, again)
+		}
+		whole, _ := addMissing(got, vols)
+		if again, added := addMissing(whole, vols); again != whole {
+			t.Fatalf("added again: %q", added)
 		}
 		was, is := strings.Split(text, "\n"), strings.Split(got, "\n")
 		for i := range was {

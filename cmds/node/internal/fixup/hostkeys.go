@@ -16,6 +16,11 @@ func fixHostKeys(ctx context.Context, c *clone, rep *StepReport) error {
 		return nil
 	}
 	_, canMake := c.tree.program("ssh-keygen")
+	if canMake {
+		if err := c.chroot.open(); err != nil {
+			return err
+		}
+	}
 	for _, key := range keys {
 		kind := strings.TrimSuffix(strings.TrimPrefix(path.Base(key), "ssh_host_"), "_key")
 		if err := c.newHostKey(ctx, rep, key, kind, canMake); err != nil {

@@ -53,6 +53,7 @@ func (c *clone) initramfsTools(ctx context.Context, rep *StepReport, kernels []s
 	if err := c.initramfsConfig(rep); err != nil {
 		return err
 	}
+	c.checkModules(rep, kernels)
 	before := make(map[string]fs.FileInfo, len(kernels))
 	for _, v := range kernels {
 		before[v], _ = c.tree.stat("/boot/initrd.img-" + v)
@@ -124,21 +125,42 @@ func (c *clone) initramfsModules(rep *StepReport) error {
 	return c.tree.write(name, []byte(with("")), 0o644)
 }
 
-// addModules appends the modules that aren't listed; the kernel takes - and _
-// for one in a module's name.
+// checkModules points at modules asked for that a kernel hasn't got: mkinitramfs
+// passes over them without a word.
+func (c *clone) checkModules(rep *StepReport, kernels []string) {
+	for _, v := range kernels {
+		var have strings.Builder // modules.dep(5), one path a line
+		for _, list := range []string{"modules.dep", "modules.builtin"} {
+			b, err := c.tree.read("/lib/modules/" + v + "/" + list)
+			if err != nil {
+				rep.warn("%s of kernel %s: %v", list, v, err)
+			}
+			have.WriteString(plainModule(string(b)) + "\n")
+		}
+		for _, m := range c.env.Plan.Loader.With {
+			if !strings.Contains(have.String(), "/"+plainModule(m)+".ko") {
+				rep.warn("kernel %s has no module %s, its initrd is made without", v, m)
+			}
+		}
+	}
+}
+
+// plainModule: the kernel takes - and _ for one in a module's name.
+func plainModule(m string) string { return strings.ReplaceAll(m, "-", "_") }
+
+// addModules appends the modules that aren't listed.
 func addModules(text string, with []string) string {
-	plain := func(m string) string { return strings.ReplaceAll(m, "-", "_") }
 	have := map[string]bool{}
 	for line := range strings.SplitSeq(text, "\n") {
 		if f := strings.Fields(line); len(f) > 0 {
-			have[plain(f[0])] = true
+			have[plainModule(f[0])] = true
 		}
 	}
 	for _, m := range with {
-		if have[plain(m)] {
+		if have[plainModule(m)] {
 			continue
 		}
-		have[plain(m)] = true
+		have[plainModule(m)] = true
 		if text != "" && !strings.HasSuffix(text, "\n") {
 			text += "\n"
 		}

@@ -70,7 +70,9 @@ func TestTextSteps(t *testing.T) {
 	}{
 		{"fstab", fixFstab,
 			map[string]string{"etc/fstab": "/dev/sda1 / ext4 x 0 1\n"},
-			map[string]string{"etc/fstab": "UUID=" + rootNow + " / ext4 x 0 1\n"}, nil},
+			map[string]string{"etc/fstab": "UUID=" + rootNow + " / ext4 x 0 1\nUUID=" + varNow + " /var ext3 defaults 0 2\nUUID=" + swapNow + " none swap sw 0 0\n"}, []string{"/var"}},
+		{"no fstab", fixFstab, map[string]string{"etc/": ""},
+			map[string]string{"etc/fstab": "UUID=" + rootNow + " / ext4 errors=remount-ro 0 1\nUUID=" + varNow + " /var ext3 defaults 0 2\nUUID=" + swapNow + " none swap sw 0 0\n"}, nil},
 		{"host name", fixHostname,
 			map[string]string{"etc/hostname": "golden\n", "etc/hosts": "127.0.1.1 golden\n10.0.0.1 golden\n", "etc/mailname": "golden.lan\n", "etc/machine-info": "PRETTY_HOSTNAME=\"golden\"\n"},
 			map[string]string{"etc/hostname": "node7\n", "etc/hosts": "127.0.1.1 node7\n10.0.0.1 golden\n", "etc/mailname": "node7.lan\n", "etc/machine-info": "PRETTY_HOSTNAME=\"node7\"\n"},
@@ -267,6 +269,19 @@ func TestInitramfsText(t *testing.T) {
 	c := newTestClone(t, t.TempDir(), nil, func(e *Env) { e.Plan.Loader.With = []string{"a b"} })
 	if err := c.initramfsModules(&StepReport{}); err == nil {
 		t.Error("took a module called \"a b\"")
+	}
+}
+
+func TestCheckModules(t *testing.T) {
+	c := newTestClone(t, t.TempDir(), map[string]string{
+		"lib/modules/6.1/modules.dep":     "kernel/net/virtio-net.ko.xz: kernel/virtio.ko.xz\nkernel/x/xahci.ko:\n",
+		"lib/modules/6.1/modules.builtin": "kernel/drivers/nvme.ko\n",
+	}, func(e *Env) { e.Plan.Loader.With = []string{"virtio_net", "nvme", "ahci", "virt"} })
+	var rep StepReport
+	c.checkModules(&rep, []string{"6.1"})
+	want := []string{"kernel 6.1 has no module ahci, its initrd is made without", "kernel 6.1 has no module virt, its initrd is made without"}
+	if d := cmp.Diff(want, rep.Warnings); d != "" {
+		t.Errorf("(-want +got)\n%s", d)
 	}
 }
 

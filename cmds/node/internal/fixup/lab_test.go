@@ -1,0 +1,236 @@
+//go:build vmtest
+
+package fixup
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kamethod/kamethod/golden/layout"
+	"github.com/kamethod/kamethod/golden/wire"
+	"golang.org/x/sys/unix"
+)
+
+// packages is what a golden node has for this test.
+const packages = "linux-image-cloud-amd64,systemd-sysv,udev,kmod,grub-pc,openssh-server,initramfs-tools,dbus,zstd"
+
+const (
+	oldRoot = "11111111-aaaa-4bbb-8ccc-111111111111"
+	oldBoot = "22222222-aaaa-4bbb-8ccc-222222222222"
+	oldSwap = "33333333-aaaa-4bbb-8ccc-333333333333"
+	oldID   = "0123456789abcdef0123456789abcdef"
+)
+
+// lab is a kind of disk that a clone is put on.
+type lab struct {
+	name    string
+	script  string // for sfdisk
+	table   layout.Table
+	fs      []wire.Filesystem
+	modules string // golden's MODULES=
+	devices bool   // golden's files name devices, not UUIDs
+	unnamed string // a mount point that golden's fstab doesn't have
+}
+
+func labs() []lab {
+	return []lab{
+		{
+			name: "mbr", table: layout.MBR, modules: "most",
+			script: "label: dos\nstart=2048, size=2662400, type=83, bootable\ntype=82\n",
+			fs: []wire.Filesystem{
+				{Part: 1, Type: "ext4", MountPoint: "/", OldUUID: oldRoot, OldDevice: "/dev/sda1"},
+				{Part: 2, Type: "swap", OldUUID: oldSwap, OldDevice: "/dev/sda2"},
+			},
+		},
+		{
+			name: "gpt-boot", table: layout.GPT, modules: "dep", unnamed: "/boot",
+			script: "label: gpt\nstart=2048, size=2048, type=21686148-6449-6E6F-744E-656564454649\n" +
+				"size=409600, type=0FC63DAF-8483-4772-8E79-3D69D8477DE4\ntype=0FC63DAF-8483-4772-8E79-3D69D8477DE4\n",
+			fs: []wire.Filesystem{
+				{Part: 3, Type: "ext4", MountPoint: "/", OldUUID: oldRoot, OldDevice: "/dev/sda3"},
+				{Part: 2, Type: "ext2", MountPoint: "/boot", OldUUID: oldBoot, OldDevice: "/dev/sda2"},
+			},
+		},
+		{
+			name: "logical", table: layout.MBR, modules: "most", devices: true,
+			script: "label: dos\nx1 : start=2048, size=2662400, type=83, bootable\nx2 : type=5\nx5 : size=131072, type=82\nx6 : type=83\n",
+			fs: []wire.Filesystem{
+				{Part: 1, Type: "ext4", MountPoint: "/", OldUUID: oldRoot, OldDevice: "/dev/sda1"},
+				{Part: 5, Type: "swap", OldUUID: oldSwap, OldDevice: "/dev/sda5"},
+				{Part: 6, Type: "ext3", MountPoint: "/home", OldUUID: oldBoot, OldDevice: "/dev/sda6"},
+			},
+		},
+	}
+}
+
+// golden is what golden's files call a file system.
+func (l lab) golden(f wire.Filesystem) string {
+	if l.devices {
+		return f.OldDevice
+	}
+	return "UUID=" + f.OldUUID
+}
+
+// swap is the swap area's place in the plan, -1 if there is none.
+func (l lab) swap() int {
+	return slices.IndexFunc(l.fs, func(f wire.Filesystem) bool { return f.Type == "swap" })
+}
+
+// goldenTar makes the golden root once; the name tells what is in it.
+func goldenTar(t *testing.T) string {
+	dir := os.Getenv("KAMETHOD_CACHE")
+	if dir == "" {
+		dir = filepath.Join("..", "..", "..", "..", ".cache")
+	}
+	dir, err := filepath.Abs(filepath.Join(dir, "fixup"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := sha256.Sum256([]byte(packages))
+	name := filepath.Join(dir, fmt.Sprintf("golden-%x.tar", sum[:8]))
+	if _, err := os.Stat(name); err == nil {
+		return name
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	part := name + ".part"
+	sh(t, "mmdebstrap", "--variant=minbase", "--format=tar", "--include="+packages, "bookworm", part)
+	if err := os.Rename(part, name); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+func makeDisk(t *testing.T, img, script string) string {
+	if err := os.WriteFile(img, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(img, 1500<<20); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("sfdisk", "-q", img)
+	cmd.Stdin = strings.NewReader(script)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("sfdisk: %v\n%s", err, out)
+	}
+	loop := strings.TrimSpace(sh(t, "losetup", "-f", "--show", img))
+	t.Cleanup(func() { // after a test that went well both are gone already
+		if out, err := exec.Command("losetup", "-n", "-O", "BACK-FILE", loop).Output(); err == nil && strings.Contains(string(out), img) {
+			_ = exec.Command("partx", "-d", loop).Run()
+			_ = exec.Command("losetup", "-d", loop).Run()
+		}
+	})
+	sh(t, "partx", "-a", loop)
+	return loop
+}
+
+func makeFilesystems(t *testing.T, loop string, fs []wire.Filesystem) []wire.FilesystemResult {
+	var res []wire.FilesystemResult
+	for _, f := range fs {
+		dev := partDevice(loop, f.Part)
+		if f.Type == "swap" {
+			sh(t, "mkswap", dev)
+		} else {
+			sh(t, "mkfs."+f.Type, "-q", "-F", dev)
+		}
+		id := strings.TrimSpace(sh(t, "blkid", "-p", "-s", "UUID", "-o", "value", dev))
+		res = append(res, wire.FilesystemResult{Device: dev, UUID: id})
+	}
+	return res
+}
+
+// mountAll relies on the plan naming / before what is mounted in it.
+func mountAll(t *testing.T, root string, fs []wire.Filesystem, res []wire.FilesystemResult) {
+	t.Cleanup(func() { // innermost first; all are gone after a good test
+		for range fs {
+			_ = unix.Unmount(filepath.Join(root, "boot"), unix.MNT_DETACH)
+			_ = unix.Unmount(filepath.Join(root, "home"), unix.MNT_DETACH)
+			_ = unix.Unmount(root, unix.MNT_DETACH)
+		}
+	})
+	for i, f := range fs {
+		if f.Type == "swap" {
+			continue
+		}
+		on := filepath.Join(root, f.MountPoint)
+		if err := os.MkdirAll(on, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.Mount(res[i].Device, on, f.Type, 0, ""); err != nil {
+			t.Fatalf("mount %s: %v", res[i].Device, err)
+		}
+	}
+}
+
+func unmountAll(t *testing.T, root string, fs []wire.Filesystem) {
+	for i := len(fs) - 1; i >= 0; i-- {
+		if fs[i].Type == "swap" {
+			continue
+		}
+		if err := unix.Unmount(filepath.Join(root, fs[i].MountPoint), 0); err != nil {
+			t.Fatalf("unmount %s: %v", fs[i].MountPoint, err)
+		}
+	}
+}
+
+// boot starts the disk alone and waits for a line on its serial port.
+func boot(t *testing.T, img, want string) {
+	accel := os.Getenv("ACCEL")
+	if accel == "" {
+		accel = "tcg"
+	}
+	ctx, stop := context.WithTimeout(t.Context(), 6*time.Minute)
+	defer stop()
+	console := filepath.Join(t.TempDir(), "serial.log")
+	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", "-accel", accel, "-machine", "pc", "-m", "512", "-smp", "1",
+		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-nic", "none", "-serial", "file:"+console,
+		"-drive", "if=virtio,format=raw,cache=unsafe,file="+img)
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	start := time.Now()
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- cmd.Wait() }()
+	defer func() { _ = cmd.Process.Kill(); <-done }()
+	for tick := time.NewTicker(500 * time.Millisecond); ; {
+		b, _ := os.ReadFile(console)
+		if bytes.Contains(b, []byte(want)) {
+			t.Logf("%q after %v", want, time.Since(start).Round(time.Second))
+			if bytes.Contains(b, []byte("Timed out waiting for device")) || bytes.Contains(b, []byte("Dependency failed")) {
+				t.Errorf("it waited for a device that isn't there:\n%s", b)
+			}
+			return
+		}
+		select {
+		case err := <-done:
+			done <- err
+			t.Fatalf("qemu ended: %v\n%s\n%s", err, out.Bytes(), b)
+		case <-ctx.Done():
+			t.Fatalf("no %q on the console:\n%s", want, b)
+		case <-tick.C:
+		}
+	}
+}
+
+func sh(t *testing.T, name string, args ...string) string {
+	t.Helper()
+	var out, msg bytes.Buffer
+	cmd := exec.Command(name, args...)
+	cmd.Stdout, cmd.Stderr = &out, &msg
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("%s %q: %v\n%s%s", name, args, err, out.Bytes(), msg.Bytes())
+	}
+	return out.String()
+}
