@@ -1,6 +1,7 @@
 package netboot
 
 import (
+	"errors"
 	"net"
 	"net/netip"
 	"time"
@@ -28,10 +29,7 @@ func (s *Server) fullDHCP(m *dhcpv4.DHCPv4, c Client, archs []iana.Arch, netboot
 		}
 		ip, t = got, dhcpv4.MessageTypeOffer
 	case dhcpv4.MessageTypeRequest:
-		got, ok, err := s.request(m, mac, wanted, now)
-		if err != nil {
-			return nil, err
-		}
+		got, ok := s.request(m, mac, wanted, now)
 		if !got.IsValid() {
 			return nil, nil
 		}
@@ -56,24 +54,25 @@ func (s *Server) fullDHCP(m *dhcpv4.DHCPv4, c Client, archs []iana.Arch, netboot
 
 // request decides on a REQUEST in each of its states (RFC 2131 4.3.2). An
 // invalid address means no reply, false means NAK.
-func (s *Server) request(m *dhcpv4.DHCPv4, mac [6]byte, wanted netip.Addr, now time.Time) (netip.Addr, bool, error) {
+func (s *Server) request(m *dhcpv4.DHCPv4, mac [6]byte, wanted netip.Addr, now time.Time) (netip.Addr, bool) {
 	if id := v4(m.ServerIdentifier()); id.IsValid() && id != s.link.self.Addr() {
 		s.leases.forget(mac)
 		s.cfg.Log.Warn("a machine chose another DHCP server", "mac", m.ClientHWAddr, "server", id)
-		return netip.Addr{}, false, nil
+		return netip.Addr{}, false
 	}
 	ip := wanted
 	if !ip.IsValid() {
 		ip = v4(m.ClientIPAddr) // RENEWING, REBINDING
 	}
 	if !ip.IsValid() {
-		return ip, false, nil
+		return ip, false
 	}
 	ok, err := s.leases.confirm(mac, ip, now)
-	if err != nil {
-		return ip, false, err
+	if err := errors.Join(err, s.leases.compact()); err != nil {
+		// The lease holds in memory: a full disk mustn't stop the network.
+		s.cfg.Log.Error("lease not kept", "mac", m.ClientHWAddr, "ip", ip, "err", err)
 	}
-	return ip, ok, s.leases.compact()
+	return ip, ok
 }
 
 func (s *Server) refuse(m *dhcpv4.DHCPv4, ip netip.Addr) (*out, error) {
@@ -110,6 +109,9 @@ func (s *Server) leaseReply(m *dhcpv4.DHCPv4, c Client, archs []iana.Arch, netbo
 		if s.bootOptions(r, m, c, archs) && t == dhcpv4.MessageTypeOffer {
 			event = "offer"
 		}
+	}
+	if len(r.ToBytes()) > dhcpMinMaxSize {
+		r.Options.Del(dhcpv4.OptionDomainName) // the one long option that no firmware needs
 	}
 	s.emit(Event{MAC: c.MAC, IP: c.IP, What: event, Name: r.BootFileName})
 	return address(m, r), nil

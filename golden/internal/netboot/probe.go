@@ -16,6 +16,9 @@ import (
 // that dnsmasq's offer takes at worst: it pings an address for 3 s before.
 const probeTime = 4 * time.Second
 
+// ErrOtherServer is what errors.Is finds in an *OtherServerError.
+var ErrOtherServer = errors.New("another DHCP server answers")
+
 // OtherServerError says that full mode would be the second DHCP server.
 type OtherServerError struct {
 	Interface string
@@ -25,6 +28,9 @@ type OtherServerError struct {
 func (e *OtherServerError) Error() string {
 	return fmt.Sprintf("another DHCP server answers on %s: %v: use --dhcp proxy beside it, or stop it (--force serves all the same)", e.Interface, e.Servers)
 }
+
+// Is makes errors.Is(err, ErrOtherServer) true.
+func (e *OtherServerError) Is(target error) bool { return target == ErrOtherServer }
 
 // Probe finds the DHCP servers that would give this machine an address on
 // an interface. It asks, but takes none.

@@ -15,6 +15,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// linkPoll is how often we look whether the interface is still the one that
+// the sockets are bound to.
+const linkPoll = time.Second
+
 // Server answers on one interface.
 type Server struct {
 	// config
@@ -169,7 +173,10 @@ func (s *Server) supervise(ctx context.Context, name string, serve func(context.
 					err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
 				}
 			}()
-			return serve(ctx, again)
+			sctx, cancel := context.WithCancel(ctx)
+			defer cancel()
+			go s.watchLink(sctx, cancel)
+			return serve(sctx, again)
 		}()
 		if ctx.Err() != nil {
 			return
@@ -177,13 +184,36 @@ func (s *Server) supervise(ctx context.Context, name string, serve func(context.
 		if time.Since(start) > 10*time.Second {
 			wait = 100 * time.Millisecond
 		}
-		s.cfg.Log.Error("service stopped, starts again", "service", name, "in", wait, "err", err)
+		s.cfg.Log.Warn("service stopped, starts again", "service", name, "in", wait, "err", err)
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():
 			return
 		}
 		wait = min(2*wait, 5*time.Second)
+	}
+}
+
+// watchLink ends a service when the interface was made anew under the same
+// name: sockets stay bound to the old one and would wait for ever.
+func (s *Server) watchLink(ctx context.Context, end context.CancelFunc) {
+	ifi, err := net.InterfaceByName(s.cfg.Interface)
+	if err != nil {
+		end() // opened a moment ago and gone
+		return
+	}
+	tick := time.NewTicker(linkPoll)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if now, err := net.InterfaceByName(s.cfg.Interface); err == nil && now.Index != ifi.Index {
+			end()
+			return
+		}
 	}
 }
 

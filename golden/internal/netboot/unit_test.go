@@ -103,6 +103,15 @@ func TestOfferToROM(t *testing.T) {
 	}
 }
 
+func TestLongDomainDoesntSwellTheOffer(t *testing.T) {
+	s := offWire(t, DHCPFull, nil2local)
+	s.cfg.Domain = strings.Repeat("long.", 50)
+	o := ask(t, s, pxe(t, dhcpv4.MessageTypeDiscover))
+	if n := len(o.msg.ToBytes()); n > dhcpMinMaxSize || o.msg.BootFileName == "" {
+		t.Errorf("offer of %d bytes with boot file %q", n, o.msg.BootFileName)
+	}
+}
+
 func TestWhoIsAnswered(t *testing.T) {
 	decide := func(c Client) Answer {
 		if c.MAC[5] == 1 {

@@ -1,0 +1,277 @@
+package netboot
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// inNS runs f on a thread inside a namespace. The thread is thrown away.
+func (l *lab) inNS(ns string, f func() error) {
+	l.t.Helper()
+	res := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread ends with us
+		fd, err := unix.Open(filepath.Join("/run/netns", ns), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err == nil {
+			err = errors.Join(unix.Setns(fd, unix.CLONE_NEWNET), unix.Close(fd))
+		}
+		if err == nil {
+			err = f()
+		}
+		res <- err
+	}()
+	select {
+	case err := <-res:
+		if err != nil {
+			l.t.Fatal(err)
+		}
+	case <-time.After(2 * time.Minute):
+		l.t.Fatal("no end after two minutes")
+	}
+}
+
+// rrq makes a TFTP read request.
+func rrq(name string, opts ...string) []byte {
+	b := append([]byte{0, 1}, name+"\x00octet\x00"...)
+	for _, o := range opts {
+		b = append(append(b, o...), 0)
+	}
+	return b
+}
+
+// exchange sends a datagram and gathers what comes back.
+func exchange(c *net.UDPConn, b []byte, port uint16, d time.Duration) (answers [][]byte, err error) {
+	if _, err := c.WriteToUDP(b, &net.UDPAddr{IP: net.IPv4(10, 77, 0, 1), Port: int(port)}); err != nil {
+		return nil, err
+	}
+	if err := c.SetReadDeadline(time.Now().Add(d)); err != nil {
+		return nil, err
+	}
+	for buf := make([]byte, 65536); ; {
+		n, _, err := c.ReadFromUDP(buf)
+		if err != nil {
+			return answers, nil // the time is up
+		}
+		answers = append(answers, bytes.Clone(buf[:n]))
+	}
+}
+
+func TestHostileTFTP(t *testing.T) {
+	l := newLab(t)
+	c := l.host(macA, "10.77.0.10/24")
+	srv := l.ready(serveSpec{DHCP: DHCPOff})
+	l.inNS(c, func() error {
+		u, err := net.ListenUDP("udp4", nil)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = u.Close() }()
+		for name, req := range map[string][]byte{
+			"empty": {}, "one byte": {0}, "no mode": []byte("\x00\x01pxelinux.0"), "no name": []byte("\x00\x01\x00octet\x00"),
+			"long tsize": rrq("pxelinux.0", "tsize", strings.Repeat("9", 450)), "blksize 0": rrq("pxelinux.0", "blksize", "0"),
+			"blksize -1": rrq("pxelinux.0", "blksize", "-1"), "blksize word": rrq("pxelinux.0", "blksize", "x"), "blksize 7": rrq("pxelinux.0", "blksize", "7"),
+			"odd options": rrq("pxelinux.0", "blksize"), "NUL in name": rrq("pxelinux.0\x00../../etc/passwd"),
+			"netascii": []byte("\x00\x01pxelinux.0\x00netascii\x00"), "unknown mode": []byte("\x00\x01pxelinux.0\x00mail\x00"),
+			"write": []byte("\x00\x02pxelinux.0\x00octet\x00"), "data": {0, 3, 0, 1, 'x'}, "ack": {0, 4, 0, 1}, "error": {0, 5, 0, 1, 'x', 0}, "oack": {0, 6, 'x', 0, 'y', 0},
+			"opcode 9": {0, 9, 1, 1}, "much": bytes.Repeat([]byte{0, 1, 'a'}, 20000),
+		} {
+			_, err := u.WriteToUDP(req, &net.UDPAddr{IP: net.IPv4(10, 77, 0, 1), Port: tftpPort})
+			if err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+		}
+		return nil
+	})
+	// Still serving; the sizes are right.
+	l.inNS(c, func() error {
+		u, err := net.ListenUDP("udp4", nil)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = u.Close() }()
+		got, err := exchange(u, rrq("pxelinux.0", "blksize", "65464", "tsize", "0"), tftpPort, 100*time.Millisecond)
+		if err != nil || len(got) == 0 || !bytes.Contains(got[0], []byte("blksize\x001468\x00")) || !bytes.Contains(got[0], []byte("tsize\x0042000\x00")) {
+			return fmt.Errorf("OACK after hostile requests: %q, %v", got, err)
+		}
+		return nil
+	})
+	if strings.Contains(srv.output(), "panic") {
+		t.Errorf("panic:\n%s", srv.output())
+	}
+}
+
+func TestRepeatedRequestsAndFlood(t *testing.T) {
+	needs(t, "curl")
+	l := newLab(t)
+	c := l.host(macA, "10.77.0.10/24")
+	srv := l.ready(serveSpec{DHCP: DHCPOff})
+	l.inNS(c, func() error {
+		u, err := net.ListenUDP("udp4", nil)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = u.Close() }()
+		for range 4 {
+			if _, err := exchange(u, rrq("pxelinux.0"), tftpPort, time.Millisecond); err != nil {
+				return err
+			}
+		}
+		got, err := exchange(u, rrq("pxelinux.0"), tftpPort, 700*time.Millisecond)
+		if err != nil {
+			return err
+		}
+		// One transfer that nobody acknowledges: the block at 0, 250 and
+		// 500 ms at most once more each, not five times.
+		if len(got) == 0 || len(got) > 4 {
+			return fmt.Errorf("%d packets for five equal requests", len(got))
+		}
+		for _, g := range got {
+			if binary.BigEndian.Uint16(g) != 3 {
+				return fmt.Errorf("packet %q, want data only", g[:min(len(g), 20)])
+			}
+		}
+		for i := range 5000 { // over the caps, from one address
+			if _, err := u.WriteToUDP(rrq(fmt.Sprintf("pxelinux.0%s", strings.Repeat("/", i%40))), &net.UDPAddr{IP: net.IPv4(10, 77, 0, 1), Port: tftpPort}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	time.Sleep(500 * time.Millisecond)
+	fds, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", srv.cmd.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(fds) > 4*gcAfterDrops {
+		t.Errorf("%d open files after the flood", len(fds))
+	}
+	other := l.host(macB, "10.77.0.11/24")
+	if out := l.mustRun(other, "curl", "-sSf", "-o", "/dev/null", "-w", "%{size_download}", "-m", "10", "tftp://10.77.0.1/pxelinux.0"); out != "42000" {
+		t.Errorf("another machine got %s bytes", out)
+	}
+}
+
+func TestSlowHTTPClient(t *testing.T) {
+	l := newLab(t)
+	c := l.host(macA, "10.77.0.10/24")
+	l.ready(serveSpec{DHCP: DHCPOff})
+	l.inNS(c, func() error {
+		k, err := net.DialTimeout("tcp4", "10.77.0.1:8069", 5*time.Second)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = k.Close() }()
+		if _, err := k.Write([]byte("GET /pxelinux.0 HTTP/1.1\r\nHost: x\r\n")); err != nil {
+			return err
+		}
+		start := time.Now()
+		if err := k.SetReadDeadline(start.Add(2 * headerTime)); err != nil {
+			return err
+		}
+		_, err = k.Read(make([]byte, 1))
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return fmt.Errorf("an unfinished request was kept for %v", time.Since(start))
+		}
+		return nil
+	})
+}
+
+func TestLossyNetwork(t *testing.T) {
+	needs(t, "nft", "curl")
+	l := newLab(t)
+	c := l.host(macA, "10.77.0.10/24")
+	l.ready(serveSpec{DHCP: DHCPOff})
+	for _, ns := range []string{l.srv, c} { // 1 % each way
+		l.mustRun(ns, "nft", "add table ip loss")
+		l.mustRun(ns, "nft", "add chain ip loss in { type filter hook input priority 0 ; }")
+		l.mustRun(ns, "nft", "add rule ip loss in ip protocol udp numgen random mod 100 < 1 drop")
+	}
+	start := time.Now()
+	if out := l.mustRun(c, "curl", "-sSf", "--tftp-blksize", "1408", "-o", "/dev/null", "-w", "%{size_download}", "-m", "25", "tftp://10.77.0.1/images/vmlinuz"); out != "1048576" {
+		t.Errorf("got %s bytes", out)
+	}
+	t.Logf("1 MiB at 1 %% loss each way: %v", time.Since(start).Round(100*time.Millisecond))
+}
+
+func TestManyMachinesAtOnce(t *testing.T) {
+	needs(t, "curl")
+	l := newLab(t)
+	c := l.host(macA, "10.77.0.10/24")
+	srv := l.ready(serveSpec{DHCP: DHCPOff})
+	const machines = 96
+	results := make(chan string, machines)
+	for i := range machines {
+		ip := fmt.Sprintf("10.77.0.%d", 100+i)
+		l.ip(c, "addr add "+ip+"/24 dev eth0")
+		go func() {
+			out, err := l.in(c, "curl", "-sSf", "--interface", ip, "--tftp-blksize", "1408", "-o", "/dev/null", "-w", "%{size_download}", "tftp://10.77.0.1/images/vmlinuz")
+			if err != nil || out != "1048576" {
+				results <- fmt.Sprintf("%s: %v %s", ip, err, out)
+				return
+			}
+			results <- ""
+		}()
+	}
+	for range machines {
+		if r := <-results; r != "" {
+			t.Error(r)
+		}
+	}
+	if n := strings.Count(srv.output(), "[sent vmlinuz (TFTP)]"); n != machines {
+		t.Errorf("%d transfers reported, want %d", n, machines)
+	}
+}
+
+func TestInterfaceMadeAnew(t *testing.T) {
+	needs(t, "busybox", "curl")
+	l := newLab(t)
+	c := l.host(macA, "")
+	srv := l.ready(serveSpec{DHCP: DHCPFull})
+	for _, args := range []string{"link del br0", "link add br0 type bridge", "addr add 10.77.0.1/24 brd + dev br0", "link set br0 up", "link set v1 master br0"} {
+		l.ip(l.srv, args)
+	}
+	srv.mustSee("service stopped, starts again", 5*time.Second)
+	time.Sleep(linkPoll + 500*time.Millisecond)
+	out := l.mustRun(c, "busybox", "udhcpc", "-f", "-n", "-q", "-i", "eth0", "-s", l.write("s.sh", udhcpcScript))
+	if field(out, "serverid=") != "10.77.0.1" {
+		t.Errorf("no lease after the interface came back:\n%s", out)
+	}
+	for _, url := range []string{"tftp://10.77.0.1/pxelinux.0", "http://10.77.0.1:8069/pxelinux.0"} {
+		if out := l.mustRun(c, "curl", "-sSf", "-m", "10", "-o", "/dev/null", "-w", "%{size_download}", url); out != "42000" {
+			t.Errorf("%s: %s", url, out)
+		}
+	}
+}
+
+func TestProbe(t *testing.T) {
+	needs(t, "dnsmasq")
+	l := newLab(t)
+	other := l.host(macA, "10.77.0.3/24")
+	probe := func() (s string) {
+		l.inNS(other, func() error {
+			got, err := Probe(t.Context(), "eth0", 3500*time.Millisecond)
+			s = fmt.Sprint(got)
+			return err
+		})
+		return s
+	}
+	if got := probe(); got != "[]" {
+		t.Errorf("an empty network: %s", got)
+	}
+	l.ready(serveSpec{DHCP: DHCPFull})
+	l.dnsmasq(l.host(macB, "10.77.0.2/24"), "eth0")
+	if got := probe(); !strings.Contains(got, "10.77.0.1") || !strings.Contains(got, "10.77.0.2") {
+		t.Errorf("two servers: %s", got)
+	}
+}

@@ -1,0 +1,23 @@
+#!/bin/sh
+# Installs what the tests of golden/internal/netboot run: real clients, a
+# foreign DHCP server, QEMU with its PXE ROMs, PXELINUX. Debian and its
+# children; does nothing where all is there already.
+set -eu
+
+packages="iproute2 nftables busybox-static isc-dhcp-client tftp-hpa atftp curl
+dnsmasq-base pxelinux syslinux-common ipxe-qemu seabios qemu-system-x86"
+
+missing=
+for p in $packages; do
+	dpkg-query -W -f '${Status}\n' "$p" 2>/dev/null | grep -q '^install ok installed$' || missing="$missing $p"
+done
+[ -n "$missing" ] || exit 0
+
+if [ "$(id -u)" != 0 ]; then
+	echo "deps-netboot-test: needs root to install:$missing" >&2
+	exit 1
+fi
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -qq
+# shellcheck disable=SC2086 # a list of words
+apt-get install -y -qq --no-install-recommends $missing
