@@ -1,0 +1,233 @@
+package golden
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/kamethod/kamethod/golden/chain"
+	"github.com/kamethod/kamethod/golden/status"
+	"github.com/kamethod/kamethod/golden/wire"
+)
+
+// How long the phases of a node may take that have no progress to judge by.
+const (
+	maxStep    = 10 * time.Minute // from stage 1 into stage 2
+	maxPrepare = 30 * time.Minute // partition, format, mount
+)
+
+// CloneConfig is what a clone needs beside Config.
+type CloneConfig struct {
+	Config
+	Plan    wire.Plan
+	Stage2  chain.Source              // rescue.sqfs
+	Tree    chain.Source              // golden's files
+	Confirm func([]*Node) error       // shows the machines whose disks will be erased, and asks
+	Delay   time.Duration             // between the releases of two nodes
+	Seen    func(*Node, status.State) // told of each node's state, for the boot answers
+	Admit   func(wire.Register) error // whether a machine is armed
+}
+
+// Clone turns machines that boot from the network into copies of this one.
+//
+//	gather stage 1 ▶ send stage 2 ▶ gather stage 2 ▶ confirm ▶ prepare disks
+//	   ▶ send the tree ▶ each fixes itself up ▶ release
+func Clone(ctx context.Context, c CloneConfig) (Result, error) {
+	if err := checkHostname(c.Plan.Identity.Hostname); err != nil {
+		return Result{}, err
+	}
+	d := newDeployment(c.Config)
+	d.server.Admit = func(r wire.Register) error { return d.admitClone(c, r) }
+	if c.Seen != nil {
+		seen := d.server.Reported
+		d.server.Reported = func(n *Node, r wire.Report) {
+			seen(n, r)
+			c.Seen(n, n.State())
+		}
+	}
+	err := d.serve(ctx, func(ctx context.Context) error { return d.clone(ctx, c) })
+	r := d.result()
+	for i := range r.Nodes {
+		r.Nodes[i].Hostname = hostname(c.Plan.Identity.Hostname, r.Nodes[i].Number)
+	}
+	return r, err
+}
+
+func (d *deployment) clone(ctx context.Context, c CloneConfig) error {
+	first, err := d.gather(ctx, wire.Stage1)
+	if err != nil {
+		return err
+	}
+	for _, n := range first {
+		n.setState(status.Stepping)
+	}
+	if err := d.transfer(ctx, "sending stage 2", c.Stage2, first); err != nil {
+		return err
+	}
+	nodes, err := d.arrivals(ctx, first)
+	if err != nil {
+		return err
+	}
+	if err := c.Confirm(nodes); err != nil {
+		return err
+	}
+	if nodes, err = d.prepare(ctx, c.Plan, nodes); err != nil {
+		return err
+	}
+	if len(nodes) == 0 {
+		return nil // each has its cause
+	}
+	for _, n := range nodes {
+		n.setState(status.Receiving)
+	}
+	if err := d.transfer(ctx, "sending the golden node", c.Tree, nodes); err != nil {
+		return err
+	}
+	d.setPhase("nodes become machines of their own")
+	if err := d.confirm(ctx, wire.Stage2); err != nil {
+		return err
+	}
+	d.release(ctx, d.in(wire.Stage2), true, c.Delay)
+	return nil
+}
+
+// admitClone takes armed machines in stage 1 before the stage 2 transfer, and
+// in stage 2 those that were in stage 1.
+func (d *deployment) admitClone(c CloneConfig, r wire.Register) error {
+	if c.Admit != nil {
+		if err := c.Admit(r); err != nil {
+			return err
+		}
+	}
+	switch r.Stage {
+	case wire.Stage1:
+		return d.roomFor(r)
+	case wire.Stage2:
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		for _, n := range d.nodes {
+			if n.MAC == r.MAC && n.State() != status.Failed {
+				return nil
+			}
+		}
+		return errors.New("this machine was not in stage 1 of the session, or has failed in it")
+	}
+	return fmt.Errorf("a clone takes no %q: karecv goes with golden-serve send", r.Stage)
+}
+
+// arrivals waits for the machines to come back in stage 2.
+func (d *deployment) arrivals(ctx context.Context, first []*Node) ([]*Node, error) {
+	d.setPhase("waiting for stage 2")
+	want := 0
+	for _, n := range first {
+		if n.State() != status.Failed {
+			want++
+		}
+	}
+	err := d.await(ctx, maxStep, func() bool {
+		failed := 0
+		for _, n := range d.nodes {
+			if n.Stage == wire.Stage2 && n.State() == status.Failed {
+				failed++
+			}
+		}
+		return len(d.in(wire.Stage2))+failed >= want
+	})
+	if err != nil && (ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded)) {
+		return nil, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, n := range d.nodes {
+		if n.Stage == wire.Stage1 {
+			n.fail(string(status.Stepping), fmt.Sprintf("did not come back in stage 2 within %s", maxStep))
+		}
+	}
+	return d.in(wire.Stage2), nil
+}
+
+// prepare has every node make its disks, and lists those that are ready.
+func (d *deployment) prepare(ctx context.Context, p wire.Plan, nodes []*Node) ([]*Node, error) {
+	d.setPhase("nodes prepare their disks")
+	for _, n := range nodes {
+		own := p
+		own.Identity.Hostname = hostname(p.Identity.Hostname, n.Number)
+		n.setState(status.Preparing)
+		n.Tell(wire.Order{Plan: &own})
+	}
+	err := d.await(ctx, maxPrepare, func() bool {
+		for _, n := range d.in(wire.Stage2) {
+			if n.Ready() == nil {
+				return false
+			}
+		}
+		return true
+	})
+	if err != nil && (ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded)) {
+		return nil, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var ready []*Node
+	for _, n := range d.in(wire.Stage2) {
+		if n.Ready() == nil {
+			n.fail(string(status.Preparing), fmt.Sprintf("took longer than %s", maxPrepare))
+			continue
+		}
+		ready = append(ready, n)
+	}
+	return ready, nil
+}
+
+// Ready is how the node has made its disks, or nil.
+func (n *Node) Ready() *wire.DiskResult {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.ready
+}
+
+// release lets the nodes go, one after the other.
+func (d *deployment) release(ctx context.Context, nodes []*Node, reboot bool, delay time.Duration) {
+	for i, n := range nodes {
+		if i > 0 && delay > 0 {
+			select {
+			case <-ctx.Done():
+			case <-time.After(delay):
+			}
+		}
+		n.Tell(wire.Order{Release: &wire.Release{Reboot: reboot}})
+		n.setState(status.Released)
+	}
+	time.Sleep(pingEvery) // for the orders to get there
+}
+
+// hostname fills a node's number into the template.
+func hostname(template string, number int) string {
+	if template == "" {
+		template = "node%d"
+	}
+	if !strings.Contains(template, "%") {
+		return template
+	}
+	return fmt.Sprintf(template, number)
+}
+
+// checkHostname refuses a template that would not make host names (RFC 1123,
+// section 2.1: letters, digits, hyphens).
+func checkHostname(template string) error {
+	rest := template
+	for _, verb := range []string{"%d", "%02d", "%03d", "%04d"} {
+		if i := strings.Index(rest, verb); i >= 0 {
+			rest = rest[:i] + "1" + rest[i+len(verb):]
+			break
+		}
+	}
+	for _, c := range rest {
+		if !strings.ContainsRune("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-.", c) {
+			return fmt.Errorf("host name template %q: %q is not allowed; want letters, digits, hyphens and one %%d or %%03d", template, c)
+		}
+	}
+	return nil
+}

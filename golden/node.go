@@ -1,0 +1,156 @@
+package golden
+
+import (
+	"sync"
+	"time"
+
+	"github.com/kamethod/kamethod/golden/status"
+	"github.com/kamethod/kamethod/golden/trust"
+	"github.com/kamethod/kamethod/golden/wire"
+)
+
+// maxLines is how many of a node's log lines golden keeps.
+const maxLines = 200
+
+// Node is a machine that has registered. A machine that goes from stage 1 to
+// stage 2 becomes another Node with the same Number.
+type Node struct {
+	ID     uint32 // in the chain
+	Number int    // for people: the machine's place among all that ever came
+	Addr   string // host:port, where it takes frames
+	Pin    trust.Pin
+	wire.Register
+
+	mu      sync.Mutex
+	changed chan struct{} // closed and renewed whenever there are orders
+	orders  []wire.Order
+	seen    time.Time
+	streams int // long-lived requests that are open
+	dropped time.Time
+	gone    bool
+	state   status.State
+	since   map[status.State]time.Time
+	lines   []string
+	fault   *wire.Fault
+	ready   *wire.DiskResult
+	done    *wire.Done
+}
+
+func newNode(r wire.Register) *Node {
+	return &Node{Register: r, changed: make(chan struct{}), seen: time.Now(), since: map[status.State]time.Time{}}
+}
+
+// Tell gives the node an order, when it next listens.
+func (n *Node) Tell(o wire.Order) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	o.Seq = len(n.orders) + 1
+	n.orders = append(n.orders, o)
+	close(n.changed)
+	n.changed = make(chan struct{})
+}
+
+// after lists the orders behind seq, and what to wait for when there are none.
+func (n *Node) after(seq int) ([]wire.Order, <-chan struct{}) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if seq < 0 || seq > len(n.orders) {
+		seq = len(n.orders)
+	}
+	return n.orders[seq:len(n.orders):len(n.orders)], n.changed
+}
+
+func (n *Node) setState(s status.State) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.state == s || n.state == status.Failed {
+		return
+	}
+	n.state = s
+	n.since[s] = time.Now()
+}
+
+// State is how far the node is.
+func (n *Node) State() status.State {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.state
+}
+
+// Fault is why the node failed, or nil.
+func (n *Node) Fault() *wire.Fault {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.fault
+}
+
+func (n *Node) fail(stage, cause string) {
+	n.setState(status.Failed)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.fault == nil {
+		n.fault = &wire.Fault{Stage: stage, Cause: cause}
+	}
+}
+
+// take keeps what a report says of the node itself.
+func (n *Node) take(r wire.Report) {
+	if r.State != "" {
+		n.setState(status.State(r.State))
+	}
+	if r.Fault != nil {
+		n.fail(r.Fault.Stage, r.Fault.Cause)
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.seen = time.Now()
+	n.lines = append(n.lines, r.Lines...)
+	if len(n.lines) > maxLines {
+		n.lines = append(n.lines[:0], n.lines[len(n.lines)-maxLines:]...)
+	}
+	if r.Ready != nil {
+		n.ready = r.Ready
+	}
+	if r.Done != nil {
+		n.done = r.Done
+	}
+}
+
+// stream counts the node's open requests; the time when the last one closed
+// is kept, for a node whose process ended is gone at once.
+func (n *Node) stream(d int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.streams += d
+	n.seen = time.Now()
+	if n.streams == 0 {
+		n.dropped = time.Now()
+	}
+}
+
+// silent is for how long nothing was heard; closed, for how long not even a
+// connection has been open.
+func (n *Node) silent() (silent, closed time.Duration) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.streams == 0 && !n.dropped.IsZero() {
+		closed = time.Since(n.dropped)
+	}
+	return time.Since(n.seen), closed
+}
+
+// seconds is how long the node was in a state, as far as it has got.
+func (n *Node) seconds(from status.State, to ...status.State) float64 {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	a, ok := n.since[from]
+	if !ok {
+		return 0
+	}
+	for _, t := range to {
+		if b, ok := n.since[t]; ok {
+			return b.Sub(a).Seconds()
+		}
+	}
+	return time.Since(a).Seconds()
+}

@@ -1,0 +1,135 @@
+package golden
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/kamethod/kamethod/golden/chain"
+	"github.com/kamethod/kamethod/golden/status"
+)
+
+// Status is how far a deployment is.
+type Status struct {
+	Phase string
+	chain.Progress
+	Nodes []NodeStatus
+}
+
+// NodeStatus is one node's line in it.
+type NodeStatus struct {
+	Number int
+	Name   string
+	State  status.State
+	Stored int64 // bytes, of the transfer that runs
+}
+
+// Result is how a deployment came out.
+type Result struct {
+	Session string       `json:"session"`
+	Bytes   int64        `json:"bytes"` // of one copy
+	Seconds float64      `json:"seconds"`
+	Nodes   []NodeResult `json:"nodes"`
+	Notes   []string     `json:"notes,omitempty"`
+}
+
+// NodeResult is how a node came out.
+type NodeResult struct {
+	Number   int                `json:"number"`
+	MAC      string             `json:"mac,omitempty"`
+	Address  string             `json:"address"`
+	Hostname string             `json:"hostname,omitempty"`
+	State    status.State       `json:"state"`
+	Stage    string             `json:"stage,omitempty"` // where it failed
+	Error    string             `json:"error,omitempty"`
+	Bytes    int64              `json:"bytes"`
+	Seconds  map[string]float64 `json:"seconds"`
+	HostKeys []string           `json:"host_keys,omitempty"`
+	Notes    []string           `json:"notes,omitempty"`
+}
+
+// Failed counts the nodes that are not done.
+func (r Result) Failed() int {
+	n := 0
+	for _, x := range r.Nodes {
+		if x.State == status.Failed {
+			n++
+		}
+	}
+	return n
+}
+
+func (d *deployment) result() Result {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	r := Result{Session: d.Session, Seconds: time.Since(d.begun).Seconds()}
+	var p chain.Progress
+	if d.head != nil {
+		p = d.head.Progress()
+		r.Bytes = p.Bytes
+	}
+	for _, n := range d.nodes {
+		x := NodeResult{Number: n.Number, MAC: n.MAC, Address: n.Addr, Hostname: n.Hostname,
+			State: n.State(), Bytes: p.Nodes[n.ID].Stored, Seconds: n.timings()}
+		n.mu.Lock()
+		if n.fault != nil {
+			x.Stage, x.Error = n.fault.Stage, n.fault.Cause
+		}
+		if n.done != nil {
+			x.HostKeys, x.Notes = n.done.HostKeys, n.done.Notes
+		}
+		n.mu.Unlock()
+		r.Nodes = append(r.Nodes, x)
+	}
+	slices.SortFunc(r.Nodes, func(a, b NodeResult) int { return a.Number - b.Number })
+	return r
+}
+
+// timings are seconds by stage, of the stages that the node has been in.
+func (n *Node) timings() map[string]float64 {
+	out := map[string]float64{}
+	put := func(name string, v float64) {
+		if v > 0 {
+			out[name] = v
+		}
+	}
+	put("disk", n.seconds(status.Preparing, status.Ready, status.Failed))
+	put("clone", n.seconds(status.Receiving, status.Fixing, status.Done, status.Failed))
+	put("fixup", n.seconds(status.Fixing, status.Done, status.Failed))
+	return out
+}
+
+// pulse shows progress until the context ends.
+func (d *deployment) pulse(ctx context.Context) {
+	if d.Watch == nil {
+		return
+	}
+	t := time.NewTicker(500 * time.Millisecond)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+			d.Watch(d.status())
+		}
+	}
+}
+
+func (d *deployment) status() Status {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	s := Status{Phase: d.phase}
+	if d.head != nil {
+		s.Progress = d.head.Progress()
+	}
+	for _, n := range d.nodes {
+		name := n.Hostname
+		if name == "" {
+			name = n.Addr
+		}
+		s.Nodes = append(s.Nodes, NodeStatus{Number: n.Number, Name: name, State: n.State(), Stored: s.Progress.Nodes[n.ID].Stored})
+	}
+	slices.SortFunc(s.Nodes, func(a, b NodeStatus) int { return a.Number - b.Number })
+	return s
+}
