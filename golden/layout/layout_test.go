@@ -117,6 +117,18 @@ func TestGPTDesc(t *testing.T) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 	parse(t, d.Desc())
+	if got := d.WithBIOSBoot(); len(got.Parts) != len(d.Parts) {
+		t.Errorf("a second BIOS boot partition: %+v", got)
+	}
+	d.Parts = d.Parts[1:]
+	if b := d.WithBIOSBoot().Parts; b[0].GUID != GUIDBIOSBoot || b[0].Number != 1 || len(b) != 6 {
+		t.Errorf("no BIOS boot partition of number 1 first: %+v", b)
+	}
+	f, err := d.WithBIOSBoot().Grow().Fit(1<<30, 512)
+	if err != nil {
+		t.Fatal(err)
+	}
+	check(t, f, 1<<30)
 }
 
 // check is the judge of a fitted table: aligned, inside, in order, no overlap,

@@ -108,3 +108,23 @@ func (d Disk) Grow() Disk {
 	}
 	return d
 }
+
+// WithBIOSBoot gives a GPT the partition that GRUB needs on a machine with a
+// BIOS, where it lacks one: first on the disk, under the next free number, so
+// that no other number changes.
+func (d Disk) WithBIOSBoot() Disk {
+	if d.Table != GPT || slices.ContainsFunc(d.Parts, func(p Part) bool { return p.GUID == GUIDBIOSBoot }) {
+		return d
+	}
+	used := map[int]bool{}
+	for _, p := range d.Parts {
+		used[p.Number] = true
+	}
+	number := 1
+	for used[number] {
+		number++
+	}
+	boot := Part{Number: number, Kind: Primary, GUID: GUIDBIOSBoot, Name: "BIOS boot", Size: mib}
+	d.Parts = append([]Part{boot}, d.Parts...)
+	return d
+}

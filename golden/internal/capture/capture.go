@@ -37,7 +37,7 @@ type Options struct {
 // Machine is a golden machine as the clones will be.
 type Machine struct {
 	Plan   wire.Plan
-	Mounts []string // where its file systems are to be read, the root first
+	Mounts []string // golden's mount points whose files are cloned, "/" first
 	Notes  []string // what a person should check: which file system goes where, what is left out
 }
 
@@ -106,12 +106,26 @@ func Describe(ctx context.Context, opt Options) (*Machine, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &Machine{Notes: d.notes, Plan: wire.Plan{
+	d.bootable(filesystems)
+	mounts, err := d.readable(filesystems)
+	if err != nil {
+		return nil, err
+	}
+	return &Machine{Mounts: mounts, Notes: d.notes, Plan: wire.Plan{
 		Disks: d.disks, Filesystems: filesystems, Excludes: excludes,
 		Loader: opt.Loader, Golden: identity(d.opt.Root),
-	}}
-	m.Mounts, err = readable(d.opt.Root, filesystems)
-	return m, err
+	}}, nil
+}
+
+// bootable sees to it that GRUB finds a place for itself on the disk with the
+// root.
+func (d *describer) bootable(filesystems []wire.Filesystem) {
+	i := filesystems[0].Disk // match puts the root first
+	l := d.disks[i].Layout.WithBIOSBoot()
+	if d.opt.Loader.Kind == "grub" && len(l.Parts) != len(d.disks[i].Layout.Parts) {
+		d.disks[i].Layout = l
+		d.note("disk %s: a BIOS boot partition of 1 MB is added: GRUB needs one on a GPT", d.disks[i].Name)
+	}
 }
 
 func (d *describer) wants(ctx context.Context) ([]want, error) {

@@ -56,6 +56,7 @@ func (d *describer) match(wants []want) ([]wire.Filesystem, error) {
 		out = append(out, d.take(&slots[i], w, "in order"))
 	}
 	out = append(out, d.rest(slots)...)
+	d.foreign()
 	slices.SortStableFunc(out, func(a, b wire.Filesystem) int {
 		return cmp.Or(rank(want{Filesystem: a})-rank(want{Filesystem: b}), a.Disk-b.Disk, a.Part-b.Part)
 	})
@@ -111,6 +112,17 @@ func (d *describer) rest(slots []slot) []wire.Filesystem {
 		}
 	}
 	return out
+}
+
+// foreign says which partitions are made and left alone.
+func (d *describer) foreign() {
+	for _, disk := range d.disks {
+		for _, p := range disk.Layout.Parts {
+			if p.Kind != layout.Extended && !p.IsLinux() && !p.IsSwap() && p.GUID != layout.GUIDBIOSBoot {
+				d.note("partition %d of %s: stays empty: it is for neither Linux files nor swap", p.Number, disk.Name)
+			}
+		}
+	}
 }
 
 func kind(w want) string {

@@ -226,26 +226,30 @@ func firstLine(root, name string) string {
 	return strings.TrimSpace(line)
 }
 
-// readable is where the plan's file systems are found now: the root, and
-// those below that are mounted by themselves; the others' files are in the
-// folder of the one around them.
-func readable(root string, filesystems []wire.Filesystem) ([]string, error) {
-	list := []string{root}
-	for _, fs := range filesystems {
-		if fs.MountPoint == "" || fs.MountPoint == "/" {
+// readable is the mount points whose files are cloned: the root, those of the
+// plan that are mounted now, and in a folder also what else of a disk is
+// mounted below it, for that is how it became a whole system.
+func (d *describer) readable(filesystems []wire.Filesystem) ([]string, error) {
+	mounts, err := mountinfo.GetMounts(mountinfo.PrefixFilter(d.opt.Root))
+	if err != nil {
+		return nil, fmt.Errorf("list mounts: %w", err)
+	}
+	list := []string{"/"}
+	for _, m := range mounts {
+		rel, err := filepath.Rel(d.opt.Root, m.Mountpoint)
+		if err != nil {
+			return nil, fmt.Errorf("mount %s below %s: %w", m.Mountpoint, d.opt.Root, err)
+		}
+		at := filepath.Join("/", rel)
+		planned := slices.ContainsFunc(filesystems, func(fs wire.Filesystem) bool { return fs.MountPoint == at })
+		bound := m.Root != "/" || m.Major == 0 || noDisk(m.FSType)
+		if slices.Contains(list, at) || d.excluded(at) || !planned && (d.opt.Root == "/" || bound) {
 			continue
 		}
-		at := filepath.Join(root, fs.MountPoint)
-		mounted, err := mountinfo.Mounted(at)
-		if errors.Is(err, os.ErrNotExist) {
-			continue // the clone's will be empty
+		if !planned {
+			d.note("%s: mounted there now, but no file system of the clone's: its files go into the one around it", m.Mountpoint)
 		}
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", at, err)
-		}
-		if mounted {
-			list = append(list, at)
-		}
+		list = append(list, at)
 	}
 	return list, nil
 }

@@ -170,6 +170,14 @@ func TestRunning(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	mount(t, dev+"p5", root+"/srv", "squashfs", unix.MS_RDONLY)
+	// Seen from outside, the same is a folder with mounts below it.
+	m, err = Describe(t.Context(), Options{Root: root, Descs: descs(t, manual)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Join(m.Mounts, " "); got != "/ /var /srv" {
+		t.Errorf("mounts of the folder: %s", got)
+	}
 	if _, err = inside(t, root, Options{}); err == nil || !strings.Contains(err.Error(), "/srv is squashfs") {
 		t.Errorf("got %v", err)
 	}

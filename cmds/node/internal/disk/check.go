@@ -81,7 +81,7 @@ func title(fs wire.Filesystem) string {
 	if fs.MountPoint != "" {
 		return fs.MountPoint
 	}
-	return fmt.Sprintf("%s on partition %d", fs.Type, fs.Part)
+	return fs.Type
 }
 
 // checkOne checks the words that will become arguments of programs, and

@@ -132,13 +132,21 @@ func makeAll(ctx context.Context, plan wire.Plan, a Assignment, opt Options) ([]
 		f := a.Fitted[fs.Disk]
 		part, _ := find(f, fs.Part) // Check saw it
 		r := wire.FilesystemResult{Device: a.Devices[fs.Disk].Partition(fs.Part), UUID: id.String(), PartID: partID(f, part)}
-		opt.step("making %s on %s for %s", fs.Type, r.Device, title(fs))
+		opt.step("making %s", describeFS(fs, r.Device))
 		if err := mkfs(ctx, fs, r.Device, r.UUID, part.Count*f.SectorSize); err != nil {
 			return nil, err
 		}
 		all = append(all, r)
 	}
 	return all, nil
+}
+
+// describeFS is a file system as a person is told of it.
+func describeFS(fs wire.Filesystem, dev string) string {
+	if fs.MountPoint == "" {
+		return fmt.Sprintf("%s on %s", fs.Type, dev)
+	}
+	return fmt.Sprintf("%s on %s for %s", fs.Type, dev, fs.MountPoint)
 }
 
 // identify gives the table and its partitions identifiers of their own.

@@ -77,11 +77,11 @@ func (c *config) show(plan wire.Plan) (int, error) {
 	}
 	fmt.Fprintln(c.out)
 	for _, fs := range plan.Filesystems {
-		where := fs.MountPoint
-		if where == "" {
-			where = "nowhere"
+		line := fmt.Sprintf("%s: %s", a.Devices[fs.Disk].Partition(fs.Part), fs.Type)
+		if fs.MountPoint != "" {
+			line += ", mounted on " + fs.MountPoint
 		}
-		fmt.Fprintf(c.out, "%s: %s, mounted on %s\n", a.Devices[fs.Disk].Partition(fs.Part), fs.Type, where)
+		fmt.Fprintln(c.out, line)
 	}
 	fmt.Fprintln(c.out, "nothing was written")
 	return 0, nil
