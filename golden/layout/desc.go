@@ -102,6 +102,9 @@ func (p *descParser) setType(part *descLine, word string) error {
 		if !ok || err != nil || t == 0 || len(hex) > 2 {
 			return p.errorf(part.line, "type %q: want linux, swap, extended, or type and a hexadecimal number from 1 to ff, such as type83", word)
 		}
+		if t == typeProtective {
+			return p.errorf(part.line, "type %q: it marks a GPT, and is no partition's", word)
+		}
 		part.Type = byte(t)
 	}
 	if !extendedType(part.Type) {

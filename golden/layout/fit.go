@@ -116,8 +116,8 @@ func (p Part) valid(t Table, limit int) error {
 		return fmt.Errorf("partition %d: a %s number is %d to %d", p.Number, p.Kind, first, last)
 	case p.Kind != Primary && (t == GPT || p.Kind != Extended && p.Kind != Logical):
 		return fmt.Errorf("partition %d: kind %q in a %s table", p.Number, p.Kind, t)
-	case t == MBR && p.Type == 0:
-		return fmt.Errorf("partition %d: no type", p.Number)
+	case t == MBR && (p.Type == 0 || p.Type == typeProtective):
+		return fmt.Errorf("partition %d: type %x is none that a partition can have", p.Number, p.Type)
 	case t == MBR && (p.Kind == Extended) != extendedType(p.Type):
 		return fmt.Errorf("partition %d: type %x in a partition that is %s", p.Number, p.Type, p.Kind)
 	case t == GPT && !guidLike(p.GUID):
@@ -134,8 +134,11 @@ func (d Disk) top() []Part {
 	return slices.DeleteFunc(slices.Clone(d.Parts), func(p Part) bool { return p.Kind == Logical })
 }
 
+// logicals are the logical partitions in the order of their chain.
 func (d Disk) logicals() []Part {
-	return slices.DeleteFunc(slices.Clone(d.Parts), func(p Part) bool { return p.Kind != Logical })
+	parts := slices.DeleteFunc(slices.Clone(d.Parts), func(p Part) bool { return p.Kind != Logical })
+	slices.SortFunc(parts, func(p, q Part) int { return p.Number - q.Number })
+	return parts
 }
 
 // need is the least that the partition takes, in bytes, whole MiBs. An

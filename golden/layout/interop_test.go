@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -103,6 +104,20 @@ func TestSfdiskTakesMBR(t *testing.T) {
 			t.Errorf("sfdisk --verify: %v: %s", err, out)
 		}
 	}
+}
+
+// TestSfdiskTakesAnyOrder: a layout from the wire may list its parts in any
+// order.
+func TestSfdiskTakesAnyOrder(t *testing.T) {
+	needs(t, "sfdisk")
+	d := parse(t, "linux 200\nextended 600\nlogical linux 200\nlogical swap 300\nlinux fill")
+	slices.Reverse(d.Parts)
+	f, err := d.Fit(5<<30, 512)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path, got := apply(t, f, 5<<30)
+	same(t, f, path, got)
 }
 
 func TestSfdiskTakesRandom(t *testing.T) {

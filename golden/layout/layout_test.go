@@ -43,6 +43,7 @@ func TestParseErrors(t *testing.T) {
 		{"linux 10\nlinucks 20", `desc:2: type "linucks"`},
 		{"type100 20", `desc:1: type "type100"`},
 		{"type0 20", `desc:1: type "type0"`},
+		{"typeEE 20", `desc:1: type "typeEE": it marks a GPT`},
 		{"type-1 20", `desc:1: type "type-1"`},
 		{"type 20", `desc:1: type "type"`},
 		{"linux", "desc:1: linux: no size"},

@@ -9,6 +9,8 @@ const (
 	TypeLinuxSwap     = 0x82
 	TypeLinux         = 0x83
 	TypeLinuxExtended = 0x85
+
+	typeProtective = 0xee // marks the disk as a GPT
 )
 
 // GPT partition types (UEFI specification, table 5-7; Discoverable Partitions

@@ -2,6 +2,7 @@ package layout
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -16,7 +17,10 @@ func (f Fitted) Script() string {
 		fmt.Fprintf(&b, "label-id: %s\n", f.ID)
 	}
 	fmt.Fprintf(&b, "unit: sectors\nsector-size: %d\n\n", f.SectorSize)
-	for _, p := range f.Parts {
+	// By number: sfdisk wants the extended partition before the logical
+	// ones, and those in their order.
+	parts := slices.SortedFunc(slices.Values(f.Parts), func(p, q FittedPart) int { return p.Number - q.Number })
+	for _, p := range parts {
 		fmt.Fprintf(&b, "%d : start=%d, size=%d, type=%s", p.Number, p.Start, p.Count, p.scriptType(f.Table))
 		if p.UUID != "" {
 			fmt.Fprintf(&b, ", uuid=%s", p.UUID)

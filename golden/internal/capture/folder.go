@@ -27,11 +27,17 @@ func (d *describer) fromFolder(ctx context.Context) ([]want, error) {
 		if err != nil {
 			return nil, err
 		}
-		if w != nil {
-			wants = append(wants, *w)
+		if w == nil {
+			continue
 		}
+		for _, other := range wants {
+			if w.MountPoint != "" && w.MountPoint == other.MountPoint {
+				return nil, fmt.Errorf("%s: %s: %s mounts something there already", w.source, w.MountPoint, other.source)
+			}
+		}
+		wants = append(wants, *w)
 	}
-	return d.complete(renameOnlyDisk(d, wants), name), nil
+	return d.complete(d.renameOnlyDisk(wants, "the fstab"), name), nil
 }
 
 // readFstab reads the fstab of the system under root; none is none.
@@ -128,9 +134,9 @@ func splitPartition(name string) (string, int) {
 	return "", 0
 }
 
-// renameOnlyDisk lets a system whose fstab says vda be described by a desc for
+// renameOnlyDisk lets a system whose disk is vda be described by a desc for
 // sda, where there is just one of each: only the numbers count then.
-func renameOnlyDisk(d *describer, wants []want) []want {
+func (d *describer) renameOnlyDisk(wants []want, who string) []want {
 	var foreign []string
 	for _, w := range wants {
 		if w.disk != "" && !slices.Contains(foreign, w.disk) {
@@ -140,7 +146,7 @@ func renameOnlyDisk(d *describer, wants []want) []want {
 	if len(d.disks) != 1 || len(foreign) != 1 || foreign[0] == d.disks[0].Name {
 		return wants
 	}
-	d.note("the fstab calls the disk %s, the desc is for %s: taken for the same", foreign[0], d.disks[0].Name)
+	d.note("%s calls the disk %s, the desc is for %s: taken for the same", who, foreign[0], d.disks[0].Name)
 	for i := range wants {
 		if wants[i].disk != "" {
 			wants[i].disk = d.disks[0].Name

@@ -75,6 +75,7 @@ func TestFolder(t *testing.T) {
 		"vfat":               {fstab: "UUID=a / ext4\nUUID=b /boot/efi vfat umask=0077\n", err: []string{"/boot/efi is vfat"}},
 		"lvm":                {fstab: "/dev/mapper/vg-root / ext4\n", err: []string{"etc/fstab:1", "/dev/mapper/vg-root", "LVM"}},
 		"twice":              {fstab: "/dev/sda1 / ext4\n/dev/sda1 /var ext4\n", err: []string{"etc/fstab:2", "partition 1 of sda is / (ext4) already"}},
+		"two roots":          {fstab: "UUID=a / ext4\n\nUUID=b / ext4\n", err: []string{"etc/fstab:3: /: ", "etc/fstab:1 mounts something there already"}},
 		"malformed":          {fstab: "/dev/sda1 / ext4\nUUID=x\n", err: []string{"etc/fstab:2", `"UUID=x"`}},
 		"bad desc":           {fstab: "-", descs: []string{"linux 5\nlinucks 3"}, err: []string{"desc of sda", ":2:", `"linucks"`}},
 	} {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -55,10 +56,8 @@ func (d *describer) fromRunning(ctx context.Context) ([]want, error) {
 		return nil, err
 	}
 	wants = append(wants, swaps...)
-	if err := d.addRealDisks(ctx, wants); err != nil {
-		return nil, err
-	}
-	idle, err := d.idleSwap(ctx, wants)
+	tables := realTables(ctx, wants)
+	idle, err := idleSwap(ctx, wants, tables)
 	wants = append(wants, idle...)
 	if err != nil {
 		return nil, err
@@ -68,7 +67,38 @@ func (d *describer) fromRunning(ctx context.Context) ([]want, error) {
 			return nil, err
 		}
 	}
-	return wants, nil
+	if len(d.disks) == 1 && !exists("/sys/class/block/"+strings.ReplaceAll(d.disks[0].Name, "/", "!")) {
+		wants = d.renameOnlyDisk(wants, "this machine")
+	}
+	return wants, d.addRealDisks(wants, tables)
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// realTable is a golden disk's table, or why it has none.
+type realTable struct {
+	layout.Disk
+	err error
+}
+
+// realTables reads the tables of the disks that the wants lie on.
+func realTables(ctx context.Context, wants []want) map[string]realTable {
+	tables := map[string]realTable{}
+	for _, w := range wants {
+		if _, ok := tables[w.disk]; ok {
+			continue
+		}
+		var r realTable
+		t, err := readTable(ctx, "/dev/"+w.disk)
+		if r.err = err; err == nil {
+			r.Disk, r.err = layout.FromTable(t)
+		}
+		tables[w.disk] = r
+	}
+	return tables
 }
 
 // fromMount is what a mount wants; nil if nothing of a clone's.
@@ -148,41 +178,43 @@ func newSwap(disk string, number int) want {
 
 // addRealDisks puts the disks that the wants lie on into the plan, those that
 // have no desc as they are, but so that they use all of a larger disk.
-func (d *describer) addRealDisks(ctx context.Context, wants []want) error {
+func (d *describer) addRealDisks(wants []want, tables map[string]realTable) error {
 	for _, w := range wants {
 		if d.diskIndex(w.disk) >= 0 {
 			continue
 		}
-		t, err := readTable(ctx, "/dev/"+w.disk)
-		if err != nil {
-			return err
+		t := tables[w.disk]
+		if t.err != nil {
+			return fmt.Errorf("disk %s: %w", w.disk, t.err)
 		}
-		l, err := layout.FromTable(t)
-		if err != nil {
-			return fmt.Errorf("disk %s: %w", w.disk, err)
+		l := t.Grow()
+		d.addDisk(w.disk, l)
+		d.note("disk %s: laid out as it is here: %s", w.disk, strings.ReplaceAll(strings.TrimSpace(l.Desc()), "\n", ", "))
+	}
+	for _, disk := range d.disks {
+		if !slices.ContainsFunc(wants, func(w want) bool { return w.disk == disk.Name }) {
+			d.note("disk %s: has a desc, but nothing is mounted from it here", disk.Name)
 		}
-		d.addDisk(w.disk, l.Grow())
-		d.note("disk %s: laid out as it is here: %s", w.disk, strings.ReplaceAll(strings.TrimSpace(l.Grow().Desc()), "\n", ", "))
 	}
 	return nil
 }
 
-// idleSwap is the swap partitions of the plan's disks that aren't in use, as
-// on a machine that has just been installed.
-func (d *describer) idleSwap(ctx context.Context, wants []want) ([]want, error) {
+// idleSwap is the swap partitions of golden's disks that aren't in use, as on
+// a machine that has just been installed.
+func idleSwap(ctx context.Context, wants []want, tables map[string]realTable) ([]want, error) {
 	var idle []want
-	for _, disk := range d.disks {
-		for _, p := range disk.Layout.Parts {
-			known := slices.ContainsFunc(wants, func(w want) bool { return w.disk == disk.Name && w.number == p.Number })
-			if _, err := os.Stat(device(disk.Name, p.Number)); err != nil || known || !p.IsSwap() {
+	for _, name := range slices.Sorted(maps.Keys(tables)) {
+		for _, p := range tables[name].Parts {
+			known := slices.ContainsFunc(wants, func(w want) bool { return w.disk == name && w.number == p.Number })
+			if known || !p.IsSwap() || !exists(device(name, p.Number)) {
 				continue
 			}
-			s, err := probe(ctx, device(disk.Name, p.Number))
+			s, err := probe(ctx, device(name, p.Number))
 			if err != nil {
 				return nil, err
 			}
 			if s.kind == "swap" {
-				idle = append(idle, newSwap(disk.Name, p.Number))
+				idle = append(idle, newSwap(name, p.Number))
 			}
 		}
 	}

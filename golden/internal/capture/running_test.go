@@ -166,6 +166,13 @@ func TestRunning(t *testing.T) {
 	if got := short(m); got != "0:1 / ext4, 0:6 /var ext3, 0:5  swap" {
 		t.Errorf("with a desc: %s", got)
 	}
+	m, err = inside(t, root, Options{Descs: map[string]string{"sdx": "/tmp/desc"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := short(m); got != "0:1 / ext4, 0:6 /var ext3, 0:5  swap" || len(m.Plan.Disks) != 1 || m.Plan.Filesystems[2].OldUUID == "" {
+		t.Errorf("with a desc for another name: %s, %+v", got, m.Plan)
+	}
 	if _, err = inside(t, root, Options{SkipDisks: []string{name}}); err == nil || !strings.Contains(err.Error(), "/ is on it") {
 		t.Errorf("got %v", err)
 	}
