@@ -107,9 +107,10 @@ func (t *Tree) makeDir(dir int, i int32) (dev uint64, err error) {
 }
 
 // takeOver makes an existing directory one of ours: so that nobody else gets
-// in, and what is created in it inherits neither group nor ACL.
+// in, and what is created in it inherits neither group nor ACL nor flags.
 func (t *Tree) takeOver(i int32, fd int) error {
 	t.taken = append(t.taken, i)
+	dropFlags(fd)
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
 		return fmt.Errorf("stat %s: %w", t.name(i), err)
@@ -135,9 +136,40 @@ func (t *Tree) takeOver(i int32, fd int) error {
 
 // clear makes way for a name; a directory stays in the way.
 func (t *Tree) clear(dir int, i int32) error {
-	err := unix.Unlinkat(dir, t.m.Entries[i].Name, 0)
+	name := t.m.Entries[i].Name
+	err := unix.Unlinkat(dir, name, 0)
+	if errors.Is(err, unix.EPERM) && thaw(dir, name) {
+		err = unix.Unlinkat(dir, name, 0)
+	}
 	if err != nil && !errors.Is(err, unix.ENOENT) {
 		return fmt.Errorf("remove what is at %s: %w", t.name(i), err)
 	}
 	return nil
+}
+
+// thaw takes the flags away that keep a file of an earlier clone from being
+// removed. Only a regular file is opened: a device might do something.
+func thaw(dir int, name string) bool {
+	var st unix.Stat_t
+	err := unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW)
+	if err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return false
+	}
+	fd, err := stream.OpenBeneath(dir, name, unix.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	return dropFlags(fd)
+}
+
+// dropFlags unsets what a person may have set; a file system without flags
+// has none to unset.
+func dropFlags(fd int) bool {
+	const late = stream.FlagMask &^ stream.FlagEarly
+	old, err := unix.IoctlGetUint32(fd, unix.FS_IOC_GETFLAGS)
+	if err != nil || old&late == 0 {
+		return false
+	}
+	return unix.IoctlSetPointerInt(fd, unix.FS_IOC_SETFLAGS, int(old&^late)) == nil
 }
