@@ -1,0 +1,244 @@
+// Package join is a node's side of the control connection: it finds golden,
+// registers, hears orders and sends reports, and takes part in one transfer.
+// What is done with the pieces, and with the disks, is its callers' business.
+//
+//	Find ─▶ Register ─▶ Session ─┬─ orders  ◀── golden
+//	                             ├─ Report  ──▶ golden
+//	                             └─ Receive: chain.Link between the neighbours
+package join
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/kamethod/kamethod/golden/chain"
+	"github.com/kamethod/kamethod/golden/trust"
+	"github.com/kamethod/kamethod/golden/wire"
+)
+
+// Times.
+const (
+	registerLimit = 15 * time.Second
+	findLimit     = 2 * time.Second
+	GoldenQuiet   = 10 * time.Second // silence after which golden is lost
+	beatEvery     = time.Second      // golden hears from us at least so often
+)
+
+// Config says who this node is and whom it looks for.
+type Config struct {
+	Server   string // host or host:port; empty: ask the network
+	Session  string
+	Token    string
+	PinFile  string    // golden's key
+	Pin      trust.Pin // the same, where it is known
+	KeyFile  string    // keeps this node's own key from stage 1 to stage 2; empty: none is kept
+	Stage    string    // wire.Stage1, …
+	MAC      string
+	Hostname string
+	UUID     string
+	DataPort int // 0: wire.DataPort, or any other when that is taken
+	Memory   int64
+	Disks    []wire.Device
+	Log      *slog.Logger
+}
+
+// DefaultSession is the session's name where nobody gave one.
+const DefaultSession = "kamethod"
+
+// ErrNoServer is wrapped when no golden node answers.
+var ErrNoServer = errors.New("no golden node answers")
+
+// Find tells where golden is: as configured, or who answers a broadcast.
+func Find(ctx context.Context, c Config) (string, error) {
+	if c.Server != "" {
+		return withPort(c.Server), nil
+	}
+	return broadcast(ctx, c.Session)
+}
+
+func withPort(server string) string {
+	if _, _, err := net.SplitHostPort(server); err == nil {
+		return server
+	}
+	return net.JoinHostPort(strings.Trim(server, "[]"), strconv.Itoa(wire.ControlPort))
+}
+
+// broadcast asks the local networks who serves the session.
+func broadcast(ctx context.Context, session string) (string, error) {
+	pc, err := net.ListenPacket("udp4", ":0") // Go sets SO_BROADCAST on every UDP socket
+	if err != nil {
+		return "", fmt.Errorf("look for the golden node: %w", err)
+	}
+	defer pc.Close()
+	stop := context.AfterFunc(ctx, func() { pc.Close() })
+	defer stop()
+	for _, to := range broadcastAddrs() {
+		pc.WriteTo(wire.FindRequest(session), &net.UDPAddr{IP: to, Port: wire.ControlPort})
+	}
+	pc.SetReadDeadline(time.Now().Add(findLimit))
+	b := make([]byte, 1024)
+	for {
+		n, from, err := pc.ReadFrom(b)
+		if err != nil {
+			return "", fmt.Errorf("%w to a broadcast for session %q", ErrNoServer, session)
+		}
+		if name, port, ok := wire.ParseHere(b[:n]); ok && name == session {
+			return net.JoinHostPort(from.(*net.UDPAddr).IP.String(), strconv.Itoa(port)), nil
+		}
+	}
+}
+
+// broadcastAddrs are the directed broadcast addresses of all interfaces that
+// are up: 255.255.255.255 leaves by the default route's only.
+func broadcastAddrs() []net.IP {
+	out := []net.IP{net.IPv4bcast}
+	list, _ := net.Interfaces()
+	for _, i := range list {
+		if i.Flags&(net.FlagUp|net.FlagBroadcast) != net.FlagUp|net.FlagBroadcast {
+			continue
+		}
+		addrs, _ := i.Addrs()
+		for _, a := range addrs {
+			n, ok := a.(*net.IPNet)
+			if !ok || n.IP.To4() == nil {
+				continue
+			}
+			b := bytes.Clone(n.IP.To4())
+			for j := range b {
+				b[j] |= ^n.Mask[len(n.Mask)-4+j]
+			}
+			out = append(out, b)
+		}
+	}
+	return out
+}
+
+// Register finds golden and makes this node known to it.
+func Register(ctx context.Context, c Config) (*Session, error) {
+	if c.Session == "" {
+		c.Session = DefaultSession
+	}
+	pin := c.Pin
+	var err error
+	if pin.IsZero() {
+		if pin, err = trust.ReadPin(c.PinFile); err != nil {
+			return nil, err
+		}
+	}
+	id, err := identity(c.KeyFile)
+	if err != nil {
+		return nil, err
+	}
+	server, err := Find(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	ln, err := listen(c.DataPort)
+	if err != nil {
+		return nil, err
+	}
+	s := &Session{Config: c, Server: server, identity: id, ln: ln, client: client(id, pin)}
+	if err := s.register(ctx); err != nil {
+		ln.Close()
+		return nil, err
+	}
+	s.start(ctx)
+	return s, nil
+}
+
+// identity is the key that stage 1 left, or a new one.
+func identity(file string) (*trust.Identity, error) {
+	if file != "" {
+		if id, err := trust.Load(file); !errors.Is(err, os.ErrNotExist) {
+			return id, err
+		}
+	}
+	id, err := trust.New()
+	if err == nil && file != "" {
+		err = id.Save(file)
+	}
+	return id, err
+}
+
+// listen takes the data port, or any where that one is taken by another
+// receiver on this machine.
+func listen(port int) (net.Listener, error) {
+	if port != 0 {
+		return net.Listen("tcp", fmt.Sprintf(":%d", port))
+	}
+	ln, err := net.Listen("tcp", fmt.Sprintf(":%d", wire.DataPort))
+	if err != nil {
+		ln, err = net.Listen("tcp", ":0")
+	}
+	return ln, err
+}
+
+// client makes HTTPS requests to golden and to nobody else.
+func client(id *trust.Identity, pin trust.Pin) *http.Client {
+	return &http.Client{Transport: &http.Transport{
+		TLSClientConfig:       trust.ClientConfig(id, pin),
+		DialContext:           (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 2 * time.Second}).DialContext,
+		TLSHandshakeTimeout:   10 * time.Second,
+		ResponseHeaderTimeout: 0, // reports are answered when they end
+		MaxIdleConnsPerHost:   2,
+	}}
+}
+
+func (s *Session) register(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, registerLimit)
+	defer cancel()
+	body, err := json.Marshal(wire.Register{
+		Version: wire.Version, Session: s.Session, Token: s.Token, Stage: s.Stage,
+		DataPort: s.ln.Addr().(*net.TCPAddr).Port, Queue: queueFor(memory()),
+		Hostname: s.Hostname, MAC: s.MAC, UUID: s.UUID, Memory: memory(), Disks: s.Disks,
+	})
+	if err != nil {
+		return fmt.Errorf("encode registration: %w", err)
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.url(wire.RegisterPath), bytes.NewReader(body))
+	if err != nil {
+		return fmt.Errorf("register with %s: %w", s.Server, err)
+	}
+	resp, err := s.client.Do(req)
+	if err != nil {
+		var foreign *trust.ForeignKeyError
+		if errors.As(err, &foreign) {
+			return fmt.Errorf("register with %s: %w: the image or pin is of another golden node", s.Server, foreign)
+		}
+		return fmt.Errorf("%w at %s: %w", ErrNoServer, s.Server, err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
+	if err != nil {
+		return fmt.Errorf("register with %s: %w", s.Server, err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("golden node %s refuses this machine: %s", s.Server, strings.TrimSpace(string(b)))
+	}
+	if err := json.Unmarshal(b, &s.Registered); err != nil {
+		return fmt.Errorf("read golden's answer: %w", err)
+	}
+	return nil
+}
+
+func (s *Session) url(path string) string { return "https://" + s.Server + path }
+
+// queueFor is how many pieces may wait for the disk: a sixteenth of memory,
+// and no more than the chain's own limit.
+func queueFor(mem int64) int {
+	return int(min(chain.DefaultQueue, max(8, mem/16/wire.PieceSize)))
+}
+
+// ringFor is the memory for replay.
+func ringFor(mem int64) int { return int(min(chain.DefaultRing, max(16<<20, mem/16))) }

@@ -1,0 +1,279 @@
+package join
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/kamethod/kamethod/golden/chain"
+	"github.com/kamethod/kamethod/golden/trust"
+	"github.com/kamethod/kamethod/golden/wire"
+)
+
+// Session is a node that has registered.
+type Session struct {
+	Config
+	wire.Registered
+	Server string
+
+	identity *trust.Identity
+	client   *http.Client
+	ln       net.Listener
+	ctx      context.Context // of everything the session does; its cause says why it ended
+	cancel   context.CancelCauseFunc
+	reports  chan wire.Report
+	tasks    sync.WaitGroup
+
+	transfers chan wire.LinkOrder
+	plans     chan wire.Plan
+	releases  chan wire.Release
+
+	mu   sync.Mutex
+	link *chain.Link
+	seq  int // of the last order
+}
+
+// Why a session ended.
+var (
+	ErrGoldenLost = errors.New("golden lost")
+	ErrStopped    = errors.New("golden says stop")
+)
+
+// maxReports may wait to be sent; more are dropped but for the last word.
+const maxReports = 4096
+
+func (s *Session) start(ctx context.Context) {
+	s.ctx, s.cancel = context.WithCancelCause(ctx)
+	s.reports = make(chan wire.Report, maxReports)
+	s.transfers = make(chan wire.LinkOrder, 4)
+	s.plans = make(chan wire.Plan, 1)
+	s.releases = make(chan wire.Release, 1)
+	s.tasks.Go(s.hearOrders)
+	s.tasks.Go(s.sendReports)
+}
+
+// Close ends the session. Reports that wait get a moment to be sent.
+func (s *Session) Close() {
+	until := time.Now().Add(2 * time.Second)
+	for len(s.reports) > 0 && time.Now().Before(until) && s.ctx.Err() == nil {
+		time.Sleep(10 * time.Millisecond)
+	}
+	s.cancel(context.Canceled)
+	s.ln.Close()
+	s.tasks.Wait()
+	s.client.CloseIdleConnections()
+}
+
+// Report tells golden something. It doesn't wait.
+func (s *Session) Report(r wire.Report) {
+	select {
+	case s.reports <- r:
+	default:
+		s.Log.Warn("a report is lost: golden does not read")
+	}
+}
+
+// Line logs here and at golden.
+func (s *Session) Line(format string, args ...any) {
+	line := fmt.Sprintf(format, args...)
+	s.Log.Info(line)
+	s.Report(wire.Report{Lines: []string{line}})
+}
+
+// Fail tells golden that this node's part is over, and why.
+func (s *Session) Fail(stage string, err error) {
+	s.Report(wire.Report{Fault: &wire.Fault{Stage: stage, Cause: err.Error()}})
+}
+
+// hearOrders reads orders, again after a broken connection, until golden has
+// been silent for too long.
+func (s *Session) hearOrders() {
+	heard := time.Now()
+	for s.ctx.Err() == nil {
+		err := s.readOrders(&heard)
+		if s.ctx.Err() != nil {
+			return
+		}
+		if time.Since(heard) > GoldenQuiet {
+			s.cancel(fmt.Errorf("%w: %w", ErrGoldenLost, err))
+			return
+		}
+		select {
+		case <-s.ctx.Done():
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}
+
+func (s *Session) readOrders(heard *time.Time) error {
+	ctx, cancel := context.WithCancel(s.ctx)
+	defer cancel()
+	quiet := time.AfterFunc(GoldenQuiet, cancel)
+	defer quiet.Stop()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("%s?after=%d", s.url(wire.OrdersPath), s.seq), nil)
+	if err != nil {
+		return err
+	}
+	resp, err := s.client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("orders: %s", resp.Status)
+	}
+	in := bufio.NewScanner(resp.Body)
+	in.Buffer(make([]byte, 64<<10), wire.MaxMessage)
+	for in.Scan() {
+		var o wire.Order
+		if err := json.Unmarshal(in.Bytes(), &o); err != nil {
+			return fmt.Errorf("orders: %w", err)
+		}
+		*heard = time.Now()
+		quiet.Reset(GoldenQuiet)
+		s.obey(o)
+	}
+	if in.Err() != nil {
+		return in.Err()
+	}
+	return io.EOF
+}
+
+// obey hands an order to whom it concerns.
+func (s *Session) obey(o wire.Order) {
+	s.seq = max(s.seq, o.Seq)
+	if o.Link != nil {
+		s.obeyLink(*o.Link)
+	}
+	if o.Plan != nil {
+		offer(s.plans, *o.Plan)
+	}
+	if o.Release != nil {
+		offer(s.releases, *o.Release)
+	}
+	if o.Stop != "" {
+		s.cancel(fmt.Errorf("%w: %s", ErrStopped, o.Stop))
+	}
+}
+
+func (s *Session) obeyLink(o wire.LinkOrder) {
+	s.mu.Lock()
+	link := s.link
+	s.mu.Unlock()
+	if link != nil && link.Transfer == o.Transfer {
+		link.Order(o)
+		return
+	}
+	offer(s.transfers, o)
+}
+
+// offer puts a value where somebody may wait for it; of several that nobody
+// took, the newest stays.
+func offer[T any](c chan T, v T) {
+	for {
+		select {
+		case c <- v:
+			return
+		default:
+		}
+		select {
+		case <-c:
+		default:
+		}
+	}
+}
+
+// sendReports streams reports to golden, with a beat when there are none.
+func (s *Session) sendReports() {
+	var last *wire.Report // not known to have been sent
+	for s.ctx.Err() == nil {
+		r, w := io.Pipe()
+		var wg sync.WaitGroup
+		wg.Go(func() { s.post(r) })
+		last = s.pump(w, last)
+		w.Close()
+		wg.Wait()
+		select {
+		case <-s.ctx.Done():
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}
+
+func (s *Session) post(body *io.PipeReader) {
+	req, err := http.NewRequestWithContext(s.ctx, http.MethodPost, s.url(wire.ReportsPath), body)
+	if err == nil {
+		var resp *http.Response
+		if resp, err = s.client.Do(req); err == nil {
+			resp.Body.Close()
+			err = fmt.Errorf("golden answers %s", resp.Status)
+		}
+	}
+	body.CloseWithError(err)
+}
+
+// pump writes reports until the connection breaks, and returns the one that
+// was being written then.
+func (s *Session) pump(w io.Writer, last *wire.Report) *wire.Report {
+	enc := json.NewEncoder(w)
+	t := time.NewTicker(beatEvery)
+	defer t.Stop()
+	for {
+		var r wire.Report
+		switch {
+		case last != nil:
+			r = *last
+		default:
+			select {
+			case <-s.ctx.Done():
+				return nil
+			case <-t.C:
+			case r = <-s.reports:
+			}
+		}
+		if enc.Encode(r) != nil {
+			return &r
+		}
+		last = nil
+	}
+}
+
+// why is the reason that a wait ended without what it waited for.
+func (s *Session) why() error { return context.Cause(s.ctx) }
+
+// NextPlan waits for golden's word to prepare the disks.
+func (s *Session) NextPlan(ctx context.Context) (wire.Plan, error) { return next(ctx, s, s.plans) }
+
+// NextRelease waits for golden's word to go.
+func (s *Session) NextRelease(ctx context.Context) (wire.Release, error) {
+	return next(ctx, s, s.releases)
+}
+
+// NextTransfer waits for a place in a chain.
+func (s *Session) NextTransfer(ctx context.Context) (wire.LinkOrder, error) {
+	return next(ctx, s, s.transfers)
+}
+
+func next[T any](ctx context.Context, s *Session, c <-chan T) (T, error) {
+	var zero T
+	select {
+	case v := <-c:
+		return v, nil
+	case <-ctx.Done():
+		return zero, ctx.Err()
+	case <-s.ctx.Done():
+		select {
+		case v := <-c:
+			return v, nil
+		default:
+			return zero, s.why()
+		}
+	}
+}

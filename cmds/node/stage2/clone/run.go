@@ -1,0 +1,215 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"path/filepath"
+	"time"
+
+	"github.com/google/renameio/v2"
+
+	"github.com/kamethod/kamethod/cmds/node/internal/disk"
+	"github.com/kamethod/kamethod/cmds/node/internal/fixup"
+	"github.com/kamethod/kamethod/cmds/node/internal/handover"
+	"github.com/kamethod/kamethod/cmds/node/internal/join"
+	"github.com/kamethod/kamethod/cmds/node/internal/restore"
+	"github.com/kamethod/kamethod/golden/status"
+	"github.com/kamethod/kamethod/golden/wire"
+)
+
+// registerTries is how often stage 2 looks for golden, which it saw a moment
+// ago; after that the machine keeps a shell, for nothing has been touched.
+const registerTries = 10
+
+// replica is one replication.
+type replica struct {
+	root string
+	s    *join.Session
+	log  *slog.Logger
+	plan wire.Plan
+	made wire.DiskResult
+	did  fixup.Report
+}
+
+func run(ctx context.Context, stateFile, root string, console io.Writer) error {
+	state, err := handover.Load(stateFile)
+	if err != nil {
+		return err
+	}
+	r := &replica{root: root, log: slog.New(slog.NewTextHandler(console, nil))}
+	if r.s, err = register(ctx, state, r.log); err != nil {
+		return fmt.Errorf("register: %w", err)
+	}
+	defer r.s.Close()
+	for _, stage := range []struct {
+		state status.State
+		run   func(context.Context) error
+	}{
+		{status.Stage2, r.awaitPlan},
+		{status.Preparing, r.prepare},
+		{status.Ready, r.receive}, // reports its own states: several go on at once
+		{status.Done, r.await},
+	} {
+		r.s.Report(wire.Report{State: string(stage.state)})
+		if err := stage.run(ctx); err != nil {
+			return r.fail(stage.state, err)
+		}
+	}
+	fmt.Fprintln(console, status.NodeIsClone)
+	return nil
+}
+
+// failure is an error that knows in which stage it came about.
+type failure struct {
+	state status.State
+	error
+}
+
+func (f failure) Unwrap() error { return f.error }
+
+func (r *replica) fail(state status.State, err error) error {
+	var f failure
+	if errors.As(err, &f) {
+		state = f.state
+	}
+	r.s.Fail(string(state), err)
+	if uerr := disk.Unmount(r.root); uerr != nil {
+		r.log.Warn("unmount the clone", "err", uerr)
+	}
+	return fmt.Errorf("%s: %w", state, err)
+}
+
+func register(ctx context.Context, st *handover.State, log *slog.Logger) (*join.Session, error) {
+	c := join.Config{
+		Server: st.Server, Session: st.Session, Token: st.Token, PinFile: st.PinFile, KeyFile: st.KeyFile,
+		Stage: wire.Stage2, MAC: st.MAC, UUID: join.SystemUUID(), Log: log,
+	}
+	devs, err := disk.Inventory("/sys")
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range devs {
+		c.Disks = append(c.Disks, wire.Device{Name: d.Name, Bytes: d.Bytes, Model: d.Model, Serial: d.Serial})
+	}
+	for n := 1; ; n++ {
+		s, err := join.Register(ctx, c)
+		if !errors.Is(err, join.ErrNoServer) || n == registerTries {
+			return s, err
+		}
+		log.Warn(status.NoServer, "try", n, "err", err)
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+func (r *replica) awaitPlan(ctx context.Context) error {
+	var err error
+	r.plan, err = r.s.NextPlan(ctx)
+	return err
+}
+
+func (r *replica) prepare(ctx context.Context) error {
+	var err error
+	r.made, err = disk.Prepare(ctx, r.plan, r.root, disk.Options{Progress: func(step string) { r.s.Line("%s", step) }})
+	if err != nil {
+		return err
+	}
+	if err := r.keep(); err != nil {
+		r.log.Warn("keep the plan for nodefix", "err", err)
+	}
+	r.s.Report(wire.Report{State: string(status.Ready), Ready: &r.made})
+	return nil
+}
+
+// keep leaves plan and disks where a person in the rescue shell, and nodefix,
+// find them.
+func (r *replica) keep() error {
+	for name, v := range map[string]any{"plan.json": r.plan, "disks.json": r.made} {
+		b, err := json.MarshalIndent(v, "", "\t")
+		if err != nil {
+			return err
+		}
+		if err := renameio.WriteFile(filepath.Join(handover.Dir, name), b, 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// receive fills the disks, and fixes them up as soon as all is there, while
+// the chain goes on.
+func (r *replica) receive(ctx context.Context) error {
+	o, err := r.s.NextTransfer(ctx)
+	if err != nil {
+		return err
+	}
+	r.s.Report(wire.Report{State: string(status.Receiving)})
+	tree, err := restore.NewTree(r.root, o.Streams, restore.Options{Log: r.log})
+	if err != nil {
+		return failure{status.Receiving, err}
+	}
+	defer tree.Close()
+	err = r.s.Receive(ctx, o, tree, func(ctx context.Context) error {
+		if err := tree.Finish(ctx); err != nil {
+			return err
+		}
+		for _, w := range tree.Warnings() {
+			r.s.Line("%s (%d times, first %q)", w.What, w.Count, w.First)
+		}
+		if err := tree.Close(); err != nil {
+			return err
+		}
+		return r.fixup(ctx)
+	})
+	if err != nil {
+		return failure{status.Receiving, err}
+	}
+	return nil
+}
+
+func (r *replica) fixup(ctx context.Context) error {
+	r.s.Report(wire.Report{State: string(status.Fixing)})
+	var err error
+	r.did, err = fixup.Run(ctx, fixup.Env{
+		Root: r.root, Plan: r.plan, Disks: r.made, Number: r.s.Number, Hostname: r.plan.Identity.Hostname,
+		Log: r.log, Progress: func(step string) { r.s.Line("fix-up: %s", step) },
+	})
+	if err != nil {
+		return failure{status.Fixing, err}
+	}
+	if err := disk.Unmount(r.root); err != nil { // nothing may be lost after "done"
+		return failure{status.Fixing, err}
+	}
+	r.s.Report(wire.Report{State: string(status.Done), Done: &wire.Done{HostKeys: r.did.HostKeys, Notes: notes(r.did)}})
+	return nil
+}
+
+// notes are what the administrator may want to look at.
+func notes(did fixup.Report) []string {
+	var out []string
+	for _, s := range did.Steps {
+		for _, w := range s.Warnings {
+			out = append(out, s.Name+": "+w)
+		}
+	}
+	for _, l := range did.Leftovers {
+		out = append(out, "left over: "+l)
+	}
+	return out
+}
+
+func (r *replica) await(ctx context.Context) error {
+	_, err := r.s.NextRelease(ctx)
+	if errors.Is(err, join.ErrGoldenLost) || errors.Is(err, join.ErrStopped) {
+		r.log.Warn("golden is gone before the release; the clone is whole", "err", err)
+		return nil
+	}
+	return err
+}
