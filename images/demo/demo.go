@@ -32,7 +32,7 @@ func demo(ctx context.Context) error {
 	if failed {
 		fmt.Println("\nconsoles and logs are kept in", cfg.Work)
 	}
-	return errors.Join(err, tidyUp(cfg.Work, failed))
+	return errors.Join(err, rehearsal.TidyUp(cfg.Work, failed))
 }
 
 func config() (rehearsal.Config, error) {
@@ -58,26 +58,6 @@ func config() (rehearsal.Config, error) {
 	// Not under /tmp: that may be a small file system in memory.
 	cfg.Work, err = os.MkdirTemp("/var/tmp", "kamethod-demo-")
 	return cfg, err
-}
-
-// tidyUp removes the folder, or only what is large in it.
-func tidyUp(work string, keepLogs bool) error {
-	if err := goldenroot.Remove(filepath.Join(work, "golden")); err != nil {
-		return err
-	}
-	if !keepLogs {
-		return os.RemoveAll(work)
-	}
-	disks, err := filepath.Glob(filepath.Join(work, "*.img*"))
-	if err != nil {
-		return err
-	}
-	for _, d := range append(disks, filepath.Join(work, "golden-serve")) {
-		if err := os.Remove(d); err != nil && !os.IsNotExist(err) {
-			return err
-		}
-	}
-	return nil
 }
 
 // locked lets several writers share the terminal, a write at a time.

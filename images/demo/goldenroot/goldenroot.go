@@ -60,7 +60,26 @@ func Make(ctx context.Context, top string, kind Kind, dir string, log io.Writer)
 			return err
 		}
 	}
-	return nil
+	return addScratch(filepath.Join(dir, Scratch))
+}
+
+// Scratch is a directory that clones get empty (golden-serve -x), with its
+// owner and mode.
+const Scratch = "/srv/scratch"
+
+func addScratch(dir string) error {
+	if err := os.MkdirAll(filepath.Join(dir, "sub"), 0o700); err != nil {
+		return err
+	}
+	for _, name := range []string{"large", "sub/small"} {
+		if err := os.WriteFile(filepath.Join(dir, name), noise(3<<20), 0o600); err != nil {
+			return err
+		}
+	}
+	if err := os.Chown(dir, 1000, 2000); err != nil {
+		return err
+	}
+	return os.Chmod(dir, os.ModeSetgid|0o770) // after chown, which clears set-gid
 }
 
 // Remove removes a root, immutable files and all.

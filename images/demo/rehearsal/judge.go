@@ -81,7 +81,12 @@ func (r *rehearsal) judgeDisk(ctx context.Context, n *node, j *NodeResult) (comp
 		if err != nil {
 			return err
 		}
-		j.Report = compare.Trees(r.before, clone, compare.CloneRules())
+		j.Report = compare.Trees(r.before, clone, append(compare.CloneRules(), scratchRules...))
+		for name := range clone {
+			if strings.HasPrefix(name, goldenroot.Scratch+"/") {
+				j.problem("%s is there in spite of -x", name)
+			}
+		}
 		id, err = compare.ReadIdentity(root)
 		if err != nil {
 			return err
@@ -89,6 +94,13 @@ func (r *rehearsal) judgeDisk(ctx context.Context, n *node, j *NodeResult) (comp
 		return errors.Join(j.checkIdentity(root, parts, id), j.Report.WriteFile(r.path(n.spec.Name+".compare")))
 	})
 	return id, err
+}
+
+// scratchRules allow what -x asks for, and no other change of the directory
+// than that it is new.
+var scratchRules = []compare.Rule{
+	{Path: goldenroot.Scratch + "/**", Aspects: []compare.Aspect{compare.Missing}, Reason: "excluded by -x"},
+	{Path: goldenroot.Scratch, Aspects: []compare.Aspect{compare.Mtime}, Reason: "made empty by -x"},
 }
 
 // checkTable holds the partition table against goldenroot.Desc.
@@ -141,9 +153,10 @@ func (j *NodeResult) checkIdentity(root string, parts []compare.Partition, id co
 	if err != nil {
 		return err
 	}
+	// A name like /dev/sda1 boots too, until somebody plugs in another disk.
 	for _, p := range parts {
-		if p.Number == 1 && !strings.Contains(string(menu), p.UUID) {
-			j.problem("grub.cfg doesn't name its own root file system %s", p.UUID)
+		if p.Number == 1 && !strings.Contains(string(menu), "root=UUID="+p.UUID) {
+			j.problem("grub.cfg doesn't boot root=UUID=%s", p.UUID)
 		}
 	}
 	return nil

@@ -77,13 +77,18 @@ func (n *node) onReset() {
 	n.r.say("%s resets itself (%d)", n.spec.Name, n.resets.Add(1))
 }
 
-// loginPrompt is agetty's: the host name, " login: ", at the line's start.
-var loginPrompt = regexp.MustCompile(`^([A-Za-z0-9][A-Za-z0-9.-]*) login: `)
+// loginPrompt is agetty's: the host name, " login: ", at the line's start. The
+// others are where a boot ends that goes no further.
+var loginPrompt = regexp.MustCompile(`^([A-Za-z0-9][A-Za-z0-9.-]*) login: |` +
+	`^\(initramfs\) |^grub(?: rescue)?> |(?:Kernel panic.*)|(?:You are in emergency mode.*)`)
 
 func (n *node) waitLogin(ctx context.Context) error {
 	m, err := n.machine.Console.ExpectPrompt(ctx, loginPrompt)
 	if err != nil {
 		return fmt.Errorf("%s: boot from its own disk: %w", n.spec.Name, err)
+	}
+	if m[1] == "" {
+		return fmt.Errorf("%s: boot from its own disk: it ended at %q", n.spec.Name, m[0])
 	}
 	n.copying.Lock()
 	defer n.copying.Unlock()

@@ -42,7 +42,6 @@ type Config struct {
 	Serve   []string        // more arguments for golden-serve
 }
 
-// stage is what is under way, for the person who reads that it failed.
 type rehearsal struct {
 	Config
 	started time.Time
@@ -157,7 +156,7 @@ func (r *rehearsal) cloneAndBoot(ctx context.Context) error {
 func (r *rehearsal) startServe() error {
 	args := []string{
 		r.path("golden-serve"), "clone", "-n", fmt.Sprint(r.Nodes), "--root", r.golden,
-		"-p", "sda", r.path("desc"), "-r", "grub",
+		"-p", "sda", r.path("desc"), "-x", goldenroot.Scratch, "-r", "grub",
 		"--interface", vmlab.Bridge, "--dhcp", "full", "--yes", "--report", r.path("report.json"),
 	}
 	r.say("golden-serve %v", args[1:])
