@@ -29,7 +29,6 @@ type Params struct {
 	KaToken  string `json:"-"`                   // proves the right to join; not for print
 	KaBreak  string `json:"ka_break,omitempty"`  // a shell before the stage of this name
 	KaShell  bool   `json:"ka_shell,omitempty"`  // a shell before stage 2 is fetched, and before the disks are touched
-	KaPlain  bool   `json:"ka_plain,omitempty"`  // data without TLS
 }
 
 // Auto is the interface of a node that may choose for itself.

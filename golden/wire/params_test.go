@@ -38,7 +38,7 @@ func TestParseCmdline(t *testing.T) {
 		},
 		{
 			"ours",
-			`console=tty0 console=ttyS0,115200n8 kamethod=1 kaopt=my_ka-1 ka.server=golden.lab:30765 ka.token=AbC_d-9= ka.break=switch ka.shell ka.plain=0 other="two words" -- kaopt=init`,
+			`console=tty0 console=ttyS0,115200n8 kamethod=1 kaopt=my_ka-1 ka.server=golden.lab:30765 ka.token=AbC_d-9= ka.break=switch ka.shell ka.none=0 other="two words" -- kaopt=init`,
 			Params{
 				Interface: "auto", Network: "dhcp", KaMethod: true, Session: "my_ka-1", KaServer: "golden.lab:30765",
 				KaToken: "AbC_d-9=", KaBreak: "switch", KaShell: true, Consoles: []string{"tty0", "ttyS0"},

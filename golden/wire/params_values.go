@@ -35,8 +35,6 @@ func settingOf(name string) setting {
 		return flagOf(func(p *Params) *bool { return &p.Rescue })
 	case "ka.shell":
 		return flagOf(func(p *Params) *bool { return &p.KaShell })
-	case "ka.plain":
-		return flagOf(func(p *Params) *bool { return &p.KaPlain })
 	case "kaopt":
 		return nameOf(func(p *Params) *string { return &p.Session })
 	case "ka.break":

@@ -31,7 +31,6 @@ type State struct {
 	Server    string     `json:"server"`            // HOST:PORT of the golden node's control server
 	Session   string     `json:"session,omitempty"` // kaopt=
 	Token     string     `json:"token,omitempty"`   // the right to join
-	Plain     bool       `json:"plain,omitempty"`   // data without TLS
 	Interface string     `json:"interface"`
 	MAC       string     `json:"mac"`
 	NodeID    int        `json:"node_id,omitempty"`

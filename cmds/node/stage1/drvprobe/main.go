@@ -12,12 +12,13 @@ import (
 func main() {
 	fs := flag.NewFlagSet("drvprobe", flag.ExitOnError)
 	dry := fs.Bool("n", false, "load nothing, only print what would be loaded")
+	every := fs.Bool("a", false, "name all devices without a driver, the board's own too")
 	fs.Parse(os.Args[1:])
 	if fs.NArg() > 0 {
-		fmt.Fprintln(os.Stderr, "usage: drvprobe [-n]")
+		fmt.Fprintln(os.Stderr, "usage: drvprobe [-n] [-a]")
 		os.Exit(2)
 	}
-	if err := run(context.Background(), os.Stdout, *dry); err != nil {
+	if err := run(context.Background(), os.Stdout, *dry, *every); err != nil {
 		fmt.Fprintf(os.Stderr, "drvprobe: %v\n", err)
 		os.Exit(1)
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/kamethod/kamethod/cmds/node/internal/console"
 	"github.com/kamethod/kamethod/cmds/node/internal/drivers"
 	"github.com/kamethod/kamethod/cmds/node/internal/handover"
+	"github.com/kamethod/kamethod/cmds/node/internal/join"
 	"github.com/kamethod/kamethod/cmds/node/internal/nic"
 	"github.com/kamethod/kamethod/cmds/node/internal/pid1"
 	"github.com/kamethod/kamethod/golden/wire"
@@ -46,7 +47,7 @@ func boot(ctx context.Context) {
 			{Name: "switch", Run: s.stepOver},
 		},
 	}.Run(ctx)
-	if errors.Is(err, errUnreachable) {
+	if errors.Is(err, join.ErrNoServer) {
 		s.rebootSoon(ctx)
 	}
 	s.con.Rescue(ctx, fmt.Sprintf("%s: %v", title, err))

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"github.com/kamethod/kamethod/cmds/node/internal/handover"
+	"github.com/kamethod/kamethod/cmds/node/internal/join"
 )
 
 // The manual's number of tries; between them the golden node may come up.
@@ -15,9 +17,6 @@ const (
 	maxTries = 5
 	tryPause = 3 * time.Second
 )
-
-// errUnreachable ends stage 1 with a reboot: nothing is wrong with this node.
-var errUnreachable = errors.New("can't reach a KA server")
 
 // fetch gets stage 2 into memory, by the method of the command line.
 func (s *stage1) fetch(ctx context.Context) error {
@@ -28,9 +27,8 @@ func (s *stage1) fetch(ctx context.Context) error {
 		return err
 	}
 	s.state = handover.State{
-		Server: s.firstServer(), Session: s.params.Session, Token: s.params.KaToken, Plain: s.params.KaPlain,
-		Interface: s.lease.Interface, MAC: s.lease.MAC, NodeID: s.params.NodeID, Lease: s.lease,
-		KeyFile: handover.KeyFile, PinFile: handover.PinFile,
+		Session: cmp.Or(s.params.Session, join.DefaultSession), Token: s.params.KaToken, NodeID: s.params.NodeID,
+		Interface: s.lease.Interface, MAC: s.lease.MAC, Lease: s.lease, KeyFile: handover.KeyFile, PinFile: handover.PinFile,
 		Rescue: s.params.Rescue && !s.params.Clones(), Break: s.params.KaBreak, Shell: s.params.KaShell,
 	}
 	return s.tryFetch(ctx, maxTries, tryPause, s.fetchOnce)
@@ -41,7 +39,7 @@ func (s *stage1) fetch(ctx context.Context) error {
 func (s *stage1) tryFetch(ctx context.Context, tries int, wait time.Duration, once func(context.Context) error) error {
 	for n := 1; ; n++ {
 		err := once(ctx)
-		if !errors.Is(err, errUnreachable) {
+		if !errors.Is(err, join.ErrNoServer) {
 			return err
 		}
 		s.con.Line("Can't reach a valid KA server") // the manual's words; people search for them
@@ -87,19 +85,4 @@ func (s *stage1) takePin() error {
 		return fmt.Errorf("keep the golden node's key: %w", err)
 	}
 	return nil
-}
-
-// firstServer is where to look first: the command line, else who the DHCP
-// server says has the boot files.
-func (s *stage1) firstServer() string {
-	if s.params.KaServer != "" {
-		return s.params.KaServer
-	}
-	if s.params.Server != "" {
-		return s.params.Server
-	}
-	if s.lease.NextServer.IsValid() {
-		return s.lease.NextServer.String()
-	}
-	return ""
 }

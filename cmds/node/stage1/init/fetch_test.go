@@ -5,17 +5,21 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/kamethod/kamethod/cmds/node/internal/console"
+	"github.com/kamethod/kamethod/cmds/node/internal/join"
+	"github.com/kamethod/kamethod/cmds/node/internal/nic"
 	"github.com/kamethod/kamethod/golden/wire"
 )
 
 func TestTryFetch(t *testing.T) {
 	real := errors.New("disk of wool")
-	none := fmt.Errorf("%w: nobody answered", errUnreachable)
+	none := fmt.Errorf("%w: nobody answered", join.ErrNoServer)
 	for _, tt := range []struct {
 		name    string
 		answers []error
@@ -24,7 +28,7 @@ func TestTryFetch(t *testing.T) {
 	}{
 		{"at once", []error{nil}, nil, 0},
 		{"third time", []error{none, none, nil}, nil, 2},
-		{"never", []error{none, none, none, none, none}, errUnreachable, 5},
+		{"never", []error{none, none, none, none, none}, join.ErrNoServer, 5},
 		{"another failure isn't repeated", []error{none, real}, real, 1},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -63,6 +67,25 @@ func TestCheckMethod(t *testing.T) {
 		err := (&stage1{params: p}).checkMethod()
 		if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%q: got %v, want %q", tt.line, err, tt.want)
+		}
+	}
+}
+
+func TestPlaces(t *testing.T) {
+	lease := &nic.Lease{NextServer: netip.MustParseAddr("10.77.0.9")}
+	for _, tt := range []struct {
+		line  string
+		lease *nic.Lease
+		want  []string
+	}{
+		{"ka.server=golden:1", lease, []string{"golden:1"}}, // an order: nowhere else
+		{"automatic=server:10.0.0.1", lease, []string{"10.0.0.1", ""}},
+		{"", lease, []string{"10.77.0.9", ""}},
+		{"", &nic.Lease{}, []string{""}},
+	} {
+		p, _ := wire.ParseCmdline(tt.line)
+		if got := (&stage1{params: p, lease: tt.lease}).places(); !slices.Equal(got, tt.want) {
+			t.Errorf("%q: got %q, want %q", tt.line, got, tt.want)
 		}
 	}
 }

@@ -2,11 +2,55 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+
+	"github.com/kamethod/kamethod/cmds/node/internal/join"
+	"github.com/kamethod/kamethod/golden/wire"
 )
 
-// fetchOnce looks for the golden node once and, if it is there, gets the
-// image from it.
+// places are where to look for the golden node; "" asks the network. The
+// command line's ka.server is an order. A DHCP server names itself as the
+// boot server if nobody told it otherwise, so its word is only a hint.
+func (s *stage1) places() []string {
+	if s.params.KaServer != "" {
+		return []string{s.params.KaServer}
+	}
+	if s.params.Server != "" {
+		return []string{s.params.Server, ""}
+	}
+	if s.lease.NextServer.IsValid() {
+		return []string{s.lease.NextServer.String(), ""}
+	}
+	return []string{""}
+}
+
+// fetchOnce looks for the golden node in each place once and gets the image
+// from the first that is one.
 func (s *stage1) fetchOnce(ctx context.Context) error {
-	return fmt.Errorf("%w at %q", errUnreachable, s.state.Server)
+	var errs []error
+	for _, place := range s.places() {
+		err := s.fetchFrom(ctx, place)
+		if err == nil || !errors.Is(err, join.ErrNoServer) {
+			return err
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+func (s *stage1) fetchFrom(ctx context.Context, server string) error {
+	cfg := join.Config{
+		Server: server, Session: s.state.Session, Token: s.state.Token, PinFile: s.state.PinFile, KeyFile: s.state.KeyFile,
+		Stage: wire.Stage1, MAC: s.state.MAC, Hostname: s.lease.Hostname, UUID: join.SystemUUID(), Log: s.con.Logger(),
+	}
+	addr, err := join.Find(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	cfg.Server, s.state.Server = addr, addr
+	if err := join.FetchImage(ctx, cfg, image, func(line string) { s.con.Line("%s: %s", title, line) }); err != nil {
+		return fmt.Errorf("get stage 2: %w", err)
+	}
+	return nil
 }
