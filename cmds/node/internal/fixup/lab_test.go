@@ -10,8 +10,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -183,8 +186,32 @@ func unmountAll(t *testing.T, root string, fs []wire.Filesystem) {
 	}
 }
 
-// boot starts the disk alone and waits for a line on its serial port.
-func boot(t *testing.T, img, want string) {
+// proofs are what the console must say, and do: "Started" is systemd's word.
+func (l lab) proofs() []*regexp.Regexp {
+	want := []string{`node007 login:`, `Started.*ssh\.service`}
+	for _, f := range l.fs {
+		switch f.MountPoint {
+		case "":
+			want = append(want, `Activated swap`)
+		case "/":
+		default:
+			want = append(want, `Mounted.*`+f.MountPoint[1:]+`\.mount`)
+		}
+	}
+	var res []*regexp.Regexp
+	for _, w := range want {
+		res = append(res, regexp.MustCompile(w))
+	}
+	return res
+}
+
+// failure is what systemd says of a unit that it couldn't start.
+func failure() *regexp.Regexp {
+	return regexp.MustCompile(`Timed out waiting for device|Dependency failed|FAILED|Kernel panic|rescue>`)
+}
+
+// boot starts the disk alone and waits for all proofs on its serial port.
+func boot(t *testing.T, img string, proofs []*regexp.Regexp) {
 	accel := os.Getenv("ACCEL")
 	if accel == "" {
 		accel = "tcg"
@@ -195,6 +222,9 @@ func boot(t *testing.T, img, want string) {
 	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", "-accel", accel, "-machine", "pc", "-m", "512", "-smp", "1",
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-nic", "none", "-serial", "file:"+console,
 		"-drive", "if=virtio,format=raw,cache=unsafe,file="+img)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	runtime.LockOSThread() // the signal is for the death of this thread
+	defer runtime.UnlockOSThread()
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	start := time.Now()
@@ -204,13 +234,16 @@ func boot(t *testing.T, img, want string) {
 	done := make(chan error, 1)
 	go func() { done <- cmd.Wait() }()
 	defer func() { _ = cmd.Process.Kill(); <-done }()
-	for tick := time.NewTicker(500 * time.Millisecond); ; {
+	tick := time.NewTicker(500 * time.Millisecond)
+	defer tick.Stop()
+	for {
 		b, _ := os.ReadFile(console)
-		if bytes.Contains(b, []byte(want)) {
-			t.Logf("%q after %v", want, time.Since(start).Round(time.Second))
-			if bytes.Contains(b, []byte("Timed out waiting for device")) || bytes.Contains(b, []byte("Dependency failed")) {
-				t.Errorf("it waited for a device that isn't there:\n%s", b)
-			}
+		if m := failure().Find(b); m != nil {
+			t.Fatalf("%q on the console:\n%s", m, b)
+		}
+		missing := slices.DeleteFunc(slices.Clone(proofs), func(r *regexp.Regexp) bool { return r.Match(b) })
+		if len(missing) == 0 {
+			t.Logf("all of %q after %v", proofs, time.Since(start).Round(time.Second))
 			return
 		}
 		select {
@@ -218,7 +251,7 @@ func boot(t *testing.T, img, want string) {
 			done <- err
 			t.Fatalf("qemu ended: %v\n%s\n%s", err, out.Bytes(), b)
 		case <-ctx.Done():
-			t.Fatalf("no %q on the console:\n%s", want, b)
+			t.Fatalf("no %q on the console:\n%s", missing, b)
 		case <-tick.C:
 		}
 	}

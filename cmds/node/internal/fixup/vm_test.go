@@ -80,7 +80,7 @@ func cloneBoots(t *testing.T, l lab, tarball string) {
 	}
 	sh(t, "partx", "-d", loop)
 	sh(t, "losetup", "-d", loop)
-	boot(t, img, "node007 login:")
+	boot(t, img, l.proofs())
 }
 
 // makeGolden writes what a golden node that has run for a while has.
