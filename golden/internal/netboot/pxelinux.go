@@ -16,8 +16,9 @@ import (
 // them is a file: the answer is made out of Decide for the machine that the
 // name stands for.
 //
-// A UUID that a board shares with a hundred others, or a shortened address,
-// names no single machine, so those are answered for the machine that asks.
+// A board may share its UUID with a hundred others, and PXELINUX writes it in
+// another byte order than SMBIOS does, so a UUID is answered for the machine
+// that asks. A shortened address names no machine and is never found.
 
 const pxelinuxDir = "pxelinux.cfg/"
 
