@@ -1,6 +1,7 @@
 package layout
 
 import (
+	"encoding/json"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -335,6 +336,34 @@ func FuzzParseDesc(f *testing.F) {
 		}
 		if fitted, err := d.Fit(bytes, 512); err == nil {
 			check(t, fitted, bytes)
+		}
+	})
+}
+
+// FuzzFit: a layout comes to a node over the wire.
+func FuzzFit(f *testing.F) {
+	for _, s := range []string{
+		`{"table":"dos","parts":[{"number":1,"kind":"primary","type":131,"size":1048576},{"number":2,"kind":"extended","type":5,"fill":true},{"number":5,"kind":"logical","type":130,"fill":true}]}`,
+		`{"table":"gpt","parts":[{"number":9,"kind":"primary","guid":"21686148-6449-6E6F-744E-656564454649","name":"x","size":1}]}`,
+	} {
+		f.Add([]byte(s), int64(1<<30), true)
+	}
+	f.Fuzz(func(t *testing.T, text []byte, bytes int64, big bool) {
+		var d Disk
+		if json.Unmarshal(text, &d) != nil {
+			return
+		}
+		sector := int64(512)
+		if big {
+			sector = 4096
+		}
+		fitted, err := d.Fit(bytes, sector)
+		if err != nil {
+			return
+		}
+		check(t, fitted, bytes)
+		if lines := strings.Count(fitted.Script(), "\n"); lines != len(d.Parts)+4 {
+			t.Fatalf("%d lines for %d partitions: %q", lines, len(d.Parts), fitted.Script())
 		}
 	})
 }

@@ -94,6 +94,9 @@ func Prepare(ctx context.Context, plan wire.Plan, root string, opt Options) (wir
 	if root, err = filepath.EvalSymlinks(root); err != nil {
 		return wire.DiskResult{}, fmt.Errorf("prepare: %w", err)
 	}
+	if err := ctx.Err(); err != nil {
+		return wire.DiskResult{}, fmt.Errorf("prepare: nothing was written: %w", err)
+	}
 	var res wire.DiskResult
 	for i, d := range a.Devices {
 		res.Disks = append(res.Disks, d.Path)

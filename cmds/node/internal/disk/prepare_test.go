@@ -3,6 +3,7 @@ package disk
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"io"
 	"os"
 	"os/exec"
@@ -204,7 +205,7 @@ func hash(t *testing.T, file string) string {
 
 // TestRefusedUntouched: what can't be done is refused with the disk as it was.
 func TestRefusedUntouched(t *testing.T) {
-	name, file := loop(t, 200<<20, "512")
+	name, file := loop(t, 140<<20, "512")
 	dev := "/dev/" + name
 	dirtySmall := exec.Command("mkfs.ext4", "-q", "-F", dev)
 	if out, err := dirtySmall.CombinedOutput(); err != nil {
@@ -215,8 +216,8 @@ func TestRefusedUntouched(t *testing.T) {
 		change func(*wire.Plan)
 		want   []string
 	}{
-		"layout too large": {func(p *wire.Plan) { *p = manual(t, "linux 300") }, []string{"367 MB", "199 MB", dev}},
-		"files too large":  {func(p *wire.Plan) { p.Filesystems[2].NeedBytes = 500 << 20 }, []string{"/: the files take 500 MB", "of 100 MB"}},
+		"layout too large": {func(p *wire.Plan) { *p = manual(t, "linux 300") }, []string{"367 MB", "139 MB", dev}},
+		"files too large":  {func(p *wire.Plan) { p.Filesystems[2].NeedBytes = 500 << 20 }, []string{"/: the files take 500 MB", "of 30 MB"}},
 		"too many inodes":  {func(p *wire.Plan) { p.Filesystems[2].NeedInodes = 500000 }, []string{"/: the files take", "500000 inodes"}},
 		"unknown type":     {func(p *wire.Plan) { p.Filesystems[0].Type = "zfs" }, []string{`"zfs"`, "ext4"}},
 		"no such part":     {func(p *wire.Plan) { p.Filesystems[0].Part = 3 }, []string{"no partition 3", "sda"}},
@@ -229,7 +230,7 @@ func TestRefusedUntouched(t *testing.T) {
 		"label":            {func(p *wire.Plan) { p.Filesystems[2].Label = strings.Repeat("x", 17) }, []string{"at most 16"}},
 		"feature unknown":  {func(p *wire.Plan) { p.Filesystems[2].Features = []string{"antigravity"} }, []string{"antigravity"}},
 	} {
-		plan := manual(t, "linux 100")
+		plan := manual(t, "linux 30")
 		plan.Filesystems[2].NeedBytes = 1 << 20
 		plan.Filesystems[0].NeedInodes = 0
 		c.change(&plan)
@@ -245,6 +246,36 @@ func TestRefusedUntouched(t *testing.T) {
 		if hash(t, file) != before {
 			t.Fatalf("%s: refused, but the disk has changed", what)
 		}
+	}
+}
+
+// TestCancelledUntouched: a node that is told to stop before it began leaves
+// its disk alone.
+func TestCancelledUntouched(t *testing.T) {
+	name, file := loop(t, 128<<20, "512")
+	must(t, "mkfs.ext4", "-q", "-F", "/dev/"+name)
+	before := hash(t, file)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err := Prepare(ctx, gpt(t), t.TempDir(), Options{Devices: []string{name}})
+	if !errors.Is(err, context.Canceled) || hash(t, file) != before {
+		t.Errorf("got %v, changed: %v", err, hash(t, file) != before)
+	}
+}
+
+// TestFailedMount: when a mount fails, the ones before it are undone, and the
+// error says which.
+func TestFailedMount(t *testing.T) {
+	name, _ := loop(t, gib, "512")
+	root := t.TempDir()
+	plan := manual(t, "linux 300")
+	plan.Filesystems[0].MountPoint = "/" + strings.Repeat("x", 300) // longer than a name may be
+	_, err := Prepare(t.Context(), plan, root, Options{Devices: []string{name}})
+	if err == nil || !strings.Contains(err.Error(), "mount /dev/"+name+"p6") {
+		t.Errorf("got %v", err)
+	}
+	if out, err := exec.Command("findmnt", "-n", "-S", "/dev/"+name+"p1").Output(); err == nil {
+		t.Errorf("still mounted: %s", out)
 	}
 }
 
