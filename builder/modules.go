@@ -132,7 +132,8 @@ func (ms *Modules) Find(word string) []*Module {
 }
 
 // Select picks modules and everything they need, soft dependencies included.
-// unknown are the patterns that this kernel has nothing for, built in or not.
+// unknown are the patterns that should take something in and for which this
+// kernel has nothing, built in or not.
 func (ms *Modules) Select(patterns []ModulePattern) (set []*Module, unknown []string) {
 	picked := map[*Module]bool{}
 	for _, p := range patterns {
@@ -148,7 +149,7 @@ func (ms *Modules) Select(patterns []ModulePattern) (set []*Module, unknown []st
 			}
 		}
 		found = found || slices.ContainsFunc(ms.builtin, func(b string) bool { return matchModule(p.Pattern, b) })
-		if !found {
+		if !found && !p.Out {
 			unknown = append(unknown, p.Pattern)
 		}
 	}
