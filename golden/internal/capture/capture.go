@@ -37,7 +37,7 @@ type Options struct {
 // Machine is a golden machine as the clones will be.
 type Machine struct {
 	Plan   wire.Plan
-	Mounts []string // golden's mount points whose files are cloned, "/" first
+	Mounts []string // golden's mount points whose files are cloned, "/" first, the plan's all among them
 	Notes  []string // what a person should check: which file system goes where, what is left out
 }
 

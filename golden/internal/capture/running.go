@@ -258,29 +258,32 @@ func firstLine(root, name string) string {
 	return strings.TrimSpace(line)
 }
 
-// readable is the mount points whose files are cloned: the root, those of the
-// plan that are mounted now, and in a folder also what else of a disk is
-// mounted below it, for that is how it became a whole system.
+// readable is the mount points whose files are cloned: the plan's, mounted now
+// or not, so that the scan tells apart what each file system needs, and in a
+// folder also what else of a disk is mounted below it, for that is how it
+// became a whole system.
 func (d *describer) readable(filesystems []wire.Filesystem) ([]string, error) {
 	mounts, err := mountinfo.GetMounts(mountinfo.PrefixFilter(d.opt.Root))
 	if err != nil {
 		return nil, fmt.Errorf("list mounts: %w", err)
 	}
 	list := []string{"/"}
+	for _, fs := range filesystems {
+		if fs.MountPoint != "" && fs.MountPoint != "/" {
+			list = append(list, fs.MountPoint)
+		}
+	}
 	for _, m := range mounts {
 		rel, err := filepath.Rel(d.opt.Root, m.Mountpoint)
 		if err != nil {
 			return nil, fmt.Errorf("mount %s below %s: %w", m.Mountpoint, d.opt.Root, err)
 		}
 		at := filepath.Join("/", rel)
-		planned := slices.ContainsFunc(filesystems, func(fs wire.Filesystem) bool { return fs.MountPoint == at })
 		bound := m.Root != "/" || m.Major == 0 || noDisk(m.FSType)
-		if slices.Contains(list, at) || d.excluded(at) || !planned && (d.opt.Root == "/" || bound) {
+		if slices.Contains(list, at) || d.excluded(at) || d.opt.Root == "/" || bound {
 			continue
 		}
-		if !planned {
-			d.note("%s: mounted there now, but no file system of the clone's: its files go into the one around it", m.Mountpoint)
-		}
+		d.note("%s: mounted there now, but no file system of the clone's: its files go into the one around it", m.Mountpoint)
 		list = append(list, at)
 	}
 	return list, nil
