@@ -81,8 +81,8 @@ func start(t *testing.T, out *os.File, name string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// console waits until all of want stand in the file.
-func console(t *testing.T, path string, limit time.Duration, want ...string) string {
+// onConsole waits until all of want stand in the file.
+func onConsole(t *testing.T, path string, limit time.Duration, want ...string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
@@ -128,9 +128,9 @@ func TestBoot(t *testing.T) {
 				"-kernel", kernel, "-initrd", initrd,
 				"-append", "console=ttyS0 quiet automatic=method:ka,interface:eth7,network:dhcp kamethod node_id=one BOOTIF=01-"+strings.ReplaceAll(mac, ":", "-"),
 				"-netdev", fmt.Sprintf("tap,id=n0,ifname=tap%d,script=no,downscript=no", i), "-device", card+",netdev=n0,romfile=,mac="+mac)
-			console(t, out.Name(), 2*time.Minute, `kernel parameter "node_id=one"`, "kamethod stage 1: lease 10.77.0.1", " on eth0 from 10.77.0.1")
+			onConsole(t, out.Name(), 2*time.Minute, `kernel parameter "node_id=one"`, "kamethod stage 1: lease 10.77.0.1", " on eth0 from 10.77.0.1")
 			t.Logf("lease after %v", time.Since(begun).Round(100*time.Millisecond))
-			text := console(t, out.Name(), 3*time.Minute, "no KA server after 5 tries, reboot in 10s")
+			text := onConsole(t, out.Name(), 3*time.Minute, "no KA server after 5 tries, reboot in 10s")
 			if n := strings.Count(text, "Can't reach a valid KA server\r\n"); n != 5 {
 				t.Errorf("said it %d times:\n%s", n, text)
 			}
