@@ -17,10 +17,13 @@ image:
 test:
 	@scripts/test.sh $(PKG) $(RUN)
 
+# Built and executed, not "go run": that one would die of a SIGTERM and leave
+# the demo, which cleans up, without its terminal.
 demo:
 	@scripts/setup.sh
 	@$(MAKE) -s image
-	@exec go run ./images/demo
+	@go build -o .cache/demo ./images/demo
+	@exec .cache/demo
 
 bench:
 	@scripts/setup.sh

@@ -413,16 +413,4 @@ func loops(t *testing.T) string {
 	return strings.Join(mine, "")
 }
 
-func TestSharedIdentity(t *testing.T) {
-	a := Identity{"/etc/machine-id": "1", "/etc/hostname": "node1", "/etc/ssh/ssh_host_rsa_key": "k"}
-	b := Identity{"/etc/machine-id": "2", "/etc/hostname": "node2", "/etc/ssh/ssh_host_rsa_key": "k"}
-	if got := Shared(a, b); !slices.Equal(got, []string{"/etc/ssh/ssh_host_rsa_key: the same on both"}) {
-		t.Errorf("shared: %v", got)
-	}
-	delete(b, "/etc/ssh/ssh_host_rsa_key")
-	if got := Shared(b, a); !slices.Equal(got, []string{"/etc/ssh/ssh_host_rsa_key: one has it, the other not"}) {
-		t.Errorf("shared: %v", got)
-	}
-}
-
 func itoa(n int64) string { return strconv.FormatInt(n, 10) }

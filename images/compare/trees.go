@@ -40,7 +40,7 @@ type Difference struct {
 }
 
 func (d Difference) String() string {
-	return fmt.Sprintf("%q: %s: golden %s, clone %s", d.Path, d.Aspect, orNone(d.Golden), orNone(d.Clone))
+	return fmt.Sprintf("%s: %s: golden %s, clone %s", brief(d.Path), d.Aspect, orNone(d.Golden), orNone(d.Clone))
 }
 
 func orNone(s string) string {
@@ -164,6 +164,14 @@ func device(e *Entry) string   { return fmt.Sprintf("%d:%d", unix.Major(e.Rdev),
 
 func stamp(e *Entry) string {
 	return time.Unix(e.Mtime.Sec, e.Mtime.Nsec).UTC().Format("2006-01-02T15:04:05.000000000Z")
+}
+
+// brief keeps both ends of a path: the deepest of them has 6000 bytes.
+func brief(path string) string {
+	if len(path) > 160 {
+		path = path[:80] + "…" + path[len(path)-76:]
+	}
+	return fmt.Sprintf("%q", path)
 }
 
 func quote(s string) string {

@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"syscall"
+	"time"
 )
 
 // Kind says which Debian.
@@ -51,6 +52,7 @@ func Make(ctx context.Context, top string, kind Kind, dir string, log io.Writer)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	// The script's children must end with it when the caller gives up.
+	cmd.WaitDelay = 30 * time.Second
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("make a golden root in %s: %w", dir, err)
