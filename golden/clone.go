@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -21,13 +22,12 @@ const (
 // CloneConfig is what a clone needs beside Config.
 type CloneConfig struct {
 	Config
+	Boot    Boot
 	Plan    wire.Plan
-	Stage2  chain.Source              // rescue.sqfs
-	Tree    chain.Source              // golden's files
-	Confirm func([]*Node) error       // shows the machines whose disks will be erased, and asks
-	Delay   time.Duration             // between the releases of two nodes
-	Seen    func(*Node, status.State) // told of each node's state, for the boot answers
-	Admit   func(wire.Register) error // whether a machine is armed
+	Stage2  chain.Source        // rescue.sqfs
+	Tree    chain.Source        // golden's files
+	Confirm func([]*Node) error // shows the machines whose disks will be erased, and asks
+	Delay   time.Duration       // between the releases of two nodes
 }
 
 // Clone turns machines that boot from the network into copies of this one.
@@ -35,24 +35,36 @@ type CloneConfig struct {
 //	gather stage 1 ▶ send stage 2 ▶ gather stage 2 ▶ confirm ▶ prepare disks
 //	   ▶ send the tree ▶ each fixes itself up ▶ release
 func Clone(ctx context.Context, c CloneConfig) (Result, error) {
-	if err := checkHostname(c.Plan.Identity.Hostname); err != nil {
+	arms, err := newArms(c.Nodes, c.Boot.MACs, c.Log)
+	if err != nil {
 		return Result{}, err
 	}
 	d := newDeployment(c.Config)
-	d.server.Admit = func(r wire.Register) error { return d.admitClone(c, r) }
-	if c.Seen != nil {
-		seen := d.server.Reported
-		d.server.Reported = func(n *Node, r wire.Report) {
-			seen(n, r)
-			c.Seen(n, n.State())
-		}
+	boot, err := c.Boot.server(arms, d.words(), c.Log)
+	if err != nil {
+		return Result{}, err
 	}
-	err := d.serve(ctx, func(ctx context.Context) error { return d.clone(ctx, c) })
+	defer boot.Close()
+	d.server.Admit = func(r wire.Register) error { return d.admitClone(arms, r) }
+	d.seen = arms.seen
+	err = d.serve(ctx, boot.Serve, func(ctx context.Context) error { return d.clone(ctx, c) })
 	r := d.result()
 	for i := range r.Nodes {
 		r.Nodes[i].Hostname = hostname(c.Plan.Identity.Hostname, r.Nodes[i].Number)
 	}
 	return r, err
+}
+
+// words are what stage 1 hears on its kernel command line.
+func (d *deployment) words() []string {
+	w := []string{
+		fmt.Sprintf("ka.server=%s", netip.AddrPortFrom(d.Addr, uint16(d.Control))),
+		"ka.token=" + d.Token, "kaopt=" + d.Session,
+	}
+	if d.Plain {
+		w = append(w, "ka.plain")
+	}
+	return w
 }
 
 func (d *deployment) clone(ctx context.Context, c CloneConfig) error {
@@ -73,6 +85,7 @@ func (d *deployment) clone(ctx context.Context, c CloneConfig) error {
 	if err := c.Confirm(nodes); err != nil {
 		return err
 	}
+	d.touched = true
 	if nodes, err = d.prepare(ctx, c.Plan, nodes); err != nil {
 		return err
 	}
@@ -95,11 +108,9 @@ func (d *deployment) clone(ctx context.Context, c CloneConfig) error {
 
 // admitClone takes armed machines in stage 1 before the stage 2 transfer, and
 // in stage 2 those that were in stage 1.
-func (d *deployment) admitClone(c CloneConfig, r wire.Register) error {
-	if c.Admit != nil {
-		if err := c.Admit(r); err != nil {
-			return err
-		}
+func (d *deployment) admitClone(a *arms, r wire.Register) error {
+	if err := a.admit(r); err != nil {
+		return err
 	}
 	switch r.Stage {
 	case wire.Stage1:

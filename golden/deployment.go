@@ -56,7 +56,9 @@ type deployment struct {
 	going []*Node // who takes part in head
 	phase string
 	start bool // "go": with those that are there
-	stop  error
+
+	touched bool                      // disks may have been written
+	seen    func(*Node, status.State) // told of each node's state; nil: nobody is
 }
 
 func newDeployment(c Config) *deployment {
@@ -73,8 +75,9 @@ func newDeployment(c Config) *deployment {
 	return d
 }
 
-// serve runs the control server and what goes with it around f.
-func (d *deployment) serve(ctx context.Context, f func(context.Context) error) error {
+// serve runs the control server, the boot servers where there are any, and
+// what goes with them, around f.
+func (d *deployment) serve(ctx context.Context, boot, f func(context.Context) error) error {
 	host := ""
 	if d.Addr.IsValid() {
 		host = d.Addr.String()
@@ -89,23 +92,32 @@ func (d *deployment) serve(ctx context.Context, f func(context.Context) error) e
 		ln.Close()
 		return inUse(err, port)
 	}
-	ctx, cancel := context.WithCancel(ctx)
+	// The servers outlive an interrupt, so that the nodes hear of it.
+	base, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	wake := context.AfterFunc(ctx, d.cond.Broadcast)
-	defer wake()
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return d.server.Serve(ctx, ln) })
-	g.Go(func() error { d.server.Find(ctx, pc, port); return nil })
-	g.Go(func() error { d.pulse(ctx); return nil })
+	g, base := errgroup.WithContext(base)
+	work, stop := context.WithCancel(base)
+	defer stop()
+	defer context.AfterFunc(ctx, stop)()
+	g.Go(func() error { return d.server.Serve(base, ln) })
+	g.Go(func() error { d.server.Find(base, pc, port); return nil })
+	g.Go(func() error { d.pulse(base); return nil })
+	if boot != nil {
+		g.Go(func() error { return boot(base) })
+	}
 	g.Go(func() error {
 		defer cancel()
 		defer d.farewell()
 		if d.Started != nil {
 			d.Started(port)
 		}
-		return f(ctx)
+		return f(work)
 	})
-	return g.Wait()
+	err = g.Wait()
+	if err == nil || errors.Is(err, context.Canceled) && ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return err
 }
 
 func inUse(err error, port int) error {
@@ -153,6 +165,7 @@ func (d *deployment) reported(n *Node, r wire.Report) {
 	if r.Fault != nil {
 		d.Log.Error("node failed", "node", n.Number, "stage", r.Fault.Stage, "cause", r.Fault.Cause)
 	}
+	d.tellSeen(n)
 	d.mu.Lock()
 	head := d.head
 	d.cond.Broadcast()
@@ -165,6 +178,12 @@ func (d *deployment) reported(n *Node, r wire.Report) {
 	}
 	if r.Fault != nil {
 		head.Leave(n.ID, fmt.Errorf("%s: %s", r.Fault.Stage, r.Fault.Cause))
+	}
+}
+
+func (d *deployment) tellSeen(n *Node) {
+	if d.seen != nil {
+		d.seen(n, n.State())
 	}
 }
 
@@ -186,6 +205,7 @@ func (d *deployment) gone(n *Node, why error) {
 		return // on its way to stage 2; the wait for that has its own end
 	}
 	n.fail(string(s), why.Error())
+	d.tellSeen(n)
 	d.Log.Error("node is gone", "node", n.Number, "stage", s, "cause", why)
 }
 
@@ -201,9 +221,6 @@ func (d *deployment) await(ctx context.Context, limit time.Duration, ok func() b
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for !ok() {
-		if d.stop != nil {
-			return d.stop
-		}
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -272,6 +289,7 @@ func (d *deployment) transfer(ctx context.Context, phase string, src chain.Sourc
 	for id, o := range out {
 		if !o.Complete {
 			byID[id].fail(phase, o.Err.Error())
+			d.tellSeen(byID[id])
 		}
 	}
 	if errors.Is(err, chain.ErrNobody) {

@@ -30,6 +30,7 @@ type Result struct {
 	Bytes   int64        `json:"bytes"` // of one copy
 	Seconds float64      `json:"seconds"`
 	Nodes   []NodeResult `json:"nodes"`
+	Touched bool         `json:"touched"` // disks of nodes may have been written
 	Notes   []string     `json:"notes,omitempty"`
 }
 
@@ -62,7 +63,7 @@ func (r Result) Failed() int {
 func (d *deployment) result() Result {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	r := Result{Session: d.Session, Seconds: time.Since(d.begun).Seconds()}
+	r := Result{Session: d.Session, Touched: d.touched, Seconds: time.Since(d.begun).Seconds()}
 	var p chain.Progress
 	if d.head != nil {
 		p = d.head.Progress()

@@ -18,7 +18,7 @@ func Send(ctx context.Context, c Config, src chain.Source) (Result, error) {
 		}
 		return d.roomFor(r)
 	}
-	err := d.serve(ctx, func(ctx context.Context) error {
+	err := d.serve(ctx, nil, func(ctx context.Context) error {
 		nodes, err := d.gather(ctx, wire.Receive)
 		if err != nil {
 			return err

@@ -1,0 +1,226 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/kamethod/kamethod/golden"
+	"github.com/kamethod/kamethod/golden/stream"
+	"github.com/kamethod/kamethod/golden/trust"
+	"github.com/kamethod/kamethod/golden/wire"
+)
+
+type cloneFlags struct {
+	common
+	root, loader, hostname, macs string
+	descs, excludes, skip        []string
+	delay                        int
+	dhcp, images, tftp, console  string
+	from, to, router, domain     string
+	dns                          []string
+	httpPort                     int
+	force, yes                   bool
+}
+
+func cloneCommand() *cobra.Command {
+	var o cloneFlags
+	c := &cobra.Command{
+		Use:   "clone -n N",
+		Short: "Clone this machine, or a root in a folder, to N machines that boot from the network",
+		Long: "Clone this machine, or a root in a folder, to N machines that boot from the network.\n" +
+			"THE DISKS OF THOSE MACHINES ARE ERASED, after they were listed and you said yes.\n\n" +
+			"  golden-serve -n 2 -p sda /tmp/desc -r grub\n",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd.Context()) },
+	}
+	f := c.Flags()
+	f.SortFlags = false
+	o.add(f)
+	f.StringVar(&o.root, "root", "/", "clone the system in this folder; default: the running machine")
+	f.StringArrayVarP(&o.descs, "partition", "p", nil, "DISK DESC: partition the disk by this desc file (also DISK=DESC)")
+	f.StringArrayVarP(&o.excludes, "exclude", "x", nil, "folder that is recreated empty; repeated, or 'A|B'")
+	f.StringArrayVarP(&o.skip, "skip-disk", "X", nil, "disk that is left out; repeated, or 'sdb|sdc'")
+	f.StringVarP(&o.loader, "loader", "r", "grub", "boot loader, and modules for the initrd: 'grub --with=ata_piix'; none")
+	f.IntVarP(&o.delay, "delay", "d", 0, "between the release of two nodes, in tenths of a second")
+	f.StringVar(&o.hostname, "hostname", "node%d", "the clones' names, %d or %03d is the node's number")
+	f.StringVar(&o.macs, "macs", "", "file with the network card addresses of the machines to clone to, one a line")
+	f.BoolVar(&o.yes, "yes", false, "erase the disks of the first N machines without asking")
+	f.StringVar(&o.dhcp, "dhcp", "proxy", "proxy: beside the network's DHCP server; full: be it; off")
+	f.StringVar(&o.from, "from", "", "first address to lease (full); default: the network's upper half")
+	f.StringVar(&o.to, "to", "", "last address to lease (full)")
+	f.StringVar(&o.router, "router", "", "default gateway to lease (full)")
+	f.StringSliceVar(&o.dns, "dns", nil, "name servers to lease (full)")
+	f.StringVar(&o.domain, "domain", "", "domain name to lease (full)")
+	f.BoolVar(&o.force, "force", false, "be the DHCP server although another one answers")
+	f.StringVar(&o.images, "images", "images", "folder that make image filled")
+	f.StringVar(&o.tftp, "tftp-root", "", "folder with the boot files; default: tftp in --images")
+	f.IntVar(&o.httpPort, "http-port", 0, "port for boot files over HTTP; default 8069")
+	f.StringVar(&o.console, "console", "console=tty0 console=ttyS0,115200", "kernel words for the nodes' consoles")
+	return c
+}
+
+func (o *cloneFlags) run(ctx context.Context) error {
+	cfg, err := o.config()
+	if err != nil {
+		return err
+	}
+	if cfg.Token, err = trust.NewToken(); err != nil {
+		return err
+	}
+	original, err := o.original()
+	if err != nil {
+		return err
+	}
+	boot, err := o.boot()
+	if err != nil {
+		return err
+	}
+	boot.LeaseFile = leaseFile(cfg.Log)
+	stage2, err := stream.OpenImage(0, filepath.Join(o.images, "rescue.sqfs"))
+	if err != nil {
+		return fmt.Errorf("%w (make image makes it; --images names its folder)", err)
+	}
+	defer stage2.Close()
+	d, err := golden.Describe(ctx, original, cfg.Log)
+	if err != nil {
+		return err
+	}
+	defer d.Tree.Close()
+	printPlan(os.Stderr, d)
+	cfg.Watch = newWatch(os.Stderr)
+	r, err := golden.Clone(ctx, golden.CloneConfig{
+		Config: cfg, Boot: boot, Plan: d.Plan, Stage2: stage2, Tree: d.Tree,
+		Delay: time.Duration(o.delay) * 100 * time.Millisecond, Confirm: o.confirm,
+	})
+	r.Notes = append(r.Notes, changed(d.Tree)...)
+	return o.finish(r, err)
+}
+
+func (o *cloneFlags) original() (golden.Original, error) {
+	g := golden.Original{
+		Root: o.root, Descs: map[string]string{}, Excludes: split(o.excludes), SkipDisks: split(o.skip), Hostname: o.hostname,
+	}
+	for _, p := range o.descs {
+		disk, file, ok := strings.Cut(p, "=")
+		if !ok || disk == "" || file == "" {
+			return g, fmt.Errorf("-p %s: want a disk and its desc file: -p sda /tmp/desc", p)
+		}
+		g.Descs[strings.TrimPrefix(disk, "/dev/")] = file
+	}
+	words := strings.Fields(o.loader)
+	if len(words) == 0 || words[0] != "grub" && words[0] != "none" {
+		return g, fmt.Errorf("-r %q: want grub or none, then --with=MODULE for each module", o.loader)
+	}
+	g.Loader.Kind = words[0]
+	for _, w := range words[1:] {
+		m, ok := strings.CutPrefix(w, "--with=")
+		if !ok || m == "" {
+			return g, fmt.Errorf("-r %q: %q is no --with=MODULE", o.loader, w)
+		}
+		g.Loader.With = append(g.Loader.With, m)
+	}
+	return g, nil
+}
+
+func (o *cloneFlags) boot() (golden.Boot, error) {
+	b := golden.Boot{
+		Interface: o.iface, DHCP: o.dhcp, Domain: o.domain, Force: o.force,
+		TFTPRoot: o.tftp, HTTPPort: o.httpPort, Console: o.console,
+	}
+	if b.TFTPRoot == "" {
+		b.TFTPRoot = filepath.Join(o.images, "tftp")
+	}
+	var err error
+	for _, a := range []struct {
+		what, text string
+		to         *netip.Addr
+	}{{"--from", o.from, &b.From}, {"--to", o.to, &b.To}, {"--router", o.router, &b.Router}} {
+		if *a.to, err = parseAddr(a.what, a.text); err != nil {
+			return b, err
+		}
+	}
+	for _, s := range o.dns {
+		a, err := parseAddr("--dns", s)
+		if err != nil {
+			return b, err
+		}
+		b.DNS = append(b.DNS, a)
+	}
+	if o.macs != "" {
+		b.MACs, err = readMACs(o.macs)
+	}
+	return b, err
+}
+
+// readMACs reads one address a line; # begins a comment.
+func readMACs(file string) ([]string, error) {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for line := range strings.Lines(string(b)) {
+		line, _, _ = strings.Cut(line, "#")
+		if f := strings.Fields(line); len(f) > 0 {
+			out = append(out, f[0])
+		}
+	}
+	if len(out) == 0 {
+		return nil, fmt.Errorf("%s names no machine", file)
+	}
+	return out, nil
+}
+
+func split(list []string) []string {
+	var out []string
+	for _, s := range list {
+		for _, w := range strings.Split(s, "|") {
+			if w = strings.TrimSpace(w); w != "" {
+				out = append(out, w)
+			}
+		}
+	}
+	return out
+}
+
+// errNotConfirmed leaves every disk as it is.
+var errNotConfirmed = errors.New("not confirmed: no disk was touched")
+
+// confirm shows whose disks will be erased, and asks, unless the machines were
+// named or --yes was given.
+func (o *cloneFlags) confirm(nodes []*golden.Node) error {
+	fmt.Fprintln(os.Stderr, "\nTHE DISKS OF THESE MACHINES WILL BE ERASED:")
+	for _, n := range nodes {
+		fmt.Fprintf(os.Stderr, "  node %-3d %s  %-21s %s\n", n.Number, n.MAC, n.Addr, disks(n.Disks))
+	}
+	if o.yes || o.macs != "" {
+		return nil
+	}
+	if !term.IsTerminal(int(os.Stdin.Fd())) {
+		return fmt.Errorf("%w: give --yes, or name the machines with --macs, where nobody can be asked", errNotConfirmed)
+	}
+	fmt.Fprint(os.Stderr, "Type yes to go on: ")
+	line, err := bufio.NewReader(os.Stdin).ReadString('\n')
+	if err != nil || strings.TrimSpace(line) != "yes" {
+		return errNotConfirmed
+	}
+	return nil
+}
+
+func disks(list []wire.Device) string {
+	var out []string
+	for _, d := range list {
+		out = append(out, strings.TrimSpace(fmt.Sprintf("%s %s %s", d.Name, size(d.Bytes), d.Model)))
+	}
+	return strings.Join(out, ", ")
+}

@@ -1,0 +1,188 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/kamethod/kamethod/golden"
+	"github.com/kamethod/kamethod/golden/chain"
+	"github.com/kamethod/kamethod/golden/trust"
+	"github.com/kamethod/kamethod/golden/wire"
+)
+
+const exitText = `
+EXIT STATUS
+  0    all nodes are done and verified
+  1    some nodes failed; each is named with its stage and cause
+  2    nothing was started: usage, or a plan that is refused
+  130  interrupted; every node was told
+`
+
+func newCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "golden-serve",
+		Short:         "Turn N bare machines into N copies of this one, in the time of one copy",
+		Long:          "Turn N bare machines into N copies of this one, over the network, in the time of one copy.\n\nTHE DISKS OF THE NODES ARE ERASED.\n\nWithout a verb it clones.",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.AddCommand(cloneCommand(), sendCommand(), descCommand())
+	for _, c := range root.Commands() {
+		c.Long += exitText
+	}
+	return root
+}
+
+// failed is an error after something was started.
+type failed struct{ error }
+
+func (f failed) Unwrap() error { return f.error }
+
+func exitStatus(ctx context.Context, err error) int {
+	var f failed
+	switch {
+	case err == nil:
+		return 0
+	case ctx.Err() != nil:
+		return 130
+	case errors.As(err, &f):
+		return 1
+	}
+	return 2
+}
+
+// oneWord joins the two-word options of ka-d.sh: "-p sda /tmp/desc" becomes
+// "-p sda=/tmp/desc".
+func oneWord(args []string) []string {
+	var out []string
+	for i := 0; i < len(args); i++ {
+		if args[i] == "-p" && i+2 < len(args) && !strings.Contains(args[i+1], "=") {
+			out = append(out, "-p", args[i+1]+"="+args[i+2])
+			i += 2
+			continue
+		}
+		out = append(out, args[i])
+	}
+	return out
+}
+
+// verbFirst puts the verb clone where there is none.
+func verbFirst(root *cobra.Command, args []string) []string {
+	if len(args) == 0 {
+		return args
+	}
+	switch args[0] {
+	case "-h", "--help", "help", "completion", cobra.ShellCompRequestCmd, cobra.ShellCompNoDescRequestCmd:
+		return args
+	}
+	for _, c := range root.Commands() {
+		if c.Name() == args[0] {
+			return args
+		}
+	}
+	if strings.HasPrefix(args[0], "-") {
+		return append([]string{"clone"}, args...)
+	}
+	return args
+}
+
+// common are the flags that clone and send share.
+type common struct {
+	nodes, min, port                 int
+	session, iface, compress, report string
+	wait, quiet                      time.Duration
+	plain, verbose                   bool
+	output                           string
+}
+
+func (o *common) add(f *pflag.FlagSet) {
+	f.IntVarP(&o.nodes, "nodes", "n", 0, "number of machines (required)")
+	f.StringVarP(&o.session, "session", "s", "kamethod", "name of the session")
+	f.StringVar(&o.iface, "interface", "", "network interface; default: the only one with an address")
+	f.IntVar(&o.port, "port", wire.ControlPort, "control port")
+	f.DurationVar(&o.wait, "wait", 0, "how long to wait for the machines; default: until they are there")
+	f.IntVar(&o.min, "min", 0, "after --wait, start with so many at least; default: all")
+	f.BoolVar(&o.plain, "plain", false, "data without TLS (control stays encrypted)")
+	f.StringVar(&o.compress, "compress", "auto", "auto, off, or a zstd level from 1 (fastest) to 4 (best)")
+	f.DurationVar(&o.quiet, "quiet", golden.DefaultQuiet, "a node silent for so long in a transfer is cut out")
+	f.StringVar(&o.report, "report", "", "write how each node came out to this file, as JSON")
+	f.StringVarP(&o.output, "output", "o", "", "json: print the same on standard output")
+	f.BoolVarP(&o.verbose, "verbose", "v", false, "say more")
+}
+
+func (o *common) config() (golden.Config, error) {
+	c := golden.Config{
+		Session: o.session, Nodes: o.nodes, Wait: o.wait, Min: o.min, Control: o.port,
+		Plain: o.plain, Quiet: o.quiet, Log: newLog(os.Stderr, o.verbose),
+	}
+	if o.nodes < 1 {
+		return c, errors.New("how many machines? give -n N")
+	}
+	if o.min > o.nodes {
+		return c, fmt.Errorf("--min %d is more than -n %d", o.min, o.nodes)
+	}
+	if o.session == "" || len(o.session) > wire.MaxName || strings.ContainsAny(o.session, " \t\n=,") {
+		return c, fmt.Errorf("session name %q: want one word", o.session)
+	}
+	if o.output != "" && o.output != "json" {
+		return c, fmt.Errorf("output %q: want json", o.output)
+	}
+	var err error
+	if c.Compress, err = compression(o.compress); err != nil {
+		return c, err
+	}
+	if o.iface, c.Addr, err = golden.Interface(o.iface); err != nil {
+		return c, err
+	}
+	c.Identity, err = trust.LoadOrCreate(trust.Dir())
+	return c, err
+}
+
+func compression(s string) (chain.Compression, error) {
+	switch s {
+	case "auto":
+		return chain.CompressAuto, nil
+	case "off":
+		return chain.CompressOff, nil
+	case "1", "2", "3", "4":
+		return chain.Compression(s[0] - '0'), nil
+	}
+	return 0, fmt.Errorf("compress %q: want auto, off, or 1 to 4", s)
+}
+
+// stateDir is where state is kept that may be lost: leases.
+func stateDir() string {
+	if d := os.Getenv("KAMETHOD_STATE"); d != "" {
+		return d
+	}
+	return "/var/lib/kamethod"
+}
+
+func leaseFile(log *slog.Logger) string {
+	if err := os.MkdirAll(stateDir(), 0o755); err != nil {
+		log.Warn("leases are not kept over a restart", "err", err)
+		return ""
+	}
+	return filepath.Join(stateDir(), "leases")
+}
+
+func parseAddr(what, s string) (netip.Addr, error) {
+	if s == "" {
+		return netip.Addr{}, nil
+	}
+	a, err := netip.ParseAddr(s)
+	if err != nil {
+		return a, fmt.Errorf("%s %q: %w", what, s, err)
+	}
+	return a, nil
+}

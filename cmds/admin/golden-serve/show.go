@@ -1,0 +1,177 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/kamethod/kamethod/golden"
+	"github.com/kamethod/kamethod/golden/status"
+)
+
+// consoleLog prints records as a person reads them: the time, what, and the
+// rest as word=value.
+type consoleLog struct {
+	mu    *sync.Mutex
+	w     io.Writer
+	level slog.Level
+	attrs []slog.Attr
+}
+
+func newLog(w io.Writer, verbose bool) *slog.Logger {
+	level := slog.LevelInfo
+	if verbose {
+		level = slog.LevelDebug
+	}
+	return slog.New(&consoleLog{mu: &sync.Mutex{}, w: w, level: level})
+}
+
+func (c *consoleLog) Enabled(_ context.Context, l slog.Level) bool { return l >= c.level }
+
+func (c *consoleLog) Handle(_ context.Context, r slog.Record) error {
+	var b strings.Builder
+	b.WriteString(r.Time.Format("15:04:05 "))
+	if r.Level >= slog.LevelWarn {
+		b.WriteString(strings.ToLower(r.Level.String()) + ": ")
+	}
+	b.WriteString(r.Message)
+	put := func(a slog.Attr) bool {
+		fmt.Fprintf(&b, " %s=%v", a.Key, a.Value)
+		return true
+	}
+	for _, a := range c.attrs {
+		put(a)
+	}
+	r.Attrs(put)
+	b.WriteByte('\n')
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, err := io.WriteString(c.w, b.String())
+	return err
+}
+
+func (c *consoleLog) WithAttrs(a []slog.Attr) slog.Handler {
+	d := *c
+	d.attrs = append(slices.Clip(c.attrs), a...)
+	return &d
+}
+
+func (c *consoleLog) WithGroup(string) slog.Handler { return c }
+
+func printPlan(w io.Writer, d *golden.Described) {
+	fmt.Fprintln(w, "The clones will have:")
+	for _, disk := range d.Plan.Disks {
+		fmt.Fprintf(w, "  disk %s, %s:\n", disk.Name, disk.Layout.Table)
+		for line := range strings.Lines(disk.Layout.Desc()) {
+			fmt.Fprintf(w, "    %s", line)
+		}
+	}
+	for _, fs := range d.Plan.Filesystems {
+		fmt.Fprintf(w, "  %-5s %-12s on %s partition %d", fs.Type, fs.MountPoint, d.Plan.Disks[fs.Disk].Name, fs.Part)
+		if fs.NeedBytes > 0 {
+			fmt.Fprintf(w, ", needs %s for %d files", size(fs.NeedBytes), fs.NeedInodes)
+		}
+		fmt.Fprintln(w)
+	}
+	for _, n := range d.Notes {
+		fmt.Fprintln(w, "  note:", n)
+	}
+}
+
+func size(n int64) string {
+	switch {
+	case n >= 1e12:
+		return fmt.Sprintf("%.1f TB", float64(n)/1e12)
+	case n >= 1e9:
+		return fmt.Sprintf("%.1f GB", float64(n)/1e9)
+	case n >= 1e6:
+		return fmt.Sprintf("%.1f MB", float64(n)/1e6)
+	}
+	return fmt.Sprintf("%d bytes", n)
+}
+
+// watchEvery is how often a line of progress is printed.
+const watchEvery = 5 * time.Second
+
+// newWatch prints progress: a line for all nodes now and then, and whenever a
+// node's state changes.
+func newWatch(w io.Writer) func(golden.Status) {
+	var last time.Time
+	var before int64
+	states := map[int]status.State{}
+	return func(s golden.Status) {
+		for _, n := range s.Nodes {
+			if n.State != "" && states[n.Number] != n.State {
+				states[n.Number] = n.State
+				fmt.Fprintf(w, "node %d (%s): %s\n", n.Number, n.Name, n.State)
+			}
+		}
+		if s.Bytes == 0 || time.Since(last) < watchEvery || s.Sent == before {
+			return
+		}
+		rate := 0.0
+		if !last.IsZero() && s.Sent > before {
+			rate = float64(s.Sent-before) / time.Since(last).Seconds() / 1e6
+		}
+		last, before = time.Now(), s.Sent
+		var b strings.Builder
+		fmt.Fprintf(&b, "%s: lap %d, %.1f MB/s;", s.Phase, s.Lap, rate)
+		for _, n := range s.Nodes {
+			fmt.Fprintf(&b, " node %d %d %%", n.Number, n.Stored*100/s.Bytes)
+		}
+		fmt.Fprintln(w, b.String())
+	}
+}
+
+// finish prints and writes how it came out.
+func (o *common) finish(r golden.Result, err error) error {
+	for _, n := range r.Notes {
+		fmt.Fprintln(os.Stderr, "note:", n)
+	}
+	for _, n := range r.Nodes {
+		fmt.Fprintf(os.Stderr, "node %d %s %s: %s", n.Number, n.Hostname, n.Address, n.State)
+		if n.Error != "" {
+			fmt.Fprintf(os.Stderr, ", %s: %s", n.Stage, n.Error)
+		}
+		fmt.Fprintln(os.Stderr)
+		for _, note := range n.Notes {
+			fmt.Fprintf(os.Stderr, "  note: %s\n", note)
+		}
+	}
+	if werr := o.write(r); err == nil && werr != nil {
+		err = failed{werr}
+	}
+	if n := r.Failed(); err == nil && n > 0 {
+		return failed{fmt.Errorf("%d of %d nodes failed", n, len(r.Nodes))}
+	}
+	if err == nil {
+		fmt.Fprintf(os.Stderr, "all %d nodes are done: %s each, %.0f s in all\n", len(r.Nodes), size(r.Bytes), r.Seconds)
+	}
+	if err != nil && r.Touched && !errors.As(err, new(failed)) {
+		return failed{err}
+	}
+	return err
+}
+
+func (o *common) write(r golden.Result) error {
+	b, err := json.MarshalIndent(r, "", "\t")
+	if err != nil {
+		return err
+	}
+	b = append(b, '\n')
+	if o.output == "json" {
+		os.Stdout.Write(b)
+	}
+	if o.report != "" {
+		return os.WriteFile(o.report, b, 0o644)
+	}
+	return nil
+}

@@ -1,0 +1,177 @@
+package golden
+
+import (
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"sync"
+
+	"github.com/kamethod/kamethod/golden/internal/netboot"
+	"github.com/kamethod/kamethod/golden/status"
+	"github.com/kamethod/kamethod/golden/wire"
+)
+
+// Boot says how machines are booted into stage 1.
+type Boot struct {
+	Interface string
+	Addr      netip.Addr // golden's own on it; zero: the interface's first
+	DHCP      string     // "full", "proxy" or "off"
+	From, To  netip.Addr // pool of full mode; zero: the upper half of the network
+	Router    netip.Addr
+	DNS       []netip.Addr
+	Domain    string
+	LeaseFile string
+	Force     bool   // full mode although another DHCP server answers
+	TFTPRoot  string // the tree that make image made
+	HTTPPort  int
+	Console   string // kernel console words
+	MACs      []string
+}
+
+// arms decides which machines boot the image: those named, or else the first
+// so many that ask. A machine that is done, or failed, boots its own disk.
+type arms struct {
+	max   int
+	named bool
+	log   *slog.Logger
+
+	mu    sync.Mutex
+	armed map[string]bool
+	off   map[string]status.State // done or failed: the disk is its own affair
+}
+
+func newArms(nodes int, macs []string, log *slog.Logger) (*arms, error) {
+	a := &arms{max: nodes, named: len(macs) > 0, log: log, armed: map[string]bool{}, off: map[string]status.State{}}
+	for _, m := range macs {
+		hw, err := net.ParseMAC(m)
+		if err != nil {
+			return nil, fmt.Errorf("network card address %q: want six pairs of hexadecimal digits: %w", m, err)
+		}
+		a.armed[hw.String()] = true
+	}
+	return a, nil
+}
+
+// decide answers the boot servers.
+func (a *arms) decide(c netboot.Client) netboot.Answer {
+	mac := c.MAC.String()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.off[mac] != "" {
+		return netboot.LocalBoot
+	}
+	if a.armed[mac] {
+		return netboot.BootImage
+	}
+	if a.named {
+		return netboot.Silent
+	}
+	if len(a.armed) >= a.max {
+		return netboot.LocalBoot
+	}
+	a.armed[mac] = true
+	a.log.Info("machine is armed", "mac", mac, "machines", len(a.armed), "of", a.max)
+	return netboot.BootImage
+}
+
+// admit checks that a machine that registers is armed. One that didn't boot
+// from here (a foreign TFTP server) is armed by its coming, as long as there
+// is room and nobody named the machines.
+func (a *arms) admit(r wire.Register) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	switch {
+	case a.off[r.MAC] != "":
+		return fmt.Errorf("this machine is %s already in this session", a.off[r.MAC])
+	case a.armed[r.MAC]:
+		return nil
+	case a.named:
+		return fmt.Errorf("machine %s is not on the list of machines to clone", r.MAC)
+	case len(a.armed) >= a.max:
+		return fmt.Errorf("the session is full: %d machines are armed", len(a.armed))
+	}
+	a.armed[r.MAC] = true
+	return nil
+}
+
+// seen takes a machine's state into account.
+func (a *arms) seen(n *Node, s status.State) {
+	if s != status.Done && s != status.Released && s != status.Failed {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.off[n.MAC] = s
+}
+
+// server makes the boot servers; append are kernel words for stage 1.
+func (b Boot) server(a *arms, words []string, log *slog.Logger) (*netboot.Server, error) {
+	files, err := netboot.FromFS(os.DirFS(b.TFTPRoot))
+	if err != nil {
+		return nil, fmt.Errorf("read the boot files in %s: %w (make image makes them)", b.TFTPRoot, err)
+	}
+	for _, name := range []string{"pxelinux.0", "ldlinux.c32", "images/vmlinuz", "images/all.rdz"} {
+		if files[name] == nil {
+			return nil, fmt.Errorf("%s has no %s: run make image, or name its folder with --tftp-root", b.TFTPRoot, name)
+		}
+	}
+	c := netboot.Config{
+		Interface: b.Interface, DHCP: b.DHCP, RangeFrom: b.From, RangeTo: b.To,
+		Router: b.Router, DNS: b.DNS, Domain: b.Domain, LeaseFile: b.LeaseFile, Force: b.Force,
+		Decide: a.decide, Append: strings.Join(words, " "), Console: b.Console,
+		Files: files, HTTPPort: b.HTTPPort, Log: log,
+		Event: func(e netboot.Event) {
+			log.Info(e.What, "mac", e.MAC, "ip", e.IP, "file", e.Name, "bytes", e.Bytes)
+		},
+	}
+	return netboot.New(c)
+}
+
+// Interface finds golden's address on an interface, or, where none is named,
+// the one interface that has one.
+func Interface(name string) (string, netip.Addr, error) {
+	list, err := net.Interfaces()
+	if err != nil {
+		return "", netip.Addr{}, fmt.Errorf("list the network interfaces: %w", err)
+	}
+	var found []string
+	var addr netip.Addr
+	for _, i := range list {
+		if name != "" && i.Name != name || name == "" && (i.Flags&net.FlagUp == 0 || i.Flags&net.FlagLoopback != 0) {
+			continue
+		}
+		a := firstIPv4(i)
+		if name != "" && !a.IsValid() {
+			return "", a, fmt.Errorf("interface %s has no IPv4 address: give it one (ip addr add ADDRESS/24 brd + dev %s)", name, name)
+		}
+		if a.IsValid() {
+			found, addr = append(found, i.Name), a
+		}
+	}
+	switch {
+	case len(found) == 1:
+		return found[0], addr, nil
+	case name != "":
+		return "", addr, fmt.Errorf("no interface %s on this machine", name)
+	case len(found) == 0:
+		return "", addr, fmt.Errorf("no interface of this machine has an IPv4 address")
+	}
+	return "", addr, fmt.Errorf("this machine has several networks (%s): name one with --interface", strings.Join(found, ", "))
+}
+
+func firstIPv4(i net.Interface) netip.Addr {
+	addrs, err := i.Addrs()
+	if err != nil {
+		return netip.Addr{}
+	}
+	for _, a := range addrs {
+		if n, ok := a.(*net.IPNet); ok && n.IP.To4() != nil {
+			addr, _ := netip.AddrFromSlice(n.IP.To4())
+			return addr
+		}
+	}
+	return netip.Addr{}
+}
