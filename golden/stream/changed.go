@@ -27,8 +27,7 @@ func (t *Tree) Changed() []Change {
 	dir, dirIndex := -1, int32(-1)
 	for i := range t.m.Entries {
 		n, e := int32(i), &t.m.Entries[i]
-		want, ok := t.ctimes[n]
-		if !ok {
+		if e.DataLen() == 0 {
 			continue
 		}
 		if e.Parent != dirIndex {
@@ -38,16 +37,17 @@ func (t *Tree) Changed() []Change {
 			dirIndex = e.Parent
 			dir, _ = OpenBeneath(t.root, t.m.Path(e.Parent), unix.O_PATH|unix.O_DIRECTORY, 0)
 		}
-		var st unix.Stat_t
+		var st unix.Statx_t
 		err := error(unix.ENOENT)
 		if dir >= 0 {
-			err = unix.Fstatat(dir, e.Name, &st, unix.AT_SYMLINK_NOFOLLOW)
+			st, err = statx(dir, e.Name, unix.AT_SYMLINK_NOFOLLOW)
 		}
 		if err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
 			changed[n] = err == nil || gone(err)
 			continue
 		}
-		if st.Size != e.Size || st.Ctim != want || int64(st.Mtim.Sec) != e.Sec || uint32(st.Mtim.Nsec) != e.Nsec {
+		ctime, mtime := stamp{st.Ctime.Sec, st.Ctime.Nsec}, stamp{st.Mtime.Sec, st.Mtime.Nsec}
+		if int64(st.Size) != e.Size || ctime != t.ctimes[n] || mtime != (stamp{e.Sec, e.Nsec}) {
 			changed[n] = false
 		}
 	}

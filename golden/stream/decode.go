@@ -45,6 +45,10 @@ func Decode(b []byte) (*Manifest, error) {
 		return nil, fmt.Errorf("manifest: version %d, want %d", v, version)
 	}
 	d.pos = 12
+	// Entries have some 30 bytes, so this saves most of the growing; those of
+	// a hostile manifest could have 5, and are paid for as they come.
+	d.m.Entries = make([]Entry, 0, len(b)/40)
+	d.had = make([]bool, 0, len(b)/40)
 	for {
 		start := d.pos
 		last, err := d.record()

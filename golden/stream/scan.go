@@ -24,11 +24,17 @@ type ScanOptions struct {
 // found is an entry with what only the golden side needs of it.
 type found struct {
 	Entry
-	ctime unix.Timespec
+	ctime stamp
+	links uint32
 	dev   uint64
 	ino   uint64
-	links uint64
 	sub   *dirTask // Dir: its children, if it is descended into
+}
+
+// stamp is a time as the kernel keeps it.
+type stamp struct {
+	sec  int64
+	nsec uint32
 }
 
 // dirTask is a directory to be read, and then what was in it.
@@ -51,6 +57,7 @@ type scanner struct {
 	cond  *sync.Cond
 	todo  []*dirTask
 	busy  int
+	count int // entries found so far
 	err   error
 	warns []string
 }
@@ -72,7 +79,7 @@ func Scan(ctx context.Context, opt ScanOptions) (*Tree, error) {
 		unix.Close(root)
 		return nil, fmt.Errorf("scan %s: %w", opt.Root, err)
 	}
-	t, err := newTree(opt.Root, root, top, s.warns)
+	t, err := newTree(opt.Root, root, top, s.count+1, s.warns)
 	if err != nil {
 		unix.Close(root)
 		return nil, fmt.Errorf("scan %s: %w", opt.Root, err)
@@ -108,8 +115,8 @@ func relative(p string) string { return strings.TrimPrefix(path.Clean("/"+p), "/
 
 func (s *scanner) rootEntry() (*found, error) {
 	f := &found{Entry: Entry{Type: Dir, Parent: -1, Target: -1}}
-	var st unix.Stat_t
-	if err := unix.Fstat(s.root, &st); err != nil {
+	st, err := statOpen(s.root)
+	if err != nil {
 		return nil, fmt.Errorf("stat root: %w", err)
 	}
 	f.fill(&st)
@@ -168,6 +175,7 @@ func (s *scanner) work() {
 		if err != nil && s.err == nil {
 			s.err = err
 		}
+		s.count += len(t.found)
 		for i := range t.found {
 			if sub := t.found[i].sub; sub != nil {
 				s.todo = append(s.todo, sub)

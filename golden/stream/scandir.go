@@ -28,10 +28,11 @@ func (s *scanner) readDir(t *dirTask, buf []byte) error {
 		return fmt.Errorf("open /%s: %w", t.path, err)
 	}
 	defer unix.Close(dir)
-	mount, err := mountOf(dir, "", unix.AT_EMPTY_PATH)
+	self, err := statOpen(dir)
 	if err != nil {
 		return fmt.Errorf("stat /%s: %w", t.path, err)
 	}
+	mount := mountOf(&self)
 	names, err := listDir(dir, buf)
 	if err != nil {
 		return fmt.Errorf("read /%s: %w", t.path, err)
@@ -115,8 +116,9 @@ func (s *scanner) look(t *dirTask, dir int, mount uint64, n dirent, excluded boo
 			return false, err
 		} // a link or socket took its place: look closer
 	}
-	var st unix.Stat_t
-	if err := unix.Fstatat(dir, n.name, &st, unix.AT_SYMLINK_NOFOLLOW|unix.AT_NO_AUTOMOUNT); err != nil {
+	// DONT_SYNC: a mount point whose server is dead must not hang us.
+	st, err := statx(dir, n.name, unix.AT_SYMLINK_NOFOLLOW|unix.AT_NO_AUTOMOUNT|unix.AT_STATX_DONT_SYNC)
+	if err != nil {
 		if errors.Is(err, unix.EACCES) {
 			s.warn(join(t.path, n.name), "left out: a user's own mount, which not even root may look into")
 			return false, nil
@@ -126,7 +128,7 @@ func (s *scanner) look(t *dirTask, dir int, mount uint64, n dirent, excluded boo
 	f.fill(&st)
 	switch f.Type {
 	case Dir:
-		return s.lookDir(t, dir, mount, excluded, f)
+		return s.lookDir(t, dir, mountOf(&st) != mount, excluded, f)
 	case File:
 		if excluded {
 			return false, nil
@@ -147,8 +149,8 @@ func (s *scanner) look(t *dirTask, dir int, mount uint64, n dirent, excluded boo
 }
 
 func (s *scanner) lookOpen(t *dirTask, f *found, fd int) error {
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
+	st, err := statOpen(fd)
+	if err != nil {
 		return err
 	}
 	f.fill(&st)
@@ -170,13 +172,14 @@ func (s *scanner) lookOpen(t *dirTask, f *found, fd int) error {
 
 // lookData finds the holes of a file. A small file as large as its blocks has
 // none; SEEK_DATA knows for all others.
-func (f *found) lookData(fd int, st *unix.Stat_t) error {
+func (f *found) lookData(fd int, st *unix.Statx_t) error {
+	size, allocated := int64(st.Size), int64(st.Blocks)*512
 	const small = 64 << 10
-	if st.Size <= small && st.Blocks*512 >= st.Size {
+	if size <= small && allocated >= size {
 		f.Dense = true
 		return nil
 	}
-	data, err := dataExtents(fd, st.Size)
+	data, err := dataExtents(fd, size)
 	if err != nil {
 		return err
 	}
@@ -184,25 +187,21 @@ func (f *found) lookData(fd int, st *unix.Stat_t) error {
 	for _, x := range data {
 		sum += x.Len
 	}
-	if sum == st.Size {
+	if sum == size {
 		f.Dense = true
 		return nil
 	}
 	f.Sparse = &Layout{Data: data}
-	if st.Blocks*512 >= sum+4096 {
-		f.Sparse.Unwritten = unwritten(fd, st.Size)
+	if allocated >= sum+4096 {
+		f.Sparse.Unwritten = unwritten(fd, size)
 	}
 	return nil
 }
 
 // lookDir decides whether to descend.
-func (s *scanner) lookDir(t *dirTask, dir int, mount uint64, excluded bool, f *found) (keep bool, err error) {
+func (s *scanner) lookDir(t *dirTask, dir int, foreign, excluded bool, f *found) (keep bool, err error) {
 	p := join(t.path, f.Name)
-	m, err := mountOf(dir, f.Name, unix.AT_SYMLINK_NOFOLLOW|unix.AT_NO_AUTOMOUNT)
-	if err != nil {
-		return false, err
-	}
-	if m != mount && !s.mounts[p] {
+	if foreign && !s.mounts[p] {
 		// Not ours to open: an automount would mount, a dead server hang us.
 		s.opt.Log.Debug("another mount, recorded as an empty directory", "path", "/"+p)
 		return true, nil
@@ -215,8 +214,8 @@ func (s *scanner) lookDir(t *dirTask, dir int, mount uint64, excluded bool, f *f
 		return false, err
 	}
 	defer unix.Close(fd)
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
+	st, err := statOpen(fd)
+	if err != nil {
 		return false, err
 	}
 	f.fill(&st)
@@ -240,40 +239,46 @@ func (f *found) opened(fd int) (raw uint32, err error) {
 	return raw, err
 }
 
+// statx asks for all that an entry has, and for its mount.
+func statx(dir int, name string, flags int) (x unix.Statx_t, err error) {
+	for {
+		err = unix.Statx(dir, name, flags, unix.STATX_BASIC_STATS|unix.STATX_MNT_ID, &x)
+		if err != unix.EINTR {
+			return x, err
+		}
+	}
+}
+
+func statOpen(fd int) (unix.Statx_t, error) { return statx(fd, "", unix.AT_EMPTY_PATH) }
+
 // mountOf tells mounts apart: by the kernel's mount number, which also knows
 // a bind mount of the same file system; by the device where the kernel
 // (before 5.8) has none.
-func mountOf(dir int, name string, flags int) (uint64, error) {
-	var x unix.Statx_t
-	err := unix.Statx(dir, name, flags|unix.AT_STATX_DONT_SYNC, unix.STATX_MNT_ID, &x)
-	if err != nil {
-		return 0, err
-	}
+func mountOf(x *unix.Statx_t) uint64 {
 	if x.Mask&unix.STATX_MNT_ID != 0 {
-		return x.Mnt_id, nil
+		return x.Mnt_id
 	}
-	return unix.Mkdev(x.Dev_major, x.Dev_minor), nil
+	return unix.Mkdev(x.Dev_major, x.Dev_minor)
 }
 
 // fill takes over what stat tells.
-func (f *found) fill(st *unix.Stat_t) {
+func (f *found) fill(x *unix.Statx_t) {
 	e := &f.Entry
-	e.Mode, e.UID, e.GID = uint16(st.Mode&0o7777), st.Uid, st.Gid
-	e.Sec, e.Nsec = int64(st.Mtim.Sec), uint32(st.Mtim.Nsec)
-	f.ctime, f.dev, f.ino, f.links = st.Ctim, uint64(st.Dev), st.Ino, uint64(st.Nlink)
-	switch st.Mode & unix.S_IFMT {
+	e.Mode, e.UID, e.GID = x.Mode&0o7777, x.Uid, x.Gid
+	e.Sec, e.Nsec = x.Mtime.Sec, x.Mtime.Nsec
+	f.ctime = stamp{x.Ctime.Sec, x.Ctime.Nsec}
+	f.dev, f.ino, f.links = unix.Mkdev(x.Dev_major, x.Dev_minor), x.Ino, x.Nlink
+	switch x.Mode & unix.S_IFMT {
 	case unix.S_IFDIR:
 		e.Type = Dir
 	case unix.S_IFREG:
-		e.Type, e.Size = File, st.Size
+		e.Type, e.Size = File, int64(x.Size)
 	case unix.S_IFLNK:
 		e.Type = Symlink
-	case unix.S_IFCHR, unix.S_IFBLK:
-		e.Type = Char
-		if st.Mode&unix.S_IFMT == unix.S_IFBLK {
-			e.Type = Block
-		}
-		e.Major, e.Minor = unix.Major(uint64(st.Rdev)), unix.Minor(uint64(st.Rdev))
+	case unix.S_IFCHR:
+		e.Type, e.Major, e.Minor = Char, x.Rdev_major, x.Rdev_minor
+	case unix.S_IFBLK:
+		e.Type, e.Major, e.Minor = Block, x.Rdev_major, x.Rdev_minor
 	case unix.S_IFIFO:
 		e.Type = Fifo
 	case unix.S_IFSOCK:

@@ -28,7 +28,7 @@ type Tree struct {
 	encoded  []byte
 	streams  []wire.Stream
 	segs     []Segment
-	ctimes   map[int32]unix.Timespec // of files with data, by entry
+	ctimes   []stamp // by entry
 	usage    []Usage
 	warnings []string
 
@@ -56,9 +56,11 @@ type builder struct {
 	sets  map[string]*XattrSet
 }
 
-func newTree(path string, root int, top *found, warns []string) (*Tree, error) {
+// newTree makes a tree of count entries of what was found.
+func newTree(path string, root int, top *found, count int, warns []string) (*Tree, error) {
 	var out bytes.Buffer
-	t := &Tree{path: path, root: root, ctimes: map[int32]unix.Timespec{}, torn: map[int32]bool{}, warnings: warns}
+	t := &Tree{path: path, root: root, ctimes: make([]stamp, 0, count), torn: map[int32]bool{}, warnings: warns}
+	t.m.Entries = make([]Entry, 0, count)
 	b := &builder{t: t, enc: NewEncoder(&out), links: map[inodeKey]int32{}, usage: map[string]*Usage{}, sets: map[string]*XattrSet{}}
 	if err := b.add(top, -1, "/"); err != nil {
 		return nil, err
@@ -186,12 +188,10 @@ func (b *builder) add(f *found, parent int32, mount string) error {
 	}
 	if f.Type != HardLink {
 		b.count(f, mount)
-		if f.DataLen() > 0 {
-			t.ctimes[n] = f.ctime
-		}
 	}
 	f.Xattrs = nil // they are in the manifest; a million of them would weigh
 	t.m.Entries = append(t.m.Entries, f.Entry)
+	t.ctimes = append(t.ctimes, f.ctime)
 	return nil
 }
 
