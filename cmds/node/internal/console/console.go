@@ -87,7 +87,7 @@ func (c *Console) say(text string) {
 	for line := range strings.SplitSeq(strings.TrimRight(text, "\n"), "\n") {
 		line = clean(line)
 		for _, w := range c.outs {
-			fmt.Fprintf(w, "%s\r\n", line) // a shell may have left the terminal raw
+			fmt.Fprintf(w, "%s\n", line)
 		}
 		if c.kmsg != nil {
 			fmt.Fprintf(c.kmsg, "%s%.*s\n", kmsgPrefix, maxLine, line)

@@ -16,7 +16,7 @@ func TestLine(t *testing.T) {
 	c.Line("kamethod stage 1: %s", "net\x1b[2Jwork\tup")
 	c.Logger().Info("asking", "interface", "eth0")
 	c.Logger().Warn("two\nlines")
-	want := "kamethod stage 1: net[2Jwork up\r\nmsg=asking interface=eth0\r\nlevel=WARN msg=\"two\\nlines\"\r\n"
+	want := "kamethod stage 1: net[2Jwork up\nmsg=asking interface=eth0\nlevel=WARN msg=\"two\\nlines\"\n"
 	if d := cmp.Diff(want, a.String()); d != "" {
 		t.Errorf("-want +got:\n%s", d)
 	}

@@ -9,6 +9,8 @@ import (
 	"os/exec"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Environ is what programs started by init have for an environment.
@@ -40,11 +42,15 @@ func (c *Console) Run(ctx context.Context, path string, args ...string) error {
 }
 
 func (c *Console) run(ctx context.Context, path string, args ...string) error {
-	tty, err := os.OpenFile(c.tty, os.O_RDWR|syscall.O_NOCTTY, 0)
+	tty, err := os.OpenFile(c.tty, os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
 		return fmt.Errorf("open console for %s: %w", path, err)
 	}
 	defer tty.Close()
+	// A shell that is killed leaves the terminal as its line editor wanted it.
+	if before, err := unix.IoctlGetTermios(int(tty.Fd()), unix.TCGETS); err == nil {
+		defer unix.IoctlSetTermios(int(tty.Fd()), unix.TCSETS, before)
+	}
 	cmd := exec.CommandContext(ctx, path, args...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = tty, tty, tty
 	cmd.Env = Environ()

@@ -179,7 +179,7 @@ func TestSequence(t *testing.T) {
 			t.Errorf("got %v, want %q", err, tt.want)
 		}
 	}
-	if !strings.HasPrefix(out.String(), "stage 1: a\r\nstage 1: b\r\n") {
+	if !strings.HasPrefix(out.String(), "stage 1: a\nstage 1: b\n") {
 		t.Errorf("said %q", out.String())
 	}
 }

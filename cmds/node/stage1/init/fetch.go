@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/kamethod/kamethod/cmds/node/internal/handover"
 	"github.com/kamethod/kamethod/cmds/node/internal/join"
+	"github.com/kamethod/kamethod/golden/status"
 )
 
 // The manual's number of tries; between them the golden node may come up.
@@ -42,8 +44,8 @@ func (s *stage1) tryFetch(ctx context.Context, tries int, wait time.Duration, on
 		if !errors.Is(err, join.ErrNoServer) {
 			return err
 		}
-		s.con.Line("Can't reach a valid KA server") // the manual's words; people search for them
-		s.con.Line("%s: try %d of %d: %v", title, n, tries, err)
+		s.con.Line(status.NoServer) // the manual's words; people search for them
+		s.con.Line("%s: try %d of %d: %s", title, n, tries, strings.ReplaceAll(err.Error(), "\n", "; "))
 		if n == tries {
 			return err
 		}

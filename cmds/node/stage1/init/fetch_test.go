@@ -42,7 +42,7 @@ func TestTryFetch(t *testing.T) {
 			if !errors.Is(err, tt.want) || calls != len(tt.answers) {
 				t.Errorf("got %v after %d calls", err, calls)
 			}
-			if n := strings.Count(out.String(), "Can't reach a valid KA server\r\n"); n != tt.said {
+			if n := strings.Count(out.String(), "Can't reach a valid KA server\n"); n != tt.said {
 				t.Errorf("said it %d times, want %d:\n%s", n, tt.said, out.String())
 			}
 		})
