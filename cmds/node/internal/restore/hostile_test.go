@@ -168,20 +168,27 @@ func TestHostile(t *testing.T) {
 }
 
 // TestSwap turns a directory into a link to the outside between manifest and
-// contents, which only another process on the host could do.
+// contents, which only another process on the host could do: the file's own
+// directory, and the one above it.
 func TestSwap(t *testing.T) {
+	t.Run("parent", func(t *testing.T) { swap(t, "d/dir", "dir") })
+	t.Run("grandparent", func(t *testing.T) { swap(t, "d", "") })
+}
+
+func swap(t *testing.T, which, target string) {
 	root, outside := field(t)
 	want := hashTree(t, outside)
 	m := manifest(t, children{0, []stream.Entry{{Type: stream.Dir, Name: "d", Mode: 0o700}}},
-		children{1, []stream.Entry{file("victim", 0, 4), {Type: stream.Fifo, Name: "z"}}})
+		children{1, []stream.Entry{{Type: stream.Dir, Name: "dir", Mode: 0o700}}},
+		children{2, []stream.Entry{file("victim", 0, 4), {Type: stream.Fifo, Name: "z"}}})
 	tree := open(t, root, m, 4)
 	if err := tree.Put(0, 0, m); err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(os.Remove(root+"/d"), os.Symlink(outside+"/dir", root+"/d")); err != nil {
+	if err := errors.Join(os.RemoveAll(filepath.Join(root, which)), os.Symlink(filepath.Join(outside, target), filepath.Join(root, which))); err != nil {
 		t.Fatal(err)
 	}
-	if err := tree.Put(1, 0, []byte("evil")); err == nil || !strings.Contains(err.Error(), root+"/d") {
+	if err := tree.Put(1, 0, []byte("evil")); err == nil || !strings.Contains(err.Error(), root+"/d/dir") {
 		t.Errorf("put through a link: %v, want an error that names it", err)
 	}
 	if err := tree.Finish(context.Background()); err == nil {
