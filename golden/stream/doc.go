@@ -65,6 +65,21 @@
 // file's offset; no two overlap, and nothing is between them. Nothing comes
 // after the end record.
 //
+// A root with the file a, of 300 bytes, and its second name b:
+//
+//	6b 61 6d 74 72 65 65 0a  01 00  00 00   magic, version 1
+//	0b  64 00  ed 03  00 00  c8 01 00  00 00
+//	    the root: mode 0755, 0:0, mtime 100 s, no flags, no xattrs
+//	02  47 00
+//	    the children of entry 0
+//	10  66 01 61  a4 03  e8 07 00  01 05  00 00  ac 02 00 00
+//	    entry 1, file "a": 0644, 1000:0, 1 s earlier and 5 ns, 300 bytes, dense,
+//	    in the contents right after what was before
+//	04  68 01 62  01
+//	    entry 2, "b", a hard link to the entry one before
+//	04  45 03  ac 02
+//	    the end: 3 entries, 300 bytes of contents
+//
 // The version rises with every change that an older reader would get wrong; a
 // reader refuses what it doesn't know.
 package stream

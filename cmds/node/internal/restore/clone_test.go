@@ -118,6 +118,9 @@ func TestTorture(t *testing.T) {
 	if c := src.Changed(); len(c) != 0 {
 		t.Errorf("changed: %v", c)
 	}
+	if err := DropCaches(); err != nil {
+		t.Error(err)
+	}
 	readBack(t, src, dst)
 	dst.Close()
 	if err := syscall.Unmount(to, 0); err != nil {

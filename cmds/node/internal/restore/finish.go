@@ -127,38 +127,6 @@ func makeNode(dir int, e *stream.Entry) error {
 	return fmt.Errorf("type %q: %w", byte(e.Type), unix.EINVAL)
 }
 
-// makeLink makes a hard link. linkat without flags doesn't follow a symbolic
-// link: it links the link.
-func (t *Tree) makeLink(h *held, i int32) error {
-	e := &t.m.Entries[i]
-	if e.Type != stream.HardLink {
-		return nil
-	}
-	target := &t.m.Entries[e.Target]
-	dir, err := h.open(e.Parent)
-	if err != nil {
-		return err
-	}
-	from := dir
-	if target.Parent != e.Parent {
-		if from, err = stream.OpenBeneath(t.root, t.m.Path(target.Parent), unix.O_PATH|unix.O_DIRECTORY, 0); err != nil {
-			return fmt.Errorf("open %s: %w", t.name(target.Parent), err)
-		}
-		defer unix.Close(from)
-	}
-	err = unix.Linkat(from, target.Name, dir, e.Name, 0)
-	if errors.Is(err, unix.EEXIST) {
-		if err := t.clear(dir, i); err != nil {
-			return err
-		}
-		err = unix.Linkat(from, target.Name, dir, e.Name, 0)
-	}
-	if err != nil {
-		return fmt.Errorf("link %s to %s: %w", t.name(i), t.name(e.Target), err)
-	}
-	return nil
-}
-
 // finishDirs gives directories their attributes, children before parents: a
 // parent may then shut us out, and nothing moves its time any more.
 func (t *Tree) finishDirs(ctx context.Context) error {

@@ -7,6 +7,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/kamethod/kamethod/golden/stream"
@@ -35,7 +36,8 @@ func TestTakeOver(t *testing.T) {
 		}
 	}
 	err := errors.Join(os.Chmod(from+"/root", 0o700), os.Chown(from+"/home/user", 1000, 1000), os.Chown(from, 0, 3),
-		os.Link(from+"/etc/shadow", from+"/etc/shadow-"), os.Symlink("/run/lock", from+"/var/lock2"))
+		os.Link(from+"/etc/shadow", from+"/etc/shadow-"),
+		os.Link(from+"/etc/shadow", from+"/home/shadow"), os.Symlink("/run/lock", from+"/var/lock2"))
 	// What is there: a file system below, odd directories, an old file, a link.
 	err = errors.Join(err, os.Mkdir(to+"/home", 0o755))
 	if err != nil {
@@ -51,14 +53,21 @@ func TestTakeOver(t *testing.T) {
 	}
 	command(t, to, "setfacl", "-m", "d:u:7:rwx,u:7:rwx", "etc", "home")
 	command(t, to, "chattr", "+d", "etc")
-	src, _ := clone(t, stream.ScanOptions{Root: from, Mounts: []string{"/", "/home"}}, to, 3)
-	out := command(t, "/", "rsync", "-aHAXSn", "--numeric-ids", "--checksum", "--delete", "--modify-window=-1", "-i",
+	src, dst := clone(t, stream.ScanOptions{Root: from, Mounts: []string{"/", "/home"}}, to, 3)
+	// etc/shadow and home/shadow can't be one file any more: no -H.
+	out := command(t, "/", "rsync", "-aAXSn", "--numeric-ids", "--checksum", "--delete", "--modify-window=-1", "-i",
 		"--exclude=lost+found/", from+"/", to+"/")
 	if out != "" {
 		t.Errorf("rsync sees differences:\n%s", out)
 	}
 	if a, b := command(t, from, "lsattr", "-d", "etc"), command(t, to, "lsattr", "-d", "etc"); a != b {
 		t.Errorf("lsattr: %q, want %q", b, a)
+	}
+	if w := dst.Warnings(); len(w) != 1 || w[0].Count != 1 || w[0].First[0] != to+"/home/shadow" {
+		t.Errorf("warnings %+v, want one for home/shadow", w)
+	}
+	if a, b := inode(t, to+"/etc/shadow"), inode(t, to+"/etc/shadow-"); a != b {
+		t.Error("etc/shadow- is no hard link")
 	}
 	for _, p := range []string{"lost+found/kept", "home/lost+found"} {
 		if _, err := os.Lstat(filepath.Join(to, p)); err != nil {
@@ -72,7 +81,7 @@ func TestTakeOver(t *testing.T) {
 	if err := errors.Join(os.Remove(to+"/home/plain"), os.MkdirAll(to+"/home/plain/precious", 0o755)); err != nil {
 		t.Fatal(err)
 	}
-	dst, err := NewTree(to, src.Streams(), Options{})
+	dst, err = NewTree(to, src.Streams(), Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,6 +89,15 @@ func TestTakeOver(t *testing.T) {
 	if err := putAll(src, dst); err == nil || !strings.Contains(err.Error(), "home/plain") {
 		t.Errorf("a directory in the way: %v", err)
 	}
+}
+
+func inode(t *testing.T, path string) uint64 {
+	t.Helper()
+	var st syscall.Stat_t
+	if err := syscall.Lstat(path, &st); err != nil {
+		t.Fatal(err)
+	}
+	return st.Ino
 }
 
 // putAll takes the pieces in order and returns the first error.

@@ -1,0 +1,98 @@
+package restore
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/kamethod/kamethod/golden/stream"
+)
+
+// makeLink makes a hard link. linkat without flags doesn't follow a symbolic
+// link: it links the link. Where the node's layout put the two names on two
+// file systems, the second becomes a copy.
+func (t *Tree) makeLink(h *held, i int32) error {
+	e := &t.m.Entries[i]
+	if e.Type != stream.HardLink {
+		return nil
+	}
+	target := &t.m.Entries[e.Target]
+	dir, err := h.open(e.Parent)
+	if err != nil {
+		return err
+	}
+	from := dir
+	if target.Parent != e.Parent {
+		if from, err = stream.OpenBeneath(t.root, t.m.Path(target.Parent), unix.O_PATH|unix.O_DIRECTORY, 0); err != nil {
+			return fmt.Errorf("open %s: %w", t.name(target.Parent), err)
+		}
+		defer unix.Close(from)
+	}
+	err = unix.Linkat(from, target.Name, dir, e.Name, 0)
+	if errors.Is(err, unix.EEXIST) {
+		if err := t.clear(dir, i); err != nil {
+			return err
+		}
+		err = unix.Linkat(from, target.Name, dir, e.Name, 0)
+	}
+	if errors.Is(err, unix.EXDEV) {
+		t.warnings.add("hard link made a copy", i, err)
+		return t.copyTarget(h, from, i)
+	}
+	if err != nil {
+		return fmt.Errorf("link %s to %s: %w", t.name(i), t.name(e.Target), err)
+	}
+	return nil
+}
+
+// copyTarget makes entry i, a hard link, an entry of its own like its target,
+// which is in the directory from.
+func (t *Tree) copyTarget(h *held, from int, i int32) error {
+	e := &t.m.Entries[i]
+	target := t.m.Entries[e.Target]
+	name := target.Name
+	target.Name, target.Parent = e.Name, e.Parent
+	*e = target // never itself the target of another: those are no hard links
+	if e.Type != stream.File {
+		return t.makeRest(h, i)
+	}
+	src, err := stream.OpenBeneath(from, name, unix.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return fmt.Errorf("copy %s: %w", t.name(i), err)
+	}
+	defer unix.Close(src)
+	dst, err := t.openFile(h.fd, i)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(dst)
+	buf := make([]byte, 256<<10)
+	for _, x := range e.Data() {
+		if err := copyExtent(dst, src, x, buf); err != nil {
+			return fmt.Errorf("copy to %s: %w", t.name(i), err)
+		}
+	}
+	return t.setOpen(dst, i)
+}
+
+func copyExtent(dst, src int, x stream.Extent, buf []byte) error {
+	for x.Len > 0 {
+		n, err := unix.Pread(src, buf[:min(x.Len, int64(len(buf)))], x.Off)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err == nil && n == 0 {
+			err = io.ErrUnexpectedEOF
+		}
+		if err == nil {
+			err = pwriteFull(dst, buf[:n], x.Off)
+		}
+		if err != nil {
+			return err
+		}
+		x.Off, x.Len = x.Off+int64(n), x.Len-int64(n)
+	}
+	return nil
+}
