@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -304,6 +303,6 @@ func TestManifestTellsTheTruth(t *testing.T) {
 func need(t *testing.T, program string) {
 	t.Helper()
 	if _, err := exec.LookPath(program); err != nil {
-		t.Skip(fmt.Sprintf("no %s on this machine", program))
+		t.Skipf("no %s on this machine", program)
 	}
 }

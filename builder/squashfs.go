@@ -15,11 +15,14 @@ import (
 // WriteSquashfs packs a tree as squashfs with zstd. mksquashfs(1) reads the
 // tree as a tar stream, so owners and modes are ours and not those of files
 // in some scratch folder.
+//
+// Level 9: on a stage 2 of 76 MB it takes an eighth of the processor time of
+// level 15 and the result is 6 % larger.
 func WriteSquashfs(ctx context.Context, file string, t *Tree) error {
 	// mksquashfs adds to a file that is there, unless told otherwise.
 	c := exec.CommandContext(ctx, "mksquashfs", "-", file, "-tar", "-noappend",
 		"-quiet", "-no-progress", "-no-xattrs", "-no-recovery", "-exit-on-error",
-		"-comp", "zstd", "-Xcompression-level", "15", "-b", "256K",
+		"-comp", "zstd", "-Xcompression-level", "9", "-b", "256K",
 		"-mkfs-time", "0", "-all-time", "0", "-reproducible")
 	c.Env = withoutEnv(os.Environ(), "SOURCE_DATE_EPOCH") // it clashes with -mkfs-time
 	var out bytes.Buffer
