@@ -19,7 +19,10 @@ type PXELinux struct {
 }
 
 // WritePXELinux writes one machine's PXELINUX configuration. SYSAPPEND 2
-// lets stage 1 know the interface that booted (BOOTIF=01-MAC).
+// lets stage 1 know the interface that booted (BOOTIF=01-MAC). TIMEOUT is in
+// tenths of a second and counts at the prompt only, where PXELINUX lands when
+// a transfer failed or Caps Lock was left on: it then boots the default again.
+// NOESCAPE would try again without any pause.
 func WritePXELinux(w io.Writer, p PXELinux) error {
 	t, err := template.New("pxelinux.cfg").Parse(pxelinuxText)
 	if err != nil {

@@ -318,6 +318,8 @@ func TestRefusals(t *testing.T) {
 		{serveSpec{DHCP: DHCPFull, From: addr("10.78.0.1"), To: addr("10.78.0.9")}, "10.78.0.1 is not in 10.77.0.0/24"},
 		{serveSpec{DHCP: DHCPFull, From: addr("10.77.0.9"), To: addr("10.77.0.8")}, "the end is before the start"},
 		{serveSpec{DHCP: DHCPFull, Fixed: map[string]netipAddr{"zz": addr("10.77.0.9")}}, `MAC address "zz"`},
+		{serveSpec{DHCP: DHCPFull, LeaseFile: "/nowhere/leases"}, "write lease file /nowhere/leases"},
+		{serveSpec{DHCP: DHCPFull, LeaseFile: l.tmp}, "read lease file " + l.tmp},
 		{serveSpec{Append: "a\nLABEL evil"}, "is not printable ASCII"},
 	} {
 		p := l.server(c.spec)

@@ -133,6 +133,7 @@ func (s *Server) bootOptions(reply, m *dhcpv4.DHCPv4, c Client, archs []iana.Arc
 	row, ok := s.bootFileFor(archs)
 	if !ok || !strings.HasPrefix(c.ClassID, "PXEClient") {
 		s.cfg.Log.Warn("no boot file for this firmware", "mac", c.MAC, "arch", c.Arch, "class", c.ClassID)
+		s.emit(Event{MAC: c.MAC, IP: c.IP, What: "no boot file for this firmware", Name: c.Arch.String()})
 		return false
 	}
 	self := s.link.self.Addr()

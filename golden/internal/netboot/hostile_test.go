@@ -254,6 +254,20 @@ func TestInterfaceMadeAnew(t *testing.T) {
 	}
 }
 
+func TestInterfaceDownAndUp(t *testing.T) {
+	needs(t, "busybox")
+	l := newLab(t)
+	c := l.host(macA, "")
+	srv := l.ready(serveSpec{DHCP: DHCPProxy})
+	l.ip(l.srv, "link set br0 down")
+	srv.mustSee("service stopped, starts again", 5*time.Second)
+	l.ip(l.srv, "link set br0 up")
+	time.Sleep(time.Second)
+	// Nobody gives leases here; our offer without an address makes udhcpc fail.
+	_, _ = l.in(c, "busybox", "udhcpc", "-f", "-n", "-q", "-t", "2", "-T", "1", "-i", "eth0", "-s", "/bin/true", "-V", "PXEClient:Arch:00000:UNDI:002001", "-x", "0x5d:0000")
+	srv.mustSee("[offer] pxelinux.0", 2*time.Second)
+}
+
 func TestProbe(t *testing.T) {
 	needs(t, "dnsmasq")
 	l := newLab(t)

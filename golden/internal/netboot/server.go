@@ -181,6 +181,9 @@ func (s *Server) supervise(ctx context.Context, name string, serve func(context.
 		if ctx.Err() != nil {
 			return
 		}
+		if err == nil {
+			err = errors.New("interface was made anew") // the only other end, see watchLink
+		}
 		if time.Since(start) > 10*time.Second {
 			wait = 100 * time.Millisecond
 		}
