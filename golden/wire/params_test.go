@@ -88,6 +88,7 @@ func TestParseCmdlineRefuses(t *testing.T) {
 		{"BOOTIF=20-52-54-00-77-00-01", `"BOOTIF=20-52-54-00-77-00-01"`, "hardware type"},
 		{"ka.server=h:0", `"ka.server=h:0"`, "port"},
 		{"ka.server=h:99999", `"ka.server=h:99999"`, "port"},
+		{"ka.break=lunch", `"ka.break=lunch"`, "none of the stages"},
 		{"ka.server=", `"ka.server="`, "no value"},
 		{"ka.server=a:b:c", `"ka.server=a:b:c"`, "HOST:PORT"},
 		{"ka.token=se%cret", `"ka.token=..."`, "character '%'"},

@@ -38,7 +38,7 @@ func settingOf(name string) setting {
 	case "kaopt":
 		return nameOf(func(p *Params) *string { return &p.Session })
 	case "ka.break":
-		return nameOf(func(p *Params) *string { return &p.KaBreak })
+		return setBreak
 	case "ka.server":
 		return setKaServer
 	case "ka.token":
@@ -91,6 +91,16 @@ func nameOf(field func(*Params) *string) setting {
 		*field(p) = value
 		return ""
 	}
+}
+
+// setBreak takes the name of a stage of either init.
+func setBreak(p *Params, value string, _ bool) string {
+	switch value {
+	case "drivers", "network", "fetch", "mount", "switch", "handover", "clone":
+		p.KaBreak = value
+		return ""
+	}
+	return "is none of the stages drivers, network, fetch, mount, switch, handover, clone"
 }
 
 func setMethod(p *Params, value string, _ bool) string {

@@ -51,16 +51,12 @@ func NewLoader(x *Index, cmdline string) *Loader {
 // denied are modules that devices ask for and a node is better off without.
 func denied() []string {
 	return []string{
-		"floppy",        // acpi:PNP0700 is on every PC board; probing an absent drive takes seconds
-		"pcspkr",        // noise
-		"iTCO_wdt",      // a watchdog nobody feeds would reset the node half-way
-		"i6300esb",      // the same, QEMU's
-		"sp5100_tco",    // the same, AMD's
-		"wdat_wdt",      // the same, ACPI's
-		"nouveau",       // a mode switch blanks the console
-		"amdgpu",        //
-		"radeon",        //
-		"i915",          //
+		"floppy", // acpi:PNP0700 is on every PC board; probing an absent drive takes seconds
+		"pcspkr", // noise
+		// A watchdog that nobody feeds would reset the node half-way.
+		"iTCO_wdt", "i6300esb", "sp5100_tco", "wdat_wdt",
+		// A mode switch blanks the console.
+		"nouveau", "amdgpu", "radeon", "i915",
 		"firewire_ohci", // DMA for whoever plugs in
 	}
 }
