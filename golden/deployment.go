@@ -264,7 +264,7 @@ func (d *deployment) gather(ctx context.Context, stage string) ([]*Node, error) 
 func (d *deployment) transfer(ctx context.Context, phase string, src chain.Source, nodes []*Node) error {
 	byID := map[uint32]*Node{}
 	h := &chain.Head{
-		Source: src, Identity: d.Identity, Plain: d.Plain, Compress: d.Compress, Share: d.Share, Log: d.Log,
+		Source: src, Identity: d.Identity, Plain: d.Plain, Compress: d.Compress, Share: d.Share, Quiet: d.Quiet, Log: d.Log,
 		Tell: func(id uint32, o wire.LinkOrder) { byID[id].Tell(wire.Order{Link: &o}) },
 	}
 	rand.Read(h.Transfer[:])

@@ -15,16 +15,16 @@ import (
 	"sync"
 	"time"
 
+	"github.com/kamethod/kamethod/golden/chain"
 	"github.com/kamethod/kamethod/golden/trust"
 	"github.com/kamethod/kamethod/golden/wire"
 )
 
 // Times of the control connection.
 const (
-	pingEvery    = time.Second
-	closedGrace  = 1500 * time.Millisecond // between a node's connections
-	DefaultQuiet = 4 * time.Second         // a node this silent in a transfer is gone
-	phaseQuiet   = time.Minute             // the same while there is no transfer
+	pingEvery   = time.Second
+	closedGrace = 1500 * time.Millisecond // between a node's connections
+	phaseQuiet  = time.Minute             // the same while there is no transfer
 )
 
 // maxNodes bounds who may register; the manuals' server took 300.
@@ -36,7 +36,7 @@ type Server struct {
 	Session  string
 	Token    string
 	Identity *trust.Identity
-	Quiet    time.Duration // default DefaultQuiet
+	Quiet    time.Duration // default chain.DefaultQuiet
 	Log      *slog.Logger
 	Admit    func(wire.Register) error // may refuse a node, in words for its console
 	Arrived  func(*Node)
@@ -54,7 +54,7 @@ type Server struct {
 // Serve answers on an address until the context ends.
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	if s.Quiet == 0 {
-		s.Quiet = DefaultQuiet
+		s.Quiet = chain.DefaultQuiet
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST "+wire.RegisterPath, s.register)

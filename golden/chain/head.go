@@ -22,6 +22,7 @@ type Head struct {
 	Compress Compression
 	Share    float64       // of the nodes that miss pieces, how many the head waits for; default 0.5
 	Patience time.Duration // a node that gets nowhere for so long is cut out; default a minute
+	Quiet    time.Duration // a node silent for so long is gone; default DefaultQuiet
 	Ring     int           // bytes kept for replay; default DefaultRing
 	Log      *slog.Logger
 	Tell     func(node uint32, o wire.LinkOrder) // must not block
@@ -104,12 +105,15 @@ func (h *Head) Start() {
 	if h.Patience == 0 {
 		h.Patience = time.Minute
 	}
+	if h.Quiet == 0 {
+		h.Quiet = DefaultQuiet
+	}
 	h.streams = h.Source.Streams()
 	h.cond = sync.NewCond(&h.mu)
 	h.ledger = newLedger(h.streams)
 	h.members, h.hops = map[uint32]*member{}, map[[2]uint32]uint32{}
 	h.outlet.transfer, h.outlet.identity, h.outlet.plain = h.Transfer, h.Identity, h.Plain
-	h.outlet.ringMax, h.outlet.dial = h.Ring, h.Dial
+	h.outlet.ringMax, h.outlet.dial, h.outlet.quiet = h.Ring, h.Dial, h.Quiet
 	h.outlet.trouble = func(t wire.Trouble) {
 		h.Log.Warn("trouble with the first node", "node", t.Peer, "err", t.Why)
 		h.Report(0, wire.LinkReport{Transfer: h.Transfer, Lost: &t})
@@ -162,7 +166,7 @@ func (h *Head) relink() {
 	prev := wire.Peer{ID: 0, Pin: h.Identity.Pin}
 	for i, id := range h.order {
 		m := h.members[id]
-		o := wire.LinkOrder{Transfer: h.Transfer, Streams: h.streams, Plain: h.Plain, Prev: prev, End: h.over}
+		o := wire.LinkOrder{Transfer: h.Transfer, Streams: h.streams, Plain: h.Plain, Quiet: int(h.Quiet.Milliseconds()), Prev: prev, End: h.over}
 		o.Prev.Epoch = h.hop(prev.ID, id)
 		if i == 0 {
 			h.outlet.setNext(h.peer(m, o.Prev.Epoch))

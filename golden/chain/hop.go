@@ -19,10 +19,10 @@ import (
 // How long a neighbour may be silent. A dead process is found at once by its
 // reset; these find a dead machine, a pulled cable and a hung process.
 const (
+	DefaultQuiet  = 4 * time.Second        // a node silent for so long is gone
 	dialPatience  = 3 * time.Second        // to connect
-	helloPatience = 10 * time.Second       // to shake hands and be welcomed
-	userTimeout   = 10 * time.Second       // TCP_USER_TIMEOUT: data that nobody acknowledges
-	stallAfter    = 3 * time.Second        // a write that moves nothing is reported
+	helloPatience = 10 * time.Second       // to shake hands and be welcomed, or twice the quiet
+	userTimeout   = 10 * time.Second       // TCP_USER_TIMEOUT: data that nobody acknowledges, or twice the quiet
 	redialPause   = 150 * time.Millisecond // before the same neighbour is tried again
 	redials       = 3                      // before golden is told that it is lost
 	writeChunk    = 256 << 10              // bytes given to the kernel at a time, to see progress in
@@ -39,7 +39,7 @@ func dialTCP(ctx context.Context, addr string) (net.Conn, error) {
 // tune sets the time-outs of a TCP connection: keepalive finds a peer that
 // went away while nothing is sent, TCP_USER_TIMEOUT one that went away while
 // something is (tcp(7)).
-func tune(c net.Conn) {
+func tune(c net.Conn, quiet time.Duration) {
 	t, ok := c.(*net.TCPConn)
 	if !ok {
 		return
@@ -51,7 +51,7 @@ func tune(c net.Conn) {
 		return
 	}
 	raw.Control(func(fd uintptr) {
-		unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(userTimeout.Milliseconds()))
+		unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(max(userTimeout, 2*quiet).Milliseconds()))
 	})
 }
 
@@ -80,18 +80,18 @@ var errRefused = errors.New("refused the hop: it was told of another neighbour")
 // connect dials a neighbour, shows and checks keys, and says hello. It
 // returns what to write frames to, the connection under it to watch and
 // close, and the last frame that the neighbour has.
-func connect(ctx context.Context, dial Dialer, id *trust.Identity, plain bool, hello wire.Hello, p wire.Peer) (net.Conn, *metered, uint64, error) {
+func connect(ctx context.Context, dial Dialer, id *trust.Identity, plain bool, quiet time.Duration, hello wire.Hello, p wire.Peer) (net.Conn, *metered, uint64, error) {
 	raw, err := dial(ctx, p.Addr)
 	if err != nil {
 		return nil, nil, 0, err
 	}
-	tune(raw)
+	tune(raw, quiet)
 	m := &metered{Conn: raw}
 	var c net.Conn = m
 	if !plain {
 		c = tls.Client(m, trust.ClientConfig(id, p.Pin))
 	}
-	raw.SetDeadline(time.Now().Add(helloPatience))
+	raw.SetDeadline(time.Now().Add(max(helloPatience, 2*quiet)))
 	last, err := greet(c, hello)
 	if err != nil {
 		raw.Close()

@@ -40,8 +40,9 @@ func (l *Link) admit(ctx context.Context, raw net.Conn) {
 	defer raw.Close()
 	stop := context.AfterFunc(ctx, func() { raw.Close() })
 	defer stop()
-	tune(raw)
-	raw.SetDeadline(time.Now().Add(helloPatience))
+	patience := max(helloPatience, 2*l.outlet.quiet)
+	tune(raw, l.outlet.quiet)
+	raw.SetDeadline(time.Now().Add(patience))
 	c, hello, err := l.hear(raw)
 	if err != nil {
 		l.Log.Warn("refused a data connection", "from", raw.RemoteAddr(), "err", err)
@@ -61,7 +62,7 @@ func (l *Link) admit(ctx context.Context, raw net.Conn) {
 	if !mine {
 		return
 	}
-	raw.SetDeadline(time.Now().Add(helloPatience))
+	raw.SetDeadline(time.Now().Add(patience))
 	if _, err := c.Write(wire.Welcome{LastSeq: last}.Bytes()); err != nil {
 		l.Log.Warn("welcome the node before", "err", err)
 		return

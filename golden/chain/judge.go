@@ -14,7 +14,6 @@ const (
 	maxBad      = 3                       // wrong pieces from it
 	maxIdleLaps = 3                       // laps that left it missing as much as before
 	stallFresh  = 2500 * time.Millisecond // a report of a stall is repeated every second
-	stallProven = 1500 * time.Millisecond // by then every stalled hop has reported once
 )
 
 // Report takes in what a node says. Node 0 is the head itself.
@@ -126,7 +125,7 @@ func (h *Head) bad(m *member, t wire.Trouble) {
 func (h *Head) cutStalled() {
 	for i := len(h.order) - 1; i >= 0; i-- {
 		m := h.members[h.order[i]]
-		if time.Since(m.stalled) < stallFresh && time.Since(m.stallBegan) > stallProven {
+		if time.Since(m.stalled) < stallFresh && time.Since(m.stallBegan) > h.Quiet/2 {
 			h.cut(m.ID, errors.New("takes nothing any more"))
 			return
 		}

@@ -22,9 +22,10 @@ type Link struct {
 	Identity *trust.Identity
 	Plain    bool
 	Sink     Sink
-	Queue    int // pieces that may wait for the sink; default DefaultQueue
-	Ring     int // bytes kept for replay; default DefaultRing
-	Workers  int // that call the sink; default 4
+	Queue    int           // pieces that may wait for the sink; default DefaultQueue
+	Ring     int           // bytes kept for replay; default DefaultRing
+	Workers  int           // that call the sink; default 4
+	Quiet    time.Duration // a neighbour silent for so long is gone; default DefaultQuiet
 	Log      *slog.Logger
 	Tell     func(wire.LinkReport) // must not block; called from many goroutines
 	Dial     Dialer                // default TCP
@@ -80,7 +81,7 @@ func (l *Link) Start() error {
 	l.done, l.ended = make(chan struct{}), make(chan struct{})
 	l.outlet.self, l.outlet.transfer = l.Self, l.Transfer
 	l.outlet.identity, l.outlet.plain = l.Identity, l.Plain
-	l.outlet.ringMax, l.outlet.dial = l.Ring, l.Dial
+	l.outlet.ringMax, l.outlet.dial, l.outlet.quiet = l.Ring, l.Dial, l.Quiet
 	l.outlet.trouble = func(t wire.Trouble) {
 		l.Log.Warn("trouble with the next node", "node", t.Peer, "err", t.Why)
 		l.Tell(wire.LinkReport{Transfer: l.Transfer, Lost: &t})

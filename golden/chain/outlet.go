@@ -35,6 +35,7 @@ type outlet struct {
 	plain    bool
 	dial     Dialer
 	ringMax  int
+	quiet    time.Duration
 	trouble  func(wire.Trouble) // must not block
 
 	// state
@@ -54,6 +55,9 @@ func (o *outlet) init() {
 	o.cond = sync.NewCond(&o.mu)
 	if o.dial == nil {
 		o.dial = dialTCP
+	}
+	if o.quiet == 0 {
+		o.quiet = DefaultQuiet
 	}
 	if o.ringMax == 0 {
 		o.ringMax = DefaultRing
@@ -195,7 +199,7 @@ func (o *outlet) giveUp(p wire.Peer, err error) {
 // feed connects to the next node and sends until something changes.
 func (o *outlet) feed(ctx context.Context, p wire.Peer) (sent int, err error) {
 	hello := wire.Hello{Transfer: o.transfer, Epoch: p.Epoch, From: o.self, To: p.ID}
-	c, m, last, err := connect(ctx, o.dial, o.identity, o.plain, hello, p)
+	c, m, last, err := connect(ctx, o.dial, o.identity, o.plain, o.quiet, hello, p)
 	if err != nil {
 		return 0, err
 	}
@@ -291,7 +295,7 @@ func (o *outlet) watch(ctx context.Context, p wire.Peer, m *metered) {
 			moved, since = n, time.Now()
 			continue
 		}
-		if d := time.Since(since); d >= stallAfter {
+		if d := time.Since(since); d >= o.quiet/2 {
 			o.trouble(wire.Trouble{Peer: p.ID, Epoch: p.Epoch, Stall: true,
 				Why: fmt.Sprintf("node %d at %s took nothing for %d s", p.ID, p.Addr, int(d.Seconds()))})
 		}

@@ -79,6 +79,7 @@ type LinkOrder struct {
 	Transfer TransferID `json:"transfer"`
 	Streams  []Stream   `json:"streams"`
 	Plain    bool       `json:"plain,omitempty"`
+	Quiet    int        `json:"quiet,omitempty"` // milliseconds of silence after which a neighbour is gone; 0: the node's own idea
 	Prev     Peer       `json:"prev"`
 	Next     *Peer      `json:"next,omitempty"`
 	End      bool       `json:"end,omitempty"` // the transfer is over

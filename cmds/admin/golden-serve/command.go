@@ -114,7 +114,7 @@ func (o *common) add(f *pflag.FlagSet) {
 	f.IntVar(&o.min, "min", 0, "after --wait, start with so many at least; default: all")
 	f.BoolVar(&o.plain, "plain", false, "data without TLS (control stays encrypted)")
 	f.StringVar(&o.compress, "compress", "auto", "auto, off, or a zstd level from 1 (fastest) to 4 (best)")
-	f.DurationVar(&o.quiet, "quiet", golden.DefaultQuiet, "a node silent for so long in a transfer is cut out")
+	f.DurationVar(&o.quiet, "quiet", chain.DefaultQuiet, "a node silent for so long in a transfer is cut out")
 	f.StringVar(&o.report, "report", "", "write how each node came out to this file, as JSON")
 	f.StringVarP(&o.output, "output", "o", "", "json: print the same on standard output")
 	f.BoolVarP(&o.verbose, "verbose", "v", false, "say more")

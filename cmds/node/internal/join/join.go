@@ -31,8 +31,8 @@ import (
 const (
 	registerLimit = 15 * time.Second
 	findLimit     = 2 * time.Second
-	GoldenQuiet   = 10 * time.Second // silence after which golden is lost
-	beatEvery     = time.Second      // golden hears from us at least so often
+	GoldenQuiet   = 5 * time.Second // silence after which the connection is made anew, and failures after which golden is lost
+	beatEvery     = time.Second     // golden hears from us at least so often
 )
 
 // Config says who this node is and whom it looks for.

@@ -21,7 +21,7 @@ func (s *Session) Receive(ctx context.Context, o wire.LinkOrder, sink chain.Sink
 	defer stop()
 	l := &chain.Link{
 		Transfer: o.Transfer, Self: s.Node, Streams: o.Streams, Identity: s.identity, Plain: o.Plain,
-		Sink: sink, Queue: queueFor(memory()), Ring: ringFor(memory()), Log: s.Log,
+		Sink: sink, Quiet: time.Duration(o.Quiet) * time.Millisecond, Queue: queueFor(memory()), Ring: ringFor(memory()), Log: s.Log,
 		Tell: func(r wire.LinkReport) { s.Report(wire.Report{Link: &r}) },
 	}
 	if err := l.Start(); err != nil {

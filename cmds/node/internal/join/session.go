@@ -92,16 +92,21 @@ func (s *Session) Fail(stage string, err error) {
 	s.Report(wire.Report{Fault: &wire.Fault{Stage: stage, Cause: err.Error()}})
 }
 
-// hearOrders reads orders, again after a broken connection, until golden has
-// been silent for too long.
+// hearOrders reads orders, again after a broken connection, until there has
+// been none that works for too long.
 func (s *Session) hearOrders() {
 	heard := time.Now()
 	for s.ctx.Err() == nil {
-		err := s.readOrders(&heard)
+		begun := time.Now()
+		n, err := s.readOrders()
 		if s.ctx.Err() != nil {
 			return
 		}
-		if time.Since(heard) > GoldenQuiet {
+		if n > 0 {
+			heard = time.Now()
+		}
+		// Time in which this machine stood still is not golden's.
+		if time.Since(heard) > GoldenQuiet && time.Since(begun) < GoldenQuiet*2 {
 			s.cancel(fmt.Errorf("%w: %w", ErrGoldenLost, err))
 			return
 		}
@@ -112,38 +117,39 @@ func (s *Session) hearOrders() {
 	}
 }
 
-func (s *Session) readOrders(heard *time.Time) error {
+// readOrders takes orders from one connection and counts them.
+func (s *Session) readOrders() (n int, err error) {
 	ctx, cancel := context.WithCancel(s.ctx)
 	defer cancel()
 	quiet := time.AfterFunc(GoldenQuiet, cancel)
 	defer quiet.Stop()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("%s?after=%d", s.url(wire.OrdersPath), s.seq), nil)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	resp, err := s.client.Do(req)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("orders: %s", resp.Status)
+		return 0, fmt.Errorf("orders: %s", resp.Status)
 	}
 	in := bufio.NewScanner(resp.Body)
 	in.Buffer(make([]byte, 64<<10), wire.MaxMessage)
 	for in.Scan() {
 		var o wire.Order
 		if err := json.Unmarshal(in.Bytes(), &o); err != nil {
-			return fmt.Errorf("orders: %w", err)
+			return n, fmt.Errorf("orders: %w", err)
 		}
-		*heard = time.Now()
+		n++
 		quiet.Reset(GoldenQuiet)
 		s.obey(o)
 	}
 	if in.Err() != nil {
-		return in.Err()
+		return n, in.Err()
 	}
-	return io.EOF
+	return n, io.EOF
 }
 
 // obey hands an order to whom it concerns.
