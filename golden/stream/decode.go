@@ -45,10 +45,10 @@ func Decode(b []byte) (*Manifest, error) {
 		return nil, fmt.Errorf("manifest: version %d, want %d", v, version)
 	}
 	d.pos = 12
-	// Entries have some 30 bytes, so this saves most of the growing; those of
-	// a hostile manifest could have 5, and are paid for as they come.
-	d.m.Entries = make([]Entry, 0, len(b)/40)
-	d.had = make([]bool, 0, len(b)/40)
+	// Entries have some 30 bytes, so this saves the growing; those of a hostile
+	// manifest could have 5, and are paid for as they come.
+	d.m.Entries = make([]Entry, 0, len(b)/24)
+	d.had = make([]bool, 0, len(b)/24)
 	for {
 		start := d.pos
 		last, err := d.record()
@@ -137,29 +137,38 @@ func (d *decoder) entry(t Type) error {
 	if len(d.m.Entries) >= math.MaxInt32 {
 		return errors.New("too many entries")
 	}
-	e := Entry{Type: t, Parent: d.group, Target: -1}
-	var err error
+	n := len(d.m.Entries)
+	d.m.Entries = append(d.m.Entries, Entry{Type: t, Parent: d.group, Target: -1})
+	d.had = append(d.had, false)
+	e := &d.m.Entries[n] // in its place: an Entry of its own would be one more allocation each
+	err := d.named(e, n)
+	if err != nil {
+		d.m.Entries = d.m.Entries[:n]
+	}
+	return err
+}
+
+// named reads entry n after its type.
+func (d *decoder) named(e *Entry, n int) (err error) {
 	if e.Name, err = d.string(maxName, "name"); err != nil {
 		return err
 	}
-	if err := d.checkName(&e); err != nil {
+	if err := d.checkName(e, n); err != nil {
 		return err
 	}
-	if t == HardLink {
-		err = d.hardLink(&e)
+	if e.Type == HardLink {
+		err = d.hardLink(e, n)
 	} else {
-		err = d.inode(&e)
+		err = d.inode(e)
 	}
 	if err != nil {
 		return fmt.Errorf("%q: %w", e.Name, err)
 	}
-	d.m.Entries = append(d.m.Entries, e)
-	d.had = append(d.had, false)
 	return nil
 }
 
-func (d *decoder) checkName(e *Entry) error {
-	if len(d.m.Entries) == 0 {
+func (d *decoder) checkName(e *Entry, n int) error {
+	if n == 0 {
 		if e.Name != "" || e.Type != Dir {
 			return fmt.Errorf("first entry %q of type %q is not the root", e.Name, e.Type)
 		}
@@ -183,12 +192,12 @@ func (d *decoder) checkName(e *Entry) error {
 	return nil
 }
 
-func (d *decoder) hardLink(e *Entry) error {
+func (d *decoder) hardLink(e *Entry, own int) error {
 	back, err := d.uint(math.MaxInt32, "link target")
 	if err != nil {
 		return err
 	}
-	n := int64(len(d.m.Entries)) - int64(back)
+	n := int64(own) - int64(back)
 	if back == 0 || n < 0 {
 		return fmt.Errorf("hard link to entry %d, which is not earlier", n)
 	}

@@ -147,9 +147,9 @@ func (d *decoder) byte() (byte, error) {
 }
 
 func (d *decoder) string(limit uint64, what string) (string, error) {
-	n, err := d.uint(limit, what+" length")
+	n, err := d.uint(limit, what)
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("length of %w", err)
 	}
 	if int(n) > d.end-d.pos {
 		return "", fmt.Errorf("%s of %d bytes, %d are left: %w", what, n, d.end-d.pos, errShort)

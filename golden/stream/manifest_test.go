@@ -145,7 +145,7 @@ func TestManifestHostile(t *testing.T) {
 		{"absolute", in(file("/etc/passwd")), "slash"},
 		{"NUL", in(file("a\x00b")), "NUL"},
 		{"empty", in(file("")), "empty name"},
-		{"long", in(file(strings.Repeat("n", 256))), "name length 256"},
+		{"long", in(file(strings.Repeat("n", 256))), "length of name 256"},
 		{"twice", in(file("a"), file("a")), "twice"},
 		{"order", in(file("b"), file("a")), "after"},
 		{"group twice", []group{{0, []Entry{dir}}, {0, []Entry{file("x")}}}, "twice"},
@@ -168,9 +168,9 @@ func TestManifestHostile(t *testing.T) {
 		{"type", in(Entry{Type: 'x', Name: "p"}), "unknown type"},
 		{"empty link", in(Entry{Type: Symlink, Name: "l"}), "link target"},
 		{"link with NUL", in(Entry{Type: Symlink, Name: "l", Link: "a\x00"}), "link target"},
-		{"long link", in(Entry{Type: Symlink, Name: "l", Link: strings.Repeat("l", 4096)}), "link target length"},
+		{"long link", in(Entry{Type: Symlink, Name: "l", Link: strings.Repeat("l", 4096)}), "length of link target 4096"},
 		{"xattr order", in(Entry{Type: Fifo, Name: "p", Xattrs: &XattrSet{[]Xattr{{"b", ""}, {"a", ""}}}}), "xattr name"},
-		{"xattr bomb", in(Entry{Type: Fifo, Name: "p", Xattrs: &XattrSet{[]Xattr{{"a", strings.Repeat("v", 65537)}}}}), "xattr value length"},
+		{"xattr bomb", in(Entry{Type: Fifo, Name: "p", Xattrs: &XattrSet{[]Xattr{{"a", strings.Repeat("v", 65537)}}}}), "length of xattr value 65537"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, err := Decode(encode(t, rootEntry, c.groups...))

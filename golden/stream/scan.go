@@ -138,6 +138,8 @@ func (s *scanner) walk(ctx context.Context, top *dirTask) error {
 		wg.Go(s.work)
 	}
 	wg.Wait()
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	return s.err
 }
 

@@ -181,7 +181,7 @@ func pwriteFull(fd int, data []byte, off int64) error {
 			return err
 		}
 		if n == 0 {
-			return unix.EIO // "BUG": a write of nothing would be tried for ever
+			return unix.EIO // never seen; trying on would be for ever
 		}
 		data, off = data[n:], off+int64(n)
 	}

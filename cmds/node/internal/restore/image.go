@@ -125,7 +125,7 @@ func run(data []byte) int {
 
 func isZero(b []byte) bool { return string(b) == string(zeroBlock[:len(b)]) }
 
-// Streams and ReadPiece: what was written can be read back and hashed.
+// ReadPiece reads a piece back, so that what is on the disk can be hashed.
 func (i *Image) ReadPiece(id uint16, piece uint32, buf []byte) error {
 	if id != i.s.ID {
 		return fmt.Errorf("read piece %d: no stream %d", piece, id)
