@@ -55,6 +55,12 @@ func OnDisk(path string) Open {
 	return func() (Content, error) { return os.Open(path) }
 }
 
+// neededFiles are the names that a BIOS machine asks for on its way into
+// stage 1.
+func neededFiles() []string {
+	return []string{"pxelinux.0", "ldlinux.c32", "images/vmlinuz", "images/all.rdz"}
+}
+
 // maxName is longer than any name we serve; a TFTP request has 512 bytes at
 // most (RFC 2347).
 const maxName = 255

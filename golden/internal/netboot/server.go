@@ -59,6 +59,11 @@ func New(cfg Config) (*Server, error) {
 		}
 		s.leases = newLeaseTable(p, cfg.LeaseTime)
 	}
+	for _, name := range neededFiles() {
+		if _, ok := cfg.Files[name]; !ok {
+			cfg.Log.Warn("boot file missing: BIOS machines will not boot (make image makes it)", "name", name)
+		}
+	}
 	if err := s.open(); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
