@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -92,6 +93,24 @@ func (c *Console) say(text string) {
 		if c.kmsg != nil {
 			fmt.Fprintf(c.kmsg, "%s%.*s\n", kmsgPrefix, maxLine, line)
 		}
+	}
+}
+
+// Drain waits until what was said has left the machine, at most limit: a
+// reset doesn't wait for a serial line.
+func (c *Console) Drain(limit time.Duration) {
+	done := make(chan struct{})
+	go func() { // a line that nobody takes may hold this for ever; the machine is about to go
+		defer close(done)
+		for _, w := range c.outs {
+			if f, ok := w.(*os.File); ok {
+				_ = unix.IoctlSetInt(int(f.Fd()), unix.TCSBRK, 1) // tcdrain(3); not a terminal: nothing to wait for
+			}
+		}
+	}()
+	select {
+	case <-done:
+	case <-time.After(limit):
 	}
 }
 

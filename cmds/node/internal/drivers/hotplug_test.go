@@ -24,6 +24,19 @@ func TestAddedModalias(t *testing.T) {
 	}
 }
 
+func FuzzAddedModalias(f *testing.F) {
+	f.Add([]byte("add@/devices/x\x00ACTION=add\x00MODALIAS=pci:v1\x00"))
+	f.Add([]byte("add@\x00MODALIAS="))
+	x := &Index{aliases: map[string][]alias{"pci:": {{pattern: "pci:v*d[0-9]*", module: "a"}}}}
+	f.Fuzz(func(t *testing.T, event []byte) {
+		name := addedModalias(event)
+		if len(name) > maxModalias {
+			t.Errorf("%d bytes", len(name))
+		}
+		x.Lookup(name)
+	})
+}
+
 // Watch must end with its context, whether or not anything happens.
 func TestWatchEnds(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())

@@ -4,34 +4,40 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
+	"github.com/kamethod/kamethod/cmds/node/internal/console"
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 )
 
+// drainLimit is for the last lines on a serial console, 9600 baud included.
+const drainLimit = 3 * time.Second
+
 // Reboot writes everything out, unmounts what it can, and starts the machine
 // again. It returns only if the kernel refuses.
-func Reboot(say func(format string, args ...any)) error {
+func Reboot(con *console.Console) error {
 	unix.Sync()
-	unmountAll(say)
+	unmountAll(con)
 	unix.Sync()
-	say("reboot")
+	con.Line("reboot")
+	con.Drain(drainLimit)
 	if err := unix.Reboot(unix.LINUX_REBOOT_CMD_RESTART); err != nil {
 		return fmt.Errorf("reboot: %w", err)
 	}
 	return nil
 }
 
-// unmountAll takes down mounts of block devices and all under /mnt, the last
-// made first; one
-// that is busy is made read-only, which is as good for its contents.
-func unmountAll(say func(format string, args ...any)) {
+// unmountAll takes down mounts of block devices and all under /mnt, where a
+// chroot has /dev and /proc bound into it, the last made first. One that is
+// busy is made read-only, which is as good for its contents.
+func unmountAll(con *console.Console) {
 	list, err := mountinfo.GetMounts(func(m *mountinfo.Info) (skip, stop bool) {
-		disk := strings.HasPrefix(m.Source, "/dev/") || strings.HasPrefix(m.Mountpoint, "/mnt/") // a chroot there has /dev and /proc bound into it
+		disk := strings.HasPrefix(m.Source, "/dev/") || strings.HasPrefix(m.Mountpoint, "/mnt/")
 		return !disk || m.Mountpoint == "/", false
 	})
 	if err != nil {
-		say("list mounts: %v", err)
+		con.Line("list mounts: %v", err)
 		return
 	}
 	for _, m := range slices.Backward(list) {
@@ -40,7 +46,7 @@ func unmountAll(say func(format string, args ...any)) {
 			continue
 		}
 		if ro := unix.Mount("", m.Mountpoint, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""); ro != nil {
-			say("unmount %s: %v; read-only: %v", m.Mountpoint, err, ro)
+			con.Line("unmount %s: %v; read-only: %v", m.Mountpoint, err, ro)
 		}
 	}
 }

@@ -62,7 +62,7 @@ func (s *stage1) rebootSoon(ctx context.Context) {
 	case <-ctx.Done():
 	case <-time.After(rebootDelay):
 	}
-	if err := pid1.Reboot(s.con.Line); err != nil {
+	if err := pid1.Reboot(s.con); err != nil {
 		s.con.Line("%s: %v", title, err)
 	}
 }

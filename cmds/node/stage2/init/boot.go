@@ -42,7 +42,7 @@ func boot(ctx context.Context) {
 		},
 	}.Run(ctx)
 	if err == nil {
-		err = pid1.Reboot(s.con.Line)
+		err = pid1.Reboot(s.con)
 	}
 	s.con.Rescue(ctx, fmt.Sprintf("%s: %v", title, err))
 }
