@@ -41,10 +41,11 @@ type arms struct {
 	mu    sync.Mutex
 	armed map[string]bool
 	off   map[string]status.State // done or failed: the disk is its own affair
+	home  map[string]bool         // told to boot its disk since then
 }
 
 func newArms(nodes int, macs []string, log *slog.Logger) (*arms, error) {
-	a := &arms{max: nodes, named: len(macs) > 0, log: log, armed: map[string]bool{}, off: map[string]status.State{}}
+	a := &arms{max: nodes, named: len(macs) > 0, log: log, armed: map[string]bool{}, home: map[string]bool{}, off: map[string]status.State{}}
 	for _, m := range macs {
 		hw, err := net.ParseMAC(m)
 		if err != nil {
@@ -107,6 +108,27 @@ func (a *arms) seen(n *Node, s status.State) {
 	a.off[n.MAC] = s
 }
 
+// sent takes note of a boot loader configuration that a machine has got.
+func (a *arms) sent(mac net.HardwareAddr) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.off[mac.String()] != "" {
+		a.home[mac.String()] = true
+	}
+}
+
+// allHome tells whether all these machines were told to boot their disks.
+func (a *arms) allHome(nodes []*Node) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, n := range nodes {
+		if !a.home[n.MAC] {
+			return false
+		}
+	}
+	return true
+}
+
 // server makes the boot servers; append are kernel words for stage 1.
 func (b Boot) server(a *arms, words []string, log *slog.Logger) (*netboot.Server, error) {
 	files, err := netboot.FromFS(os.DirFS(b.TFTPRoot))
@@ -124,7 +146,10 @@ func (b Boot) server(a *arms, words []string, log *slog.Logger) (*netboot.Server
 		Decide: a.decide, Append: strings.Join(words, " "), Console: b.Console,
 		Files: files, HTTPPort: b.HTTPPort, Log: log,
 		Event: func(e netboot.Event) {
-			log.Info(e.What, "mac", e.MAC, "ip", e.IP, "file", e.Name, "bytes", e.Bytes)
+			log.Debug(e.What, "mac", e.MAC, "ip", e.IP, "file", e.Name, "bytes", e.Bytes)
+			if strings.HasPrefix(e.Name, "pxelinux.cfg/") && e.Err == nil {
+				a.sent(e.MAC)
+			}
 		},
 	}
 	return netboot.New(c)

@@ -28,6 +28,7 @@ type CloneConfig struct {
 	Tree    chain.Source        // golden's files
 	Confirm func([]*Node) error // shows the machines whose disks will be erased, and asks
 	Delay   time.Duration       // between the releases of two nodes
+	Linger  time.Duration       // stays so long at most to tell released nodes to boot their disks
 }
 
 // Clone turns machines that boot from the network into copies of this one.
@@ -47,7 +48,7 @@ func Clone(ctx context.Context, c CloneConfig) (Result, error) {
 	defer boot.Close()
 	d.server.Admit = func(r wire.Register) error { return d.admitClone(arms, r) }
 	d.seen = arms.seen
-	err = d.serve(ctx, boot.Serve, func(ctx context.Context) error { return d.clone(ctx, c) })
+	err = d.serve(ctx, boot.Serve, func(ctx context.Context) error { return d.clone(ctx, c, arms) })
 	r := d.result()
 	for i := range r.Nodes {
 		r.Nodes[i].Hostname = hostname(c.Plan.Identity.Hostname, r.Nodes[i].Number)
@@ -67,7 +68,7 @@ func (d *deployment) words() []string {
 	return w
 }
 
-func (d *deployment) clone(ctx context.Context, c CloneConfig) error {
+func (d *deployment) clone(ctx context.Context, c CloneConfig, a *arms) error {
 	first, err := d.gather(ctx, wire.Stage1)
 	if err != nil {
 		return err
@@ -102,8 +103,28 @@ func (d *deployment) clone(ctx context.Context, c CloneConfig) error {
 	if err := d.confirm(ctx, wire.Stage2); err != nil {
 		return err
 	}
-	d.release(ctx, d.in(wire.Stage2), true, c.Delay)
+	released := d.in(wire.Stage2)
+	d.release(ctx, released, true, c.Delay)
+	d.linger(ctx, a, released, c.Linger)
 	return nil
+}
+
+// linger answers the nodes' next network boot: those that boot from the
+// network first must hear that they are to boot their disks.
+func (d *deployment) linger(ctx context.Context, a *arms, nodes []*Node, limit time.Duration) {
+	if limit <= 0 || len(nodes) == 0 {
+		return
+	}
+	d.setPhase(fmt.Sprintf("nodes reboot; their network boots are answered for %s at most", limit))
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	for !a.allHome(nodes) {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pingEvery / 4):
+		}
+	}
 }
 
 // admitClone takes armed machines in stage 1 before the stage 2 transfer, and

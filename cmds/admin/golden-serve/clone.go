@@ -30,6 +30,7 @@ type cloneFlags struct {
 	dns                          []string
 	httpPort                     int
 	force, yes                   bool
+	linger                       time.Duration
 }
 
 func cloneCommand() *cobra.Command {
@@ -52,6 +53,7 @@ func cloneCommand() *cobra.Command {
 	f.StringArrayVarP(&o.skip, "skip-disk", "X", nil, "disk that is left out; repeated, or 'sdb|sdc'")
 	f.StringVarP(&o.loader, "loader", "r", "grub", "boot loader, and modules for the initrd: 'grub --with=ata_piix'; none")
 	f.IntVarP(&o.delay, "delay", "d", 0, "between the release of two nodes, in tenths of a second")
+	f.DurationVar(&o.linger, "linger", 3*time.Minute, "after the release, answer the nodes' network boots with their own disks for so long at most")
 	f.StringVar(&o.hostname, "hostname", "node%d", "the clones' names, %d or %03d is the node's number")
 	f.StringVar(&o.macs, "macs", "", "file with the network card addresses of the machines to clone to, one a line")
 	f.BoolVar(&o.yes, "yes", false, "erase the disks of the first N machines without asking")
@@ -100,7 +102,7 @@ func (o *cloneFlags) run(ctx context.Context) error {
 	cfg.Watch = newWatch(os.Stderr)
 	r, err := golden.Clone(ctx, golden.CloneConfig{
 		Config: cfg, Boot: boot, Plan: d.Plan, Stage2: stage2, Tree: d.Tree,
-		Delay: time.Duration(o.delay) * 100 * time.Millisecond, Confirm: o.confirm,
+		Delay: time.Duration(o.delay) * 100 * time.Millisecond, Linger: o.linger, Confirm: o.confirm,
 	})
 	r.Notes = append(r.Notes, changed(d.Tree)...)
 	return o.finish(r, err)
