@@ -2,6 +2,7 @@ package chain
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"sync"
@@ -139,7 +140,10 @@ func (h *Head) send(ctx context.Context, lap uint32, f *frame) error {
 		h.wireLen += int64(f.Stored)
 	}
 	h.mu.Unlock()
-	return h.outlet.push(f)
+	if err := h.outlet.push(f); err != nil {
+		return errors.Join(ctx.Err(), err)
+	}
+	return nil
 }
 
 func (h *Head) can(ctx context.Context) error {
