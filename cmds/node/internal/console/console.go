@@ -16,8 +16,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // Console writes lines to all consoles. Its methods may be called from
@@ -43,12 +41,12 @@ func Open() *Console {
 	c := &Console{tty: "/dev/console"}
 	names := active("/sys/class/tty/console/active")
 	for _, name := range names {
-		f, err := os.OpenFile(filepath.Join("/dev", name), os.O_WRONLY|unix.O_NOCTTY, 0)
+		t, err := openTTY(filepath.Join("/dev", name))
 		if err != nil {
 			continue
 		}
-		c.outs = append(c.outs, f)
-		c.tty = f.Name() // the last one is what /dev/console is
+		c.outs = append(c.outs, t)
+		c.tty = t.path // the last one is what /dev/console is
 	}
 	if len(c.outs) == 0 {
 		c.outs = append(c.outs, os.Stderr)
@@ -103,8 +101,8 @@ func (c *Console) Drain(limit time.Duration) {
 	go func() { // a line that nobody takes may hold this for ever; the machine is about to go
 		defer close(done)
 		for _, w := range c.outs {
-			if f, ok := w.(*os.File); ok {
-				_ = unix.IoctlSetInt(int(f.Fd()), unix.TCSBRK, 1) // tcdrain(3); not a terminal: nothing to wait for
+			if t, ok := w.(*tty); ok {
+				t.drain()
 			}
 		}
 	}()

@@ -47,10 +47,8 @@ func (c *Console) run(ctx context.Context, path string, args ...string) error {
 		return fmt.Errorf("open console for %s: %w", path, err)
 	}
 	defer tty.Close()
-	// A shell that is killed leaves the terminal as its line editor wanted it.
-	if before, err := unix.IoctlGetTermios(int(tty.Fd()), unix.TCGETS); err == nil {
-		defer unix.IoctlSetTermios(int(tty.Fd()), unix.TCSETS, before)
-	}
+	before := settings(c.tty)
+	defer putBack(c.tty, before)
 	cmd := exec.CommandContext(ctx, path, args...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = tty, tty, tty
 	cmd.Env = Environ()
