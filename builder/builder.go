@@ -248,7 +248,7 @@ func (r *run) addBusybox(ctx context.Context, t *Tree, img ImageConfig, e *Image
 	if len(img.Recipe.Commands) == 0 {
 		return nil
 	}
-	b := busybox{source: r.Source, scratch: filepath.Join(r.scratch, img.Name)}
+	b := busybox{source: r.Source, scratch: filepath.Join(r.scratch, img.Name), tags: img.Recipe.Tags}
 	return r.long("compiling the commands of "+img.Name, func() error {
 		bin, cmds, err := b.build(ctx, img.Recipe.Commands)
 		if err != nil {

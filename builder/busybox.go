@@ -22,6 +22,7 @@ import (
 type busybox struct {
 	source  string // folder of the module
 	scratch string // made here, empty
+	tags    []string
 }
 
 // build gives the binary's path and the names of its commands.
@@ -43,7 +44,7 @@ func (b *busybox) build(ctx context.Context, patterns []string) (bin string, nam
 	}
 	gen := filepath.Join(b.scratch, "gen")
 	env := golang.Default(golang.DisableCGO(), golang.WithGOOS("linux"), golang.WithGOARCH("amd64"),
-		golang.WithGOROOT(goroot), golang.WithWorkingDir(b.source))
+		golang.WithGOROOT(goroot), golang.WithWorkingDir(b.source), golang.WithBuildTag(b.tags...))
 	env.GO111MODULE = "on"
 	skipped := &skipLog{}
 	err = bb.BuildBusybox(skipped, &bb.Opts{
@@ -74,7 +75,7 @@ func (b *busybox) build(ctx context.Context, patterns []string) (bin string, nam
 
 func (b *busybox) compile(ctx context.Context, goroot, gen, dir, bin string) error {
 	c := exec.CommandContext(ctx, filepath.Join(goroot, "bin/go"), "build",
-		"-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid=", "-o", bin, ".")
+		"-trimpath", "-buildvcs=false", "-tags="+strings.Join(b.tags, ","), "-ldflags=-s -w -buildid=", "-o", bin, ".")
 	c.Dir = dir
 	// Everything that decides over the bytes is set here; the caller's
 	// environment has no say in it.

@@ -13,6 +13,7 @@ import (
 // Recipe says what an image holds. Its text form has one thing per line:
 //
 //	command  ./cmds/node/stage1/*         commands of the source module, or Go import paths
+//	buildtag goshliner                    a build tag that the commands are compiled with
 //	module   kernel/drivers/net/phy/...   kernel modules: folder/..., path with * and ?, or a name
 //	nomodule kernel/net/phy/...           not these, unless another one needs them
 //	program  mke2fs                       program of this machine, as /sbin/mke2fs, with its libraries
@@ -24,6 +25,7 @@ import (
 // taken in order; # starts a comment.
 type Recipe struct {
 	Commands []string
+	Tags     []string
 	Modules  []ModulePattern
 	Programs []HostFile
 	Files    []HostFile
@@ -85,6 +87,11 @@ func (rec *Recipe) line(words []string, n int) error {
 	switch verb {
 	case "command":
 		rec.Commands = append(rec.Commands, args[0])
+	case "buildtag":
+		if strings.Contains(args[0], ",") {
+			return fmt.Errorf("word %q: one build tag a line", args[0])
+		}
+		rec.Tags = append(rec.Tags, args[0])
 	case "module", "nomodule":
 		if _, err := path.Match(args[0], ""); err != nil {
 			return fmt.Errorf("word %q: %w", args[0], err)
@@ -115,13 +122,13 @@ func (rec *Recipe) line(words []string, n int) error {
 func countWords(verb string, args []string) error {
 	low, high := 1, 1
 	switch verb {
-	case "command", "module", "nomodule", "program", "file":
+	case "command", "buildtag", "module", "nomodule", "program", "file":
 	case "dir":
 		high = 2
 	case "link":
 		low, high = 2, 2
 	default:
-		return fmt.Errorf("word %q: want command, module, nomodule, program, file, dir or link", verb)
+		return fmt.Errorf("word %q: want command, buildtag, module, nomodule, program, file, dir or link", verb)
 	}
 	if len(args) < low {
 		return fmt.Errorf("%s: %d words missing", verb, low-len(args))
