@@ -126,9 +126,20 @@ func (r *room) start(ns, etc, prog string, args ...string) *program {
 	if err != nil {
 		r.t.Fatal(err)
 	}
+	return r.startIn(ns, etc, filepath.Join(bin, prog), args...)
+}
+
+// startHost runs a program of this machine on a host.
+func (r *room) startHost(host int, prog string, args ...string) *program {
+	r.t.Helper()
+	return r.startIn(r.hosts[host], r.keys, prog, args...)
+}
+
+func (r *room) startIn(ns, etc, prog string, args ...string) *program {
+	r.t.Helper()
 	p := &program{out: &safeBuffer{}, done: make(chan struct{})}
 	// ip netns exec replaces itself by the program: the process is the program.
-	p.cmd = exec.Command("ip", append([]string{"netns", "exec", ns, filepath.Join(bin, prog)}, args...)...)
+	p.cmd = exec.Command("ip", append([]string{"netns", "exec", ns, prog}, args...)...)
 	p.cmd.Env = append(os.Environ(), "KAMETHOD_ETC="+etc, "KAMETHOD_STATE="+filepath.Join(r.dir, "state"))
 	p.cmd.Dir, p.cmd.Stdout, p.cmd.Stderr = r.dir, p.out, p.out
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
