@@ -51,7 +51,8 @@ type deployment struct {
 
 	mu    sync.Mutex
 	cond  *sync.Cond
-	nodes []*Node // by arrival; one a machine
+	nodes []*Node                      // by arrival; one a machine
+	came  map[int]map[string]time.Time // a machine's number, and when it registered in a stage
 	head  *chain.Head
 	going []*Node // who takes part in head
 	phase string
@@ -62,7 +63,7 @@ type deployment struct {
 }
 
 func newDeployment(c Config) *deployment {
-	d := &deployment{Config: c, begun: time.Now()}
+	d := &deployment{Config: c, begun: time.Now(), came: map[int]map[string]time.Time{}}
 	if d.Control == 0 {
 		d.Control = wire.ControlPort
 	}
@@ -153,6 +154,10 @@ func (d *deployment) arrived(n *Node) {
 	defer d.mu.Unlock()
 	d.nodes = slices.DeleteFunc(d.nodes, func(o *Node) bool { return o.Number == n.Number })
 	d.nodes = append(d.nodes, n)
+	if d.came[n.Number] == nil {
+		d.came[n.Number] = map[string]time.Time{}
+	}
+	d.came[n.Number][n.Stage] = time.Now()
 	n.setState(map[string]status.State{wire.Stage1: status.Stage1, wire.Stage2: status.Stage2}[n.Stage])
 	d.Log.Info("node is here", "node", n.Number, "addr", n.Addr, "mac", n.MAC, "stage", n.Stage)
 	d.cond.Broadcast()

@@ -7,6 +7,7 @@ import (
 
 	"github.com/kamethod/kamethod/golden/chain"
 	"github.com/kamethod/kamethod/golden/status"
+	"github.com/kamethod/kamethod/golden/wire"
 )
 
 // Status is how far a deployment is.
@@ -44,7 +45,7 @@ type NodeResult struct {
 	Stage    string             `json:"stage,omitempty"` // where it failed
 	Error    string             `json:"error,omitempty"`
 	Bytes    int64              `json:"bytes"`
-	Seconds  map[string]float64 `json:"seconds"`
+	Seconds  map[string]float64 `json:"seconds"` // by what it did: stage1, disk, clone, fixup
 	HostKeys []string           `json:"host_keys,omitempty"`
 	Notes    []string           `json:"notes,omitempty"`
 }
@@ -72,6 +73,9 @@ func (d *deployment) result() Result {
 	for _, n := range d.nodes {
 		x := NodeResult{Number: n.Number, MAC: n.MAC, Address: n.Addr, Hostname: n.Hostname,
 			State: n.State(), Bytes: p.Nodes[n.ID].Stored, Seconds: n.timings()}
+		if a, b := d.came[n.Number][wire.Stage1], d.came[n.Number][wire.Stage2]; !a.IsZero() && b.After(a) {
+			x.Seconds["stage1"] = b.Sub(a).Seconds()
+		}
 		n.mu.Lock()
 		if n.fault != nil {
 			x.Stage, x.Error = n.fault.Stage, n.fault.Cause
