@@ -76,19 +76,11 @@ func TestCloneRefusals(t *testing.T) {
 // Full mode gives way to a DHCP server that is there already, by name.
 func TestCloneRefusesASecondDHCPServer(t *testing.T) {
 	r := newRoom(t, 1)
-	for name, text := range map[string]string{
-		"desc": "linux fill\n", "root/etc/fstab": "/dev/sda1 / ext4 defaults 0 1\n", "root/usr/bin/true": "", "root/sbin/init": "",
+	smallRoot(t, r.dir)
+	writeAll(t, r.dir, map[string]string{
 		"images/rescue.sqfs": "x", "images/tftp/pxelinux.0": "x", "images/tftp/ldlinux.c32": "x",
 		"images/tftp/images/vmlinuz": "x", "images/tftp/images/all.rdz": "x",
-	} {
-		path := filepath.Join(r.dir, name)
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
+	})
 	other := r.startHost(0, "dnsmasq", "--no-daemon", "--conf-file=/dev/null", "--port=0", "--interface=eth0", "--bind-interfaces",
 		"--dhcp-range=10.78.0.100,10.78.0.120,1h", "--dhcp-leasefile="+filepath.Join(r.dir, "leases"), "--user=root", "--no-ping",
 		"--dhcp-authoritative")

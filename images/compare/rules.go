@@ -86,3 +86,12 @@ func CloneRules() []Rule {
 		{"/var/tmp", touched, "the boot loader's and initrd's tools work there"},
 	}
 }
+
+// ExcludedRules allow what golden-serve -x DIR asks for: nothing in the
+// directory, and no other change of itself than that it is new.
+func ExcludedRules(dir string) []Rule {
+	return []Rule{
+		{dir + "/**", removed, "excluded by -x"},
+		{dir, touched, "made empty by -x"},
+	}
+}

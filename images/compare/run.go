@@ -10,27 +10,32 @@ import (
 )
 
 // Run is what treecmp does: golden is a directory, clone a directory or, with
-// parts ("1=/", "6=/home"), a disk image.
+// parts ("1=/", "6=/home"), a disk image. A part "x=/dir" says that golden-serve
+// was told to leave that directory empty.
 func Run(ctx context.Context, golden, clone string, parts []string) (*Report, error) {
 	g, err := Scan(golden)
 	if err != nil {
 		return nil, err
 	}
-	if len(parts) == 0 {
-		c, err := Scan(clone)
-		if err != nil {
-			return nil, err
-		}
-		return Trees(g, c, CloneRules()), nil
-	}
-	mountPoints := map[int]string{}
+	mountPoints, rules := map[int]string{}, CloneRules()
 	for _, p := range parts {
 		number, at, ok := strings.Cut(p, "=")
+		if number == "x" && strings.HasPrefix(at, "/") {
+			rules = append(rules, ExcludedRules(at)...)
+			continue
+		}
 		n, err := strconv.Atoi(number)
 		if !ok || err != nil || !strings.HasPrefix(at, "/") {
 			return nil, fmt.Errorf("%q is not PARTITION=/MOUNTPOINT", p)
 		}
 		mountPoints[n] = at
+	}
+	if len(mountPoints) == 0 {
+		c, err := Scan(clone)
+		if err != nil {
+			return nil, err
+		}
+		return Trees(g, c, rules), nil
 	}
 	table, err := Table(ctx, clone)
 	if err != nil {
@@ -42,7 +47,7 @@ func Run(ctx context.Context, golden, clone string, parts []string) (*Report, er
 		if err != nil {
 			return err
 		}
-		report = Trees(g, c, CloneRules())
+		report = Trees(g, c, rules)
 		return nil
 	})
 	return report, err

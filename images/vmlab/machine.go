@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -57,7 +58,8 @@ type Machine struct {
 	qmp  *qmp
 	up   chan struct{} // closed when qmp is set
 	once sync.Once
-	held sync.WaitGroup // resets being looked at
+	held sync.WaitGroup // a reset being looked at
+	busy atomic.Bool    // while there is one
 }
 
 // Power switches a new machine on.
@@ -198,7 +200,13 @@ func (m *Machine) event(name string, data json.RawMessage) {
 	if json.Unmarshal(data, &d) != nil || d.Reason != "guest-reset" {
 		return
 	}
+	// A guest asks for its reset again and again until it is stopped, and
+	// each time gives an event.
+	if !m.busy.CompareAndSwap(false, true) {
+		return
+	}
 	m.held.Go(func() { // bounded: resume has a deadline
+		defer m.busy.Store(false)
 		<-m.up // connect may not have returned yet, but will
 		m.OnReset()
 		if err := m.resume(); err != nil {

@@ -81,7 +81,7 @@ func (r *rehearsal) judgeDisk(ctx context.Context, n *node, j *NodeResult) (comp
 		if err != nil {
 			return err
 		}
-		j.Report = compare.Trees(r.before, clone, append(compare.CloneRules(), scratchRules...))
+		j.Report = compare.Trees(r.before, clone, append(compare.CloneRules(), compare.ExcludedRules(goldenroot.Scratch)...))
 		for name := range clone {
 			if strings.HasPrefix(name, goldenroot.Scratch+"/") {
 				j.problem("%s is there in spite of -x", name)
@@ -94,13 +94,6 @@ func (r *rehearsal) judgeDisk(ctx context.Context, n *node, j *NodeResult) (comp
 		return errors.Join(j.checkIdentity(root, parts, id), j.Report.WriteFile(r.path(n.spec.Name+".compare")))
 	})
 	return id, err
-}
-
-// scratchRules allow what -x asks for, and no other change of the directory
-// than that it is new.
-var scratchRules = []compare.Rule{
-	{Path: goldenroot.Scratch + "/**", Aspects: []compare.Aspect{compare.Missing}, Reason: "excluded by -x"},
-	{Path: goldenroot.Scratch, Aspects: []compare.Aspect{compare.Mtime}, Reason: "made empty by -x"},
 }
 
 // checkTable holds the partition table against goldenroot.Desc.
