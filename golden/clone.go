@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/kamethod/kamethod/golden/chain"
+	"github.com/kamethod/kamethod/golden/internal/netboot"
 	"github.com/kamethod/kamethod/golden/status"
 	"github.com/kamethod/kamethod/golden/wire"
 )
@@ -41,19 +43,36 @@ func Clone(ctx context.Context, c CloneConfig) (Result, error) {
 		return Result{}, err
 	}
 	d := newDeployment(c.Config)
-	boot, err := c.Boot.server(arms, d.words(), c.Log)
+	serveBoot, closeBoot, err := d.boot(c, arms)
 	if err != nil {
 		return Result{}, err
 	}
-	defer boot.Close()
+	defer closeBoot()
+	// A machine that booted from the administrator's own server has heard no
+	// token. Who may come is decided by arms all the same.
+	d.server.Open = c.Boot.DHCP == netboot.DHCPOff
 	d.server.Admit = func(r wire.Register) error { return d.admitClone(arms, r) }
 	d.seen = arms.seen
-	err = d.serve(ctx, boot.Serve, func(ctx context.Context) error { return d.clone(ctx, c, arms) })
+	err = d.serve(ctx, serveBoot, func(ctx context.Context) error { return d.clone(ctx, c, arms) })
 	r := d.result()
 	for i := range r.Nodes {
 		r.Nodes[i].Hostname = hostname(c.Plan.Identity.Hostname, r.Nodes[i].Number)
 	}
 	return r, err
+}
+
+// boot makes the boot servers. With DHCP off there may be a TFTP server here
+// already, which has the tree that make image made: then it does all that.
+func (d *deployment) boot(c CloneConfig, a *arms) (serve func(context.Context) error, done func() error, err error) {
+	s, err := c.Boot.server(a, d.words(), c.Log)
+	if c.Boot.DHCP == netboot.DHCPOff && errors.Is(err, syscall.EADDRINUSE) {
+		d.Log.Info("the boot files are left to the server that is here", "err", err)
+		return nil, func() error { return nil }, nil
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	return s.Serve, s.Close, nil
 }
 
 // words are what stage 1 hears on its kernel command line.
@@ -82,6 +101,9 @@ func (d *deployment) clone(ctx context.Context, c CloneConfig, a *arms) error {
 	nodes, err := d.arrivals(ctx, first)
 	if err != nil {
 		return err
+	}
+	if len(nodes) == 0 {
+		return nil // each has its cause
 	}
 	if err := c.Confirm(nodes); err != nil {
 		return err

@@ -49,9 +49,11 @@ func TestBesideForeignServers(t *testing.T) {
 			if mode == "off" {
 				args = append(args, "--enable-tftp", "--tftp-root="+ownTFTPRoot(t, top), "--dhcp-boot=pxelinux.0")
 			}
-			if _, err := lab.Start(vmlab.ProcessSpec{Name: "dnsmasq", Args: args}); err != nil {
+			foreign, err := lab.Start(vmlab.ProcessSpec{Name: "dnsmasq", Args: args})
+			if err != nil {
 				t.Fatal(err)
 			}
+			waitForLine(t, foreign.Log, "IP range") // it has its ports then
 			g, err := lab.Start(vmlab.ProcessSpec{Name: "golden-serve", Dir: top, Env: []string{"KAMETHOD_STATE=" + filepath.Join(dir, "state")},
 				Args: []string{filepath.Join(bin, "golden-serve"), "-n", "1", "--interface", vmlab.Bridge, "--dhcp", mode,
 					"--quiet", "60s", "--root", smallRoot(t, dir), "-p", "sda", filepath.Join(dir, "desc")}})
@@ -80,6 +82,17 @@ func TestBesideForeignServers(t *testing.T) {
 			}
 		})
 	}
+}
+
+// waitForLine waits until a program's log has a text.
+func waitForLine(t *testing.T, log, text string) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		if b, _ := os.ReadFile(log); strings.Contains(string(b), text) {
+			return
+		}
+	}
+	t.Fatalf("no %q in %s within 20 s", text, log)
 }
 
 // ownTFTPRoot is what an administrator makes of images/tftp.
