@@ -4,10 +4,11 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"os"
 	"path"
 	"slices"
 	"strings"
+
+	"github.com/u-root/uio/uio"
 )
 
 // Tree is what an image holds. Everything belongs to root and has no time.
@@ -88,7 +89,11 @@ func (t *Tree) AddData(name string, data []byte, mode fs.FileMode) error {
 
 // AddPath adds a regular file with the content of a file of this machine.
 func (t *Tree) AddPath(name, file string, mode fs.FileMode) error {
-	return t.addFile(name, mode, func() ([]byte, error) { return os.ReadFile(file) })
+	return t.addFile(name, mode, func() ([]byte, error) {
+		f := uio.NewLazyFile(file) // opened when it is packed, not when it is listed
+		defer f.Close()
+		return uio.ReadAll(f)
+	})
 }
 
 func (t *Tree) addFile(name string, mode fs.FileMode, read func() ([]byte, error)) error {

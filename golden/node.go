@@ -15,8 +15,8 @@ const maxLines = 200
 // Node is a machine that has registered. A machine that goes from stage 1 to
 // stage 2 becomes another Node with the same Number.
 type Node struct {
-	ID     uint32 // in the chain
-	Number int    // for people: the machine's place among all that ever came
+	ID     uint32 // in the chain: the Number
+	Number int    // the machine's place among all that ever came
 	Addr   string // host:port, where it takes frames
 	Pin    trust.Pin
 	wire.Register
@@ -63,7 +63,7 @@ func (n *Node) after(seq int) ([]wire.Order, <-chan struct{}) {
 func (n *Node) setState(s status.State) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.state == s || n.state == status.Failed {
+	if n.state == s || n.state == status.Failed || n.state == status.Released {
 		return
 	}
 	n.state = s

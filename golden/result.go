@@ -2,6 +2,7 @@ package golden
 
 import (
 	"context"
+	"net"
 	"slices"
 	"time"
 
@@ -61,6 +62,14 @@ func (r Result) Failed() int {
 	return n
 }
 
+func host(addr string) string {
+	h, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return addr
+	}
+	return h
+}
+
 func (d *deployment) result() Result {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -71,7 +80,7 @@ func (d *deployment) result() Result {
 		r.Bytes = p.Bytes
 	}
 	for _, n := range d.nodes {
-		x := NodeResult{Number: n.Number, MAC: n.MAC, Address: n.Addr, Hostname: n.Hostname,
+		x := NodeResult{Number: n.Number, MAC: n.MAC, Address: host(n.Addr), Hostname: n.Hostname,
 			State: n.State(), Bytes: p.Nodes[n.ID].Stored, Seconds: n.timings()}
 		if a, b := d.came[n.Number][wire.Stage1], d.came[n.Number][wire.Stage2]; !a.IsZero() && b.After(a) {
 			x.Seconds["stage1"] = b.Sub(a).Seconds()

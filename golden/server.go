@@ -48,7 +48,6 @@ type Server struct {
 	mu      sync.Mutex
 	nodes   map[trust.Pin]*Node
 	numbers map[string]int // by MAC, or by pin
-	lastID  uint32
 	flowing bool // a transfer runs: silence is a fault
 }
 
@@ -146,8 +145,8 @@ func (s *Server) enter(reg wire.Register, r *http.Request) (*Node, error) {
 		s.mu.Unlock()
 		return nil, fmt.Errorf("there are %d nodes already", maxNodes)
 	}
-	s.lastID++
-	n.ID, n.Number = s.lastID, s.number(reg, pin)
+	n.Number = s.number(reg, pin)
+	n.ID = uint32(n.Number)
 	s.nodes[pin] = n
 	s.mu.Unlock()
 	if old != nil {
