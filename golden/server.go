@@ -48,7 +48,7 @@ type Server struct {
 	mu      sync.Mutex
 	nodes   map[trust.Pin]*Node
 	numbers map[string]int // by MAC, or by pin
-	flowing bool // a transfer runs: silence is a fault
+	flowing bool           // a transfer runs: silence is a fault
 }
 
 // Serve answers on an address until the context ends.

@@ -173,57 +173,39 @@ func TestSendStandardInput(t *testing.T) {
 	}
 }
 
-// One of five receivers is killed in the middle: it is named, the others have
-// every byte.
-func TestSendSurvivesAKilledReceiver(t *testing.T) {
-	r := newRoom(t, 5)
-	r.limit("200mbit")
-	want := randomFile(t, filepath.Join(r.dir, "big"), 60<<20)
-	g := r.serve("send", "-n", "5", "big")
-	var recv []*program
-	for i := range 5 {
-		recv = append(recv, r.receive(i, "--out", fmt.Sprintf("copy%d", i)))
-	}
-	g.expect(t, "phase: sending")
-	time.Sleep(700 * time.Millisecond) // of about 2.5 s
-	recv[2].cmd.Process.Kill()
-	g.wantExit(t, 1)
-	if !strings.Contains(g.out.String(), "1 of 5 nodes failed") {
-		t.Errorf("golden does not say who failed:\n%s", g.out)
-	}
-	for i, p := range recv {
-		if i == 2 {
-			continue
-		}
-		p.wantExit(t, 0)
-		if hashFile(t, filepath.Join(r.dir, fmt.Sprintf("copy%d", i))) != want {
-			t.Errorf("receiver %d has other bytes", i)
-		}
-	}
-}
-
-// The same with one that hangs: only its silence tells.
-func TestSendSurvivesAHungReceiver(t *testing.T) {
-	r := newRoom(t, 5)
-	r.limit("200mbit")
-	want := randomFile(t, filepath.Join(r.dir, "big"), 60<<20)
-	g := r.serve("send", "-n", "5", "big")
-	var recv []*program
-	for i := range 5 {
-		recv = append(recv, r.receive(i, "--out", fmt.Sprintf("copy%d", i)))
-	}
-	g.expect(t, "phase: sending")
-	time.Sleep(700 * time.Millisecond)
-	recv[1].cmd.Process.Signal(syscall.SIGSTOP)
-	g.wantExit(t, 1)
-	for i, p := range recv {
-		if i == 1 {
-			continue
-		}
-		p.wantExit(t, 0)
-		if hashFile(t, filepath.Join(r.dir, fmt.Sprintf("copy%d", i))) != want {
-			t.Errorf("receiver %d has other bytes", i)
-		}
+// One of five receivers is killed, or hangs so that only its silence tells, in
+// the middle: it is named, the others have every byte.
+func TestSendSurvivesAReceiver(t *testing.T) {
+	for name, c := range map[string]struct {
+		victim int
+		signal syscall.Signal
+	}{"killed": {2, syscall.SIGKILL}, "hung": {1, syscall.SIGSTOP}} {
+		t.Run(name, func(t *testing.T) {
+			r := newRoom(t, 5)
+			r.limit("200mbit")
+			want := randomFile(t, filepath.Join(r.dir, "big"), 60<<20)
+			g := r.serve("send", "-n", "5", "big")
+			var recv []*program
+			for i := range 5 {
+				recv = append(recv, r.receive(i, "--out", fmt.Sprintf("copy%d", i)))
+			}
+			g.expect(t, "phase: sending")
+			time.Sleep(700 * time.Millisecond) // of about 2.5 s
+			recv[c.victim].cmd.Process.Signal(c.signal)
+			g.wantExit(t, 1)
+			if !strings.Contains(g.out.String(), "1 of 5 nodes failed") {
+				t.Errorf("golden does not say who failed:\n%s", g.out)
+			}
+			for i, p := range recv {
+				if i == c.victim {
+					continue
+				}
+				p.wantExit(t, 0)
+				if hashFile(t, filepath.Join(r.dir, fmt.Sprintf("copy%d", i))) != want {
+					t.Errorf("receiver %d has other bytes", i)
+				}
+			}
+		})
 	}
 }
 

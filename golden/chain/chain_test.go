@@ -299,6 +299,34 @@ func TestNodeDiesSilently(t *testing.T) {
 	}
 }
 
+// When a node hangs, all before it stall too. Once it is cut out, whoever was
+// accused in the meantime is to be judged anew.
+func TestCutClearsTheStallsBehindIt(t *testing.T) {
+	l := newLab(t, newMemory(t, 1, false, 1<<20), nil)
+	h := l.head
+	h.Tell = func(uint32, wire.LinkOrder) {}
+	for i := uint32(1); i <= 3; i++ {
+		h.Join(Member{ID: i, Addr: "127.0.0.1:1"})
+	}
+	for i := uint32(1); i <= 2; i++ {
+		lost := wire.LinkReport{Transfer: h.Transfer, Lost: &wire.Trouble{Peer: i, Epoch: h.hops[[2]uint32{i - 1, i}], Stall: true}}
+		h.Report(i-1, lost)
+		h.members[i].stallBegan = time.Now().Add(-h.Quiet)
+	}
+	h.Leave(2, errors.New("silent"))
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.cutStalled()
+	if h.members[1].cause != nil {
+		t.Errorf("node 1, which node 2 held up, was cut out too: %v", h.members[1].cause)
+	}
+	h.members[1].stalled, h.members[1].stallBegan = time.Now(), time.Now().Add(-h.Quiet)
+	h.cutStalled()
+	if h.members[1].cause == nil {
+		t.Error("a node that takes nothing was not cut out")
+	}
+}
+
 // Two neighbours die at once; the ring of the one before serves the one after.
 func TestTwoNeighboursDie(t *testing.T) {
 	m := newMemory(t, 7, false, 64<<20)

@@ -150,6 +150,9 @@ func (h *Head) cut(id uint32, why error) {
 		return
 	}
 	m.cause = why
+	for _, o := range h.members { // who stalled behind it gets a new chance
+		o.stalled = time.Time{}
+	}
 	h.Log.Warn("node is cut out of the chain", "node", id, "addr", m.Addr, "why", why)
 	for i, o := range h.order {
 		if o == id {
