@@ -1,0 +1,71 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// The manual's command lines mean what they meant.
+func TestManualsCommandLines(t *testing.T) {
+	for line, want := range map[string]string{
+		"-n 2 -p sda /tmp/desc -r grub":       "clone -n 2 -p sda=/tmp/desc -r grub",
+		"-n 2 -p sda=/tmp/desc":               "clone -n 2 -p sda=/tmp/desc",
+		"clone -p sda a -p sdb b -X sdc":      "clone -p sda=a -p sdb=b -X sdc",
+		"send -n 4 big.iso":                   "send -n 4 big.iso",
+		"desc sda":                            "desc sda",
+		"--help":                              "--help",
+		"-p sda":                              "clone -p sda",
+		"nonsense":                            "nonsense",
+		"-n 1 -p sda /root/desc -x /tmp -d 5": "clone -n 1 -p sda=/root/desc -x /tmp -d 5",
+	} {
+		got := verbFirst(newCommand(), oneWord(strings.Fields(line)))
+		if d := cmp.Diff(strings.Fields(want), got); d != "" {
+			t.Errorf("%s (-want +got):\n%s", line, d)
+		}
+	}
+}
+
+func TestOriginal(t *testing.T) {
+	o := cloneFlags{root: "/", loader: "grub --with=jfs --with=ata_piix", descs: []string{"/dev/sda=/tmp/desc"},
+		skip: []string{"sdb|sdc", "sdd"}, excludes: []string{"/tmp", "/a|/b"}}
+	g, err := o.original()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff([]string{"jfs", "ata_piix"}, g.Loader.With); d != "" || g.Loader.Kind != "grub" {
+		t.Errorf("loader %+v", g.Loader)
+	}
+	if g.Descs["sda"] != "/tmp/desc" || len(g.Descs) != 1 {
+		t.Errorf("descs %v", g.Descs)
+	}
+	if d := cmp.Diff([]string{"sdb", "sdc", "sdd"}, g.SkipDisks); d != "" {
+		t.Error(d)
+	}
+	if d := cmp.Diff([]string{"/tmp", "/a", "/b"}, g.Excludes); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestExitStatus(t *testing.T) {
+	interrupted, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, c := range []struct {
+		ctx  context.Context
+		err  error
+		want int
+	}{
+		{t.Context(), nil, 0},
+		{t.Context(), errors.New("usage"), 2},
+		{t.Context(), failed{errors.New("1 of 2 nodes failed")}, 1},
+		{interrupted, failed{errors.New("interrupted")}, 130},
+		{interrupted, nil, 0},
+	} {
+		if got := exitStatus(c.ctx, c.err); got != c.want {
+			t.Errorf("%v: %d, want %d", c.err, got, c.want)
+		}
+	}
+}
