@@ -14,7 +14,7 @@ packages=(
 	iproute2 nftables                                            # networks in namespaces
 	util-linux mount fdisk gdisk e2fsprogs attr acl libcap2-bin  # disks and files, and their outside judges
 	qemu-system-x86 seabios ipxe-qemu                            # machines that boot from the network
-	mmdebstrap                                                   # the golden root
+	mmdebstrap openssh-client                                    # the golden root, and who makes host keys
 	squashfs-tools pxelinux syslinux-common                      # what make image puts together
 	dnsmasq-base busybox-static isc-dhcp-client curl tftp-hpa    # real peers for DHCP, TFTP and HTTP
 	rsync udpcast iperf3                                         # what the chain is measured against

@@ -40,6 +40,9 @@ go test -race -count=1 -timeout 12m "${raced[@]}"
 say "unit tests"
 go test -count=1 -timeout 10m "${plain[@]}"
 
+say "stage 1 in a machine: its lease, the five tries, the reboot"
+go test -count=1 -timeout 10m -run TestBoot ./cmds/node/stage1/init
+
 say "a whole clone of two machines, from PXE to their own log-in prompts"
 go test -count=1 -timeout 20m -v ./images
 
