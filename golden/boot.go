@@ -17,7 +17,6 @@ import (
 // Boot says how machines are booted into stage 1.
 type Boot struct {
 	Interface string
-	Addr      netip.Addr // golden's own on it; zero: the interface's first
 	DHCP      string     // "full", "proxy" or "off"
 	From, To  netip.Addr // pool of full mode; zero: the upper half of the network
 	Router    netip.Addr

@@ -36,7 +36,6 @@ type Config struct {
 	Identity *trust.Identity
 	Log      *slog.Logger
 	Watch    func(Status) // told of progress, twice a second
-	Started  func(port int)
 }
 
 // maxConfirm is how long a node may take from its last piece to its last word.
@@ -49,15 +48,12 @@ type deployment struct {
 	server *Server
 	begun  time.Time
 
-	mu    sync.Mutex
-	cond  *sync.Cond
-	nodes []*Node                      // by arrival; one a machine
-	came  map[int]map[string]time.Time // a machine's number, and when it registered in a stage
-	head  *chain.Head
-	going []*Node // who takes part in head
-	phase string
-	start bool // "go": with those that are there
-
+	mu      sync.Mutex
+	cond    *sync.Cond
+	nodes   []*Node                      // by arrival; one a machine
+	came    map[int]map[string]time.Time // a machine's number, and when it registered in a stage
+	head    *chain.Head
+	phase   string
 	touched bool                      // disks may have been written
 	seen    func(*Node, status.State) // told of each node's state; nil: nobody is
 }
@@ -109,9 +105,6 @@ func (d *deployment) serve(ctx context.Context, boot, f func(context.Context) er
 	g.Go(func() error {
 		defer cancel()
 		defer d.farewell()
-		if d.Started != nil {
-			d.Started(port)
-		}
 		return f(work)
 	})
 	err = g.Wait()
@@ -254,7 +247,7 @@ func (d *deployment) gather(ctx context.Context, stage string) ([]*Node, error) 
 	var list []*Node
 	err := d.await(ctx, d.Wait, func() bool {
 		list = d.in(stage)
-		return len(list) >= d.Nodes || d.start && len(list) > 0
+		return len(list) >= d.Nodes
 	})
 	if err == nil || ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
 		return list, err
@@ -276,7 +269,7 @@ func (d *deployment) transfer(ctx context.Context, phase string, src chain.Sourc
 	h.Start()
 	d.setPhase(phase)
 	d.mu.Lock()
-	d.head, d.going = h, nodes
+	d.head = h
 	d.mu.Unlock()
 	d.server.SetFlowing(true)
 	slices.SortFunc(nodes, func(a, b *Node) int { return a.Number - b.Number })
@@ -316,14 +309,6 @@ func (d *deployment) confirm(ctx context.Context, stage string) error {
 		}
 		return true
 	})
-}
-
-// Go starts with the nodes that are there.
-func (d *deployment) Go() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.start = true
-	d.cond.Broadcast()
 }
 
 func (d *deployment) setPhase(p string) {

@@ -9,9 +9,6 @@ import (
 	"github.com/kamethod/kamethod/golden/wire"
 )
 
-// maxLines is how many of a node's log lines golden keeps.
-const maxLines = 200
-
 // Node is a machine that has registered. A machine that goes from stage 1 to
 // stage 2 becomes another Node with the same Number.
 type Node struct {
@@ -30,7 +27,6 @@ type Node struct {
 	gone    bool
 	state   status.State
 	since   map[status.State]time.Time
-	lines   []string
 	fault   *wire.Fault
 	ready   *wire.DiskResult
 	done    *wire.Done
@@ -104,10 +100,6 @@ func (n *Node) take(r wire.Report) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.seen = time.Now()
-	n.lines = append(n.lines, r.Lines...)
-	if len(n.lines) > maxLines {
-		n.lines = append(n.lines[:0], n.lines[len(n.lines)-maxLines:]...)
-	}
 	if r.Ready != nil {
 		n.ready = r.Ready
 	}

@@ -1,7 +1,6 @@
 package images
 
 import (
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -13,31 +12,14 @@ import (
 func TestCloneRefusals(t *testing.T) {
 	r := newRoom(t, 1)
 	root := filepath.Join(r.dir, "root")
-	write := func(name, text string) string {
-		t.Helper()
-		path := filepath.Join(r.dir, name)
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return path
-	}
-	good := write("good.desc", "linux 1000\nswap fill\n")
-	bad := write("bad.desc", "linux 1000\nlinus 500\n")
-	write("root/etc/fstab", "/dev/sda1 / ext4 defaults 0 1\n")
-	write("root/etc/hostname", "golden\n")
-	write("root/usr/bin/true", "")
-	write("root/sbin/init", "")
-	write("images/rescue.sqfs", "not really")
-	for _, name := range []string{"pxelinux.0", "ldlinux.c32", "images/vmlinuz", "images/all.rdz"} {
-		write("images/tftp/"+name, "x")
-	}
-	write("bare/rescue.sqfs", "x")
-	write("bare/tftp/pxelinux.0", "x")
-	write("macs", "nonsense\n")
-	write("nomacs", "# nobody\n")
+	writeAll(t, r.dir, map[string]string{
+		"good.desc": "linux 1000\nswap fill\n", "bad.desc": "linux 1000\nlinus 500\n",
+		"root/etc/fstab": "/dev/sda1 / ext4 defaults 0 1\n", "root/etc/hostname": "golden\n", "root/usr/bin/true": "", "root/sbin/init": "",
+		"images/rescue.sqfs": "not really", "images/tftp/pxelinux.0": "x", "images/tftp/ldlinux.c32": "x",
+		"images/tftp/images/vmlinuz": "x", "images/tftp/images/all.rdz": "x",
+		"bare/rescue.sqfs": "x", "bare/tftp/pxelinux.0": "x", "macs": "nonsense\n", "nomacs": "# nobody\n",
+	})
+	good, bad := filepath.Join(r.dir, "good.desc"), filepath.Join(r.dir, "bad.desc")
 	base := []string{"-n", "1", "--images", "images", "--yes", "--dhcp", "off"}
 	with := func(more ...string) []string { return append(append([]string{}, base...), more...) }
 	for _, c := range []struct {

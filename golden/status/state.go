@@ -2,7 +2,7 @@
 // of how far a machine is. It is a vocabulary and nothing else: it keeps no
 // node and decides nothing.
 //
-//	offered ▶ booting ▶ stage1 ▶ receiving stage 2 ▶ stage2 ▶ preparing ▶ ready
+//	stage 1 ▶ receiving stage 2 ▶ stage 2 ▶ preparing disks ▶ ready
 //	   ▶ receiving ▶ fixing ▶ done ▶ released          or, from anywhere, failed
 package status
 
@@ -11,8 +11,6 @@ type State string
 
 // The states, in the order in which a node that becomes a clone has them.
 const (
-	Offered   State = "offered"           // asked for an address and was told where to boot
-	Booting   State = "booting"           // has fetched the kernel
 	Stage1    State = "stage 1"           // registered, waits for stage 2
 	Stepping  State = "receiving stage 2" // over the chain
 	Stage2    State = "stage 2"           // registered again

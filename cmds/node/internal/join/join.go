@@ -48,7 +48,6 @@ type Config struct {
 	Hostname string
 	UUID     string
 	DataPort int // 0: wire.DataPort, or any other when that is taken
-	Memory   int64
 	Disks    []wire.Device
 	Log      *slog.Logger
 }
