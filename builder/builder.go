@@ -19,6 +19,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -33,7 +34,7 @@ type Config struct {
 	Images []ImageConfig // what to make of it
 	Tree   []TreeFile    // further files below Out: a boot server's tree
 
-	// Progress is told each step in one line; nil: silence.
+	// Progress is told each step in one line, one at a time; nil: silence.
 	Progress func(line string)
 }
 
@@ -108,6 +109,7 @@ type run struct {
 	modules  *Modules
 	manifest Manifest
 	started  time.Time
+	saying   sync.Mutex
 }
 
 func newRun(cfg Config) (*run, error) {
@@ -162,6 +164,8 @@ func (r *run) close() {
 
 func (r *run) say(format string, args ...any) {
 	if r.Progress != nil {
+		r.saying.Lock() // long speaks while what it waits for does too
+		defer r.saying.Unlock()
 		r.Progress(fmt.Sprintf("[%3ds] ", int(time.Since(r.started).Seconds())) + fmt.Sprintf(format, args...))
 	}
 }
