@@ -35,6 +35,16 @@ type Register struct {
 	UUID     string   `json:"uuid,omitempty"`   // SMBIOS
 	Memory   int64    `json:"memory,omitempty"` // bytes
 	Disks    []Device `json:"disks,omitempty"`
+	Holds    bool     `json:"holds,omitempty"`  // it will say which pieces it has: golden is to wait for that before it sends them
+	Resume   *Resume  `json:"resume,omitempty"` // it was in a session of this name already, and lost golden
+}
+
+// Resume is where a node was when it lost golden.
+type Resume struct {
+	State  string      `json:"state"`            // package status has the words
+	Source string      `json:"source,omitempty"` // LinkOrder.Source of the transfer that it was in
+	Ready  *DiskResult `json:"ready,omitempty"`  // its disks are prepared
+	Done   *Done       `json:"done,omitempty"`   // it only waits for its release
 }
 
 // Device is a disk of a node, for golden to show.
@@ -49,6 +59,7 @@ type Device struct {
 type Registered struct {
 	Node   uint32 `json:"node"`   // what the chain calls it, from 1
 	Number int    `json:"number"` // what people call it, from 1
+	Golden string `json:"golden"` // this run of golden; another one knows nothing of earlier orders
 }
 
 // Order is what golden tells a node. One of the pointers is set, or Ping.
@@ -63,7 +74,8 @@ type Order struct {
 
 // Release lets a node go.
 type Release struct {
-	Reboot bool `json:"reboot"`
+	Reboot bool   `json:"reboot"`
+	Torn   string `json:"torn,omitempty"` // what golden sent is not one consistent version, and why
 }
 
 // Peer is a neighbour in the chain.
@@ -71,13 +83,16 @@ type Peer struct {
 	ID    uint32    `json:"id"`             // 0 is golden
 	Addr  string    `json:"addr,omitempty"` // host:port; only where it is to be dialled
 	Pin   trust.Pin `json:"pin"`
-	Epoch uint32    `json:"epoch"` // of this hop; grows with each change
+	Epoch uint32    `json:"epoch"`          // of this hop; grows with each change
+	Shed  bool      `json:"shed,omitempty"` // its link is slow: what it can't take in time is left out, and comes in another lap
 }
 
 // LinkOrder gives a node its place in the chain. A nil Next makes it the tail.
 type LinkOrder struct {
 	Transfer TransferID `json:"transfer"`
+	Source   string     `json:"source,omitempty"` // names what is sent: two transfers of the same source have the same pieces
 	Streams  []Stream   `json:"streams"`
+	Open     bool       `json:"open,omitempty"` // further streams may be announced: who has all pieces is not complete yet
 	Plain    bool       `json:"plain,omitempty"`
 	Quiet    int        `json:"quiet,omitempty"` // milliseconds of silence after which a neighbour is gone; 0: the node's own idea
 	Prev     Peer       `json:"prev"`
@@ -116,10 +131,34 @@ type LinkReport struct {
 	Lap      uint32     `json:"lap,omitempty"`     // this lap has ended here …
 	Missing  []Range    `json:"missing,omitempty"` // … and this is still missing
 	Complete bool       `json:"complete,omitempty"`
-	Root     *Hash      `json:"root,omitempty"`   // with Complete: over all pieces
-	Lost     *Trouble   `json:"lost,omitempty"`   // with the next node
-	Bad      *Trouble   `json:"bad,omitempty"`    // a piece from the one before was wrong
-	Broken   string     `json:"broken,omitempty"` // the sink failed; still relaying
+	Root     *Hash      `json:"root,omitempty"`     // with Complete: over all pieces …
+	Streams  int        `json:"streams,omitempty"`  // … of so many streams
+	Have     []Have     `json:"have,omitempty"`     // what it held before the transfer, in the order of the streams
+	HaveAll  bool       `json:"have_all,omitempty"` // that was all
+	Hop      *Hop       `json:"hop,omitempty"`      // how fast the next node takes what it is sent
+	Lost     *Trouble   `json:"lost,omitempty"`     // with the next node
+	Bad      *Trouble   `json:"bad,omitempty"`      // a piece from the one before was wrong
+	Broken   string     `json:"broken,omitempty"`   // the sink failed; still relaying
+}
+
+// Have is what a node holds of a run of pieces, from From on.
+type Have struct {
+	Stream uint16 `json:"stream"`
+	From   uint32 `json:"from"`
+	Sums   []byte `json:"sums"` // SumSize bytes a piece, of its hash; zeros: not held
+}
+
+// SumSize is how many bytes of a piece's hash a node claims it by. It is a
+// hint only: the node compares all 32 when golden says KeptFrame.
+const SumSize = 8
+
+// Hop is how a hop did in the last second.
+type Hop struct {
+	Peer     uint32  `json:"peer"`
+	Epoch    uint32  `json:"epoch"`
+	Rate     int64   `json:"rate"`     // bytes a second, as TCP estimates what the path delivers (tcp_info, tcpi_delivery_rate)
+	Busy     float64 `json:"busy"`     // share of the time in which there was something to send
+	Receiver float64 `json:"receiver"` // share of the time in which the next node's full window was what held it up
 }
 
 // Trouble is with a neighbour.

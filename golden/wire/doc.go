@@ -20,8 +20,9 @@
 // bytes of body:
 //
 //	 0  4  magic      "KAF1"
-//	 4  1  kind       1 piece, 2 end of a lap
-//	 5  1  flags      bit 0: the body is one zstd frame (RFC 8878)
+//	 4  1  kind       1 piece, 2 end of a lap, 3 kept, 4 void
+//	 5  1  flags      bit 0: the body is one zstd frame (RFC 8878);
+//	                  of void, how many streams must have been announced
 //	 6  2  stream     which stream the piece belongs to
 //	 8  4  piece      its number in the stream; at the end of a lap 0
 //	12  4  lap        from 1
@@ -29,6 +30,11 @@
 //	20  4  true       length of the piece, at most MaxPieceSize
 //	24  8  seq        position in the transfer, from 1, never used twice
 //	32 32  hash       BLAKE3-256 of the true bytes; at the end of a lap 0
+//
+// Kept and void have no body (stored is 0). Kept: a node that held a piece
+// with this hash before the transfer has golden's. Void: golden's file has
+// changed since it sent the piece, and can't give it any more; all that was in
+// it is in streams that were announced before this frame was sent.
 //
 // # Hello and Welcome
 //

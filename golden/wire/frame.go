@@ -33,6 +33,8 @@ type Kind byte
 const (
 	PieceFrame Kind = 1
 	LapEnd     Kind = 2
+	KeptFrame  Kind = 3 // who claims a piece with this hash has golden's
+	VoidFrame  Kind = 4 // golden has the piece no more; the streams announced since replace all that was in it
 )
 
 // Zstd is the flag of a compressed body.
@@ -102,13 +104,21 @@ func ParseHeader(b []byte) (Header, error) {
 
 func (h Header) check() error {
 	switch {
-	case h.Flags&^Zstd != 0:
+	case h.Flags&^Zstd != 0 && h.Kind != VoidFrame:
 		return fmt.Errorf("frame has unknown flags %#x", h.Flags)
 	case h.Seq == 0:
 		return fmt.Errorf("frame has no sequence number")
 	case h.Kind == LapEnd:
 		if h.Stored != 0 || h.True != 0 {
 			return fmt.Errorf("end of lap has a body of %d bytes, want none", h.Stored)
+		}
+		return nil
+	case h.Kind == KeptFrame || h.Kind == VoidFrame:
+		if h.Kind == VoidFrame && h.Flags == 0 || h.Kind == KeptFrame && h.Flags != 0 {
+			return fmt.Errorf("frame of kind %d has flags %#x", h.Kind, h.Flags)
+		}
+		if h.Stored != 0 || h.True == 0 || h.True > MaxPieceSize {
+			return fmt.Errorf("frame of kind %d has a body of %d bytes for a piece of %d, want none", h.Kind, h.Stored, h.True)
 		}
 		return nil
 	case h.Kind != PieceFrame:
@@ -125,7 +135,7 @@ func (h Header) check() error {
 
 // Check compares a piece's header with the streams that golden announced.
 func (h Header) Check(streams []Stream) error {
-	if h.Kind != PieceFrame {
+	if h.Kind == LapEnd {
 		return nil
 	}
 	for _, s := range streams {
