@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -17,6 +18,7 @@ type Head struct {
 	// config
 	Transfer wire.TransferID
 	Source   Source
+	Digest   string // names the source: nodes that come back know by it what they hold
 	Identity *trust.Identity
 	Plain    bool
 	Compress Compression
@@ -28,23 +30,33 @@ type Head struct {
 	Tell     func(node uint32, o wire.LinkOrder) // must not block
 	Dial     Dialer                              // default TCP
 
-	// state
-	pool    buffers
-	outlet  outlet
-	streams []wire.Stream
+	// Of an earlier run that was interrupted: hashes that are known without
+	// reading. Sent is told of each piece's, once. Both may be nil.
+	Known func(stream uint16, piece uint32) (wire.Hash, bool)
+	Sent  func(stream uint16, piece uint32, h wire.Hash)
 
-	mu      sync.Mutex
-	cond    *sync.Cond
-	ledger  *ledger // hashes of what was sent
-	members map[uint32]*member
-	order   []uint32 // the chain
-	hops    map[[2]uint32]uint32
-	epoch   uint32
-	seq     uint64
-	sent    int64 // bytes, of pieces, all laps
-	wireLen int64 // the same as stored in frames
-	lap     uint32
-	over    bool
+	// state
+	pool   buffers
+	outlet outlet
+
+	mu       sync.Mutex
+	cond     *sync.Cond
+	streams  []wire.Stream
+	open     bool    // the source may yet announce streams
+	closedAt int     // how many streams there were when it said that these are all
+	ledger   *ledger // hashes of what was sent
+	claims   claims
+	members  map[uint32]*member
+	order    []uint32 // the chain
+	hops     map[[2]uint32]uint32
+	epoch    uint32
+	seq      uint64
+	sent     int64 // bytes, of pieces, all laps
+	wireLen  int64 // the same as stored in frames
+	kept     int64 // bytes that needn't be sent
+	lap      uint32
+	expected int // late nodes on their way
+	over     bool
 }
 
 // Member is a node that takes part.
@@ -52,12 +64,14 @@ type Member struct {
 	ID    uint32
 	Addr  string // where it takes frames
 	Pin   trust.Pin
-	Queue int // pieces that may wait for its sink
+	Queue int  // pieces that may wait for its sink
+	Holds bool // it will report what it holds already
 }
 
 // member is what the head knows of a node.
 type member struct {
 	Member
+	holdings
 	settled    uint64
 	stored     int64
 	held       uint64
@@ -71,7 +85,10 @@ type member struct {
 	bad        int
 	stalled    time.Time // when the one before last said that it takes nothing
 	stallBegan time.Time
-	moved      time.Time // when settled last grew
+	moved      time.Time // when settled last grew, or there was nothing to settle
+	hop        pace      // of the hop to it
+	shed       bool      // its link is slow: it is last, and what it can't take is left out
+	retired    bool      // complete, and gone
 	told       wire.LinkOrder
 }
 
@@ -88,6 +105,7 @@ type Progress struct {
 	Bytes int64 // of one copy
 	Sent  int64 // true bytes sent so far, all laps
 	Wire  int64 // the same as they went over the first hop
+	Kept  int64 // bytes that everybody held already
 	Nodes map[uint32]NodeProgress
 }
 
@@ -109,6 +127,8 @@ func (h *Head) Start() {
 		h.Quiet = DefaultQuiet
 	}
 	h.streams = h.Source.Streams()
+	_, h.open = h.Source.(Settler)
+	h.closedAt = len(h.streams)
 	h.cond = sync.NewCond(&h.mu)
 	h.ledger = newLedger(h.streams)
 	h.members, h.hops = map[uint32]*member{}, map[[2]uint32]uint32{}
@@ -118,6 +138,7 @@ func (h *Head) Start() {
 		h.Log.Warn("trouble with the first node", "node", t.Peer, "err", t.Why)
 		h.Report(0, wire.LinkReport{Transfer: h.Transfer, Lost: &t})
 	}
+	h.outlet.pace = func(r wire.Hop) { h.Report(0, wire.LinkReport{Transfer: h.Transfer, Hop: &r}) }
 	h.outlet.init()
 }
 
@@ -132,8 +153,37 @@ func (h *Head) Join(m Member) {
 	if m.Queue <= 0 {
 		m.Queue = DefaultQueue
 	}
-	h.members[m.ID] = &member{Member: m, moved: time.Now(), settled: h.seq}
+	h.members[m.ID] = &member{Member: m, holdings: holdings{awaited: m.Holds}, moved: time.Now(), settled: h.seq}
 	h.order = append(h.order, m.ID)
+	h.relink()
+}
+
+// Expect adds to the number of late nodes that are on their way: Run does not
+// end before they have joined, or will not come.
+func (h *Head) Expect(n int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.expected += n
+	h.cond.Broadcast()
+}
+
+// Retire lets a node go that is complete. What becomes of it later doesn't
+// change how it came out.
+func (h *Head) Retire(id uint32) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	m := h.members[id]
+	if m == nil || !m.complete || m.cause != nil || m.retired {
+		return
+	}
+	m.retired = true
+	h.remove(id)
+}
+
+// remove takes a node out of the order.
+func (h *Head) remove(id uint32) {
+	h.order = slices.DeleteFunc(h.order, func(o uint32) bool { return o == id })
+	h.Tell(id, wire.LinkOrder{Transfer: h.Transfer, End: true})
 	h.relink()
 }
 
@@ -146,7 +196,7 @@ func (h *Head) Leave(id uint32, why error) {
 
 func (h *Head) cut(id uint32, why error) {
 	m := h.members[id]
-	if m == nil || m.cause != nil || h.over {
+	if m == nil || m.cause != nil || m.retired || h.over {
 		return
 	}
 	m.cause = why
@@ -154,13 +204,7 @@ func (h *Head) cut(id uint32, why error) {
 		o.stalled = time.Time{}
 	}
 	h.Log.Warn("node is cut out of the chain", "node", id, "addr", m.Addr, "why", why)
-	for i, o := range h.order {
-		if o == id {
-			h.order = append(h.order[:i:i], h.order[i+1:]...)
-		}
-	}
-	h.Tell(id, wire.LinkOrder{Transfer: h.Transfer, End: true}) // should it live after all
-	h.relink()
+	h.remove(id) // and tell it, should it live after all
 }
 
 // relink tells every node whose neighbours have changed.
@@ -169,7 +213,10 @@ func (h *Head) relink() {
 	prev := wire.Peer{ID: 0, Pin: h.Identity.Pin}
 	for i, id := range h.order {
 		m := h.members[id]
-		o := wire.LinkOrder{Transfer: h.Transfer, Streams: h.streams, Plain: h.Plain, Quiet: int(h.Quiet.Milliseconds()), Prev: prev, End: h.over}
+		o := wire.LinkOrder{
+			Transfer: h.Transfer, Source: h.Digest, Streams: h.streams, Open: h.open, Plain: h.Plain,
+			Quiet: int(h.Quiet.Milliseconds()), Prev: prev, End: h.over,
+		}
 		o.Prev.Epoch = h.hop(prev.ID, id)
 		if i == 0 {
 			h.outlet.setNext(h.peer(m, o.Prev.Epoch))
@@ -178,7 +225,7 @@ func (h *Head) relink() {
 			n := h.members[h.order[i+1]]
 			o.Next = h.peer(n, h.hop(id, n.ID))
 		}
-		if m.told.Prev != o.Prev || !same(m.told.Next, o.Next) || m.told.End != o.End {
+		if changed(m.told, o) {
 			m.told = o
 			h.Tell(id, o)
 		}
@@ -189,8 +236,14 @@ func (h *Head) relink() {
 	}
 }
 
+// changed tells whether a node that was told one thing must be told the other.
+func changed(was, is wire.LinkOrder) bool {
+	return was.Prev != is.Prev || !same(was.Next, is.Next) || is.Next != nil && was.Next.Shed != is.Next.Shed ||
+		was.End != is.End || was.Open != is.Open || len(was.Streams) != len(is.Streams)
+}
+
 func (h *Head) peer(m *member, epoch uint32) *wire.Peer {
-	return &wire.Peer{ID: m.ID, Addr: m.Addr, Pin: m.Pin, Epoch: epoch}
+	return &wire.Peer{ID: m.ID, Addr: m.Addr, Pin: m.Pin, Epoch: epoch, Shed: m.shed}
 }
 
 // hop is the epoch of a hop; a new one gets the next.
@@ -234,7 +287,7 @@ func (h *Head) Run(ctx context.Context) (map[uint32]Outcome, error) {
 }
 
 func (h *Head) laps(ctx context.Context) error {
-	todo := union(h.streams, newLedger(h.streams).missing())
+	todo := newLedger(h.streams).missing()
 	for lap := uint32(1); ; lap++ {
 		if err := h.sendLap(ctx, lap, todo); err != nil {
 			return err
@@ -280,7 +333,7 @@ func (h *Head) outcomes(err error) map[uint32]Outcome {
 func (h *Head) Progress() Progress {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	p := Progress{Lap: h.lap, Sent: h.sent, Wire: h.wireLen, Nodes: map[uint32]NodeProgress{}}
+	p := Progress{Lap: h.lap, Sent: h.sent, Wire: h.wireLen, Kept: h.kept, Nodes: map[uint32]NodeProgress{}}
 	for _, s := range h.streams {
 		p.Bytes += s.Bytes
 	}

@@ -1,7 +1,9 @@
 package chain
 
 import (
+	"cmp"
 	"math/bits"
+	"slices"
 
 	"github.com/zeebo/blake3"
 
@@ -20,29 +22,45 @@ type ledger struct {
 }
 
 func newLedger(streams []wire.Stream) *ledger {
-	l := &ledger{streams: streams}
-	for _, s := range streams {
+	l := &ledger{}
+	l.grow(streams)
+	return l
+}
+
+// grow takes in streams behind those that it knows.
+func (l *ledger) grow(streams []wire.Stream) {
+	for _, s := range streams[min(len(l.streams), len(streams)):] {
+		l.streams = append(l.streams, s)
 		l.have = append(l.have, make([]uint64, (int(s.Pieces)+63)/64))
 		l.hash = append(l.hash, make([]wire.Hash, s.Pieces))
 		l.total += uint64(s.Pieces)
 	}
-	return l
 }
 
-// at is where a stream stands in the ledger; Header.Check has seen to it that
-// it is there.
-func (l *ledger) at(stream uint16) int {
-	for i, s := range l.streams {
-		if s.ID == stream {
+// at is where a stream stands in the ledger, -1 if it isn't there.
+func (l *ledger) at(stream uint16) int { return place(l.streams, stream) }
+
+func place(streams []wire.Stream, id uint16) int {
+	for i, s := range streams {
+		if s.ID == id {
 			return i
 		}
 	}
 	return -1
 }
 
-func (l *ledger) has(stream uint16, piece uint32, h wire.Hash) bool {
+// known is the hash of a piece that is there.
+func (l *ledger) known(stream uint16, piece uint32) (wire.Hash, bool) {
 	i := l.at(stream)
-	return l.have[i][piece/64]&(1<<(piece%64)) != 0 && l.hash[i][piece] == h
+	if i < 0 || piece >= l.streams[i].Pieces || l.have[i][piece/64]&(1<<(piece%64)) == 0 {
+		return wire.Hash{}, false
+	}
+	return l.hash[i][piece], true
+}
+
+func (l *ledger) has(stream uint16, piece uint32, h wire.Hash) bool {
+	got, ok := l.known(stream, piece)
+	return ok && got == h
 }
 
 func (l *ledger) add(stream uint16, piece uint32, h wire.Hash) {
@@ -82,17 +100,47 @@ func (l *ledger) missing() []wire.Range {
 	return out
 }
 
-// root is one hash over the hashes of all pieces, in the order of the streams.
-func (l *ledger) root() wire.Hash {
+// root is one hash over the hashes of all pieces of the first so many streams,
+// in their order; false if one of them is not there.
+func (l *ledger) root(streams int) (wire.Hash, bool) {
 	h := blake3.New()
-	for i := range l.hash {
+	if streams < 0 || streams > len(l.streams) {
+		return wire.Hash{}, false
+	}
+	for i := range streams {
+		if n := bitsIn(l.have[i]); n != int(l.streams[i].Pieces) {
+			return wire.Hash{}, false
+		}
 		for j := range l.hash[i] {
 			h.Write(l.hash[i][j][:])
 		}
 	}
 	var out wire.Hash
 	h.Sum(out[:0])
-	return out
+	return out, true
+}
+
+func bitsIn(words []uint64) (n int) {
+	for _, w := range words {
+		n += bits.OnesCount64(w)
+	}
+	return n
+}
+
+// within tells whether ranges, as valid lists them, speak of a piece.
+func within(rs []wire.Range, stream uint16, piece uint32) bool {
+	i, ok := slices.BinarySearchFunc(rs, piece, func(r wire.Range, p uint32) int {
+		switch {
+		case r.Stream != stream:
+			return cmp.Compare(r.Stream, stream)
+		case r.To <= p:
+			return -1
+		case r.From > p:
+			return 1
+		}
+		return 0
+	})
+	return ok && rs[i].Stream == stream
 }
 
 // count is how many pieces ranges speak of.
@@ -103,7 +151,8 @@ func count(rs []wire.Range) (n uint64) {
 	return n
 }
 
-// valid drops what is not in the streams: ranges come from the network.
+// valid drops what is not in the streams, and sorts: ranges come from the
+// network.
 func valid(rs []wire.Range, streams []wire.Stream) []wire.Range {
 	var out []wire.Range
 	for _, r := range rs {
@@ -113,6 +162,9 @@ func valid(rs []wire.Range, streams []wire.Stream) []wire.Range {
 			}
 		}
 	}
+	slices.SortFunc(out, func(a, b wire.Range) int {
+		return cmp.Or(cmp.Compare(a.Stream, b.Stream), cmp.Compare(a.From, b.From))
+	})
 	return out
 }
 
@@ -127,6 +179,9 @@ func union(streams []wire.Stream, sets ...[]wire.Range) []wire.Range {
 	for _, set := range sets {
 		for _, r := range set {
 			i := u.at(r.Stream)
+			if i < 0 {
+				continue
+			}
 			for p := r.From; p < r.To; p++ {
 				u.have[i][p/64] &^= 1 << (p % 64)
 			}

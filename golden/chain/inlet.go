@@ -134,7 +134,7 @@ func (l *Link) read(c net.Conn) error {
 		}
 		h, err := wire.ParseHeader(head)
 		if err == nil {
-			err = h.Check(l.Streams)
+			err = l.announced(h)
 		}
 		if err != nil {
 			l.complain(err)
@@ -149,6 +149,23 @@ func (l *Link) read(c net.Conn) error {
 			return err
 		}
 	}
+}
+
+// announced checks a frame against the streams. The order that announces a
+// new one may come a moment after the first of its pieces.
+func (l *Link) announced(h wire.Header) error {
+	timeout := time.AfterFunc(helloPatience/2, l.cond.Broadcast)
+	defer timeout.Stop()
+	until := time.Now().Add(helloPatience / 2)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for h.Kind != wire.LapEnd && place(l.streams, h.Stream) < 0 && !l.finished && l.broken == nil && !l.over && time.Now().Before(until) {
+		l.cond.Wait()
+	}
+	if (l.finished || l.broken != nil) && place(l.streams, h.Stream) < 0 {
+		return nil // only passed on
+	}
+	return h.Check(l.streams)
 }
 
 // take checks a frame, hands it on, and only then offers it to the sink.

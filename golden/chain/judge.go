@@ -32,17 +32,24 @@ func (h *Head) Report(id uint32, r wire.LinkReport) {
 		h.lost(id, *r.Lost)
 	}
 	if id == 0 {
+		if r.Hop != nil {
+			h.paceReport(id, *r.Hop)
+		}
 		return
 	}
 	if r.Bad != nil {
 		h.bad(m, *r.Bad)
 	}
 	h.progress(m, r)
+	h.holdsReport(m, r)
+	if r.Hop != nil {
+		h.paceReport(id, *r.Hop)
+	}
 	if r.Broken != "" {
 		m.broken = r.Broken
 	}
 	if r.Complete {
-		h.completed(m, r.Root)
+		h.completed(m, r)
 	}
 	if r.Lap > m.lap {
 		h.lapReport(m, r)
@@ -69,16 +76,32 @@ func (h *Head) lapReport(m *member, r wire.LinkReport) {
 	}
 }
 
-func (h *Head) completed(m *member, root *wire.Hash) {
-	if !h.ledger.complete() {
+func (h *Head) completed(m *member, r wire.LinkReport) {
+	n := r.Streams
+	if h.open || n < h.closedAt {
 		h.cut(m.ID, errors.New("says that it is complete before all was sent"))
 		return
 	}
-	if want := h.ledger.root(); root == nil || *root != want {
+	want, sent := h.ledger.root(n)
+	switch {
+	case !sent:
+		h.cut(m.ID, errors.New("says that it is complete before all was sent"))
+	case r.Root == nil || *r.Root != want:
 		h.cut(m.ID, errors.New("has all pieces, but their hash is not golden's"))
-		return
+	default:
+		m.complete, m.missing, m.awaited = true, nil, false
 	}
-	m.complete, m.missing = true, nil
+}
+
+// holdsReport takes in what a node held before.
+func (h *Head) holdsReport(m *member, r wire.LinkReport) {
+	for _, have := range r.Have {
+		h.claims.take(&m.holdings, h.streams, have)
+		m.moved = time.Now()
+	}
+	if r.HaveAll {
+		m.awaited = false
+	}
 }
 
 // lost: the hop from id to t.Peer does not work. A peer that lives gets the
@@ -132,11 +155,21 @@ func (h *Head) cutStalled() {
 	}
 }
 
-// cutIdle finds nodes that still miss pieces and have settled none for long,
-// while the head waits for them.
+// cutIdle finds nodes that were sent pieces and have settled none for long. A
+// node that looks through what it holds, and gets nowhere with that, is waited
+// for no longer.
 func (h *Head) cutIdle() {
 	for _, m := range h.live() {
-		if m.complete || m.waits(h.lap) || time.Since(m.moved) < h.Patience {
+		if m.complete || time.Since(m.moved) < h.Patience {
+			continue
+		}
+		if m.awaited {
+			h.Log.Warn("node does not say what it holds; it is sent everything", "node", m.ID)
+			m.awaited, m.moved = false, time.Now()
+			h.cond.Broadcast()
+			continue
+		}
+		if m.waits(h.lap) || m.settled >= h.seq {
 			continue
 		}
 		h.cut(m.ID, fmt.Errorf("got nowhere for %s", h.Patience))

@@ -29,6 +29,8 @@ type Link struct {
 	Log      *slog.Logger
 	Tell     func(wire.LinkReport) // must not block; called from many goroutines
 	Dial     Dialer                // default TCP
+	Holder   Holder                // finds what is here already; nil: nothing is
+	Resume   *Link                 // that this one takes over from, of the same source: what it stored is here
 
 	// state
 	pool    buffers
@@ -43,12 +45,16 @@ type Link struct {
 	inlet    net.Conn
 	prev     wire.Peer
 	lastSeq  uint64
+	streams  []wire.Stream
+	ordered  bool // golden has given it its place
+	open     bool // golden may announce further streams
 	ledger   *ledger
-	pending  uint64 // pieces with the sink
-	told     uint64 // settled, as golden knows it
-	lap      uint32 // that has ended but is not settled
-	broken   error  // the sink's
-	finished bool   // Complete was told
+	held     *ledger // what was here before, and isn't known to be golden's yet
+	pending  uint64  // pieces with the sink
+	told     uint64  // settled, as golden knows it
+	lap      uint32  // that has ended but is not settled
+	broken   error   // the sink's
+	finished bool    // Complete was told
 	over     bool
 	done     chan struct{} // closed when every piece is stored
 	ended    chan struct{} // closed when golden ends the transfer
@@ -76,7 +82,11 @@ func (l *Link) Start() error {
 		return err
 	}
 	l.cond = sync.NewCond(&l.mu)
-	l.ledger = newLedger(l.Streams)
+	l.streams = l.Streams
+	l.ledger, l.held = newLedger(l.Streams), newLedger(l.Streams)
+	if l.Resume != nil {
+		l.takeOver(l.Resume)
+	}
 	l.queue = make(chan task, l.Queue)
 	l.done, l.ended = make(chan struct{}), make(chan struct{})
 	l.outlet.self, l.outlet.transfer = l.Self, l.Transfer
@@ -86,6 +96,7 @@ func (l *Link) Start() error {
 		l.Log.Warn("trouble with the next node", "node", t.Peer, "err", t.Why)
 		l.Tell(wire.LinkReport{Transfer: l.Transfer, Lost: &t})
 	}
+	l.outlet.pace = func(h wire.Hop) { l.Tell(wire.LinkReport{Transfer: l.Transfer, Hop: &h}) }
 	l.outlet.init()
 	return nil
 }
@@ -104,10 +115,42 @@ func (l *Link) Order(o wire.LinkOrder) {
 		l.over = true
 		close(l.ended)
 	} else {
-		l.prev = o.Prev
+		l.prev, l.open, l.ordered = o.Prev, o.Open, true
+		l.grow(o.Streams)
 		l.outlet.setNext(o.Next)
 	}
 	l.cond.Broadcast()
+	l.finishIfComplete()
+}
+
+// grow takes in streams that golden announces in the middle of a transfer.
+// Who is complete needs no more.
+func (l *Link) grow(streams []wire.Stream) {
+	if len(streams) <= len(l.streams) || l.finished {
+		return
+	}
+	g, ok := l.Sink.(Grower)
+	if !ok {
+		l.fail(fmt.Errorf("golden announces %d streams, the sink takes %d", len(streams), len(l.streams)))
+		return
+	}
+	if err := g.Grow(streams); err != nil {
+		l.fail(fmt.Errorf("take further streams: %w", err))
+		return
+	}
+	l.streams = streams
+	l.ledger.grow(streams)
+	l.held.grow(streams)
+}
+
+// fail notes that the sink takes no more; the link goes on relaying.
+func (l *Link) fail(err error) {
+	if l.broken != nil {
+		return
+	}
+	l.broken = err
+	l.Log.Error("the disk takes no more; relaying on", "err", err)
+	l.Tell(wire.LinkReport{Transfer: l.Transfer, Broken: err.Error()})
 }
 
 // Complete is closed when every piece is stored. The link goes on relaying.
@@ -124,9 +167,9 @@ func (l *Link) Run(ctx context.Context, ln net.Listener) error {
 	for range l.Workers {
 		sinks.Go(l.store)
 	}
-	l.finishIfComplete() // there may be nothing to wait for
 	rest.Go(func() { l.outlet.run(ctx) })
 	rest.Go(func() { l.pulse(ctx) })
+	rest.Go(func() { l.claim(ctx) })
 	var acceptErr error
 	rest.Go(func() {
 		if acceptErr = l.accept(ctx, ln); acceptErr != nil {
@@ -172,12 +215,19 @@ func (l *Link) settle(f *frame, p *loan) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.lastSeq = f.Seq
-	if f.Kind == wire.LapEnd {
+	switch {
+	case f.Kind == wire.LapEnd:
 		l.lap = f.Lap
 		l.endLap()
 		return
-	}
-	if l.broken != nil || l.ledger.has(f.Stream, f.Piece, f.Hash) {
+	case l.broken != nil || l.ledger.has(f.Stream, f.Piece, f.Hash):
+		return
+	case f.Kind == wire.KeptFrame && !l.held.has(f.Stream, f.Piece, f.Hash),
+		f.Kind == wire.VoidFrame && int(f.Flags) > len(l.streams):
+		return
+	case f.Kind != wire.PieceFrame || l.held.has(f.Stream, f.Piece, f.Hash):
+		l.ledger.add(f.Stream, f.Piece, f.Hash)
+		l.finishIfComplete()
 		return
 	}
 	select {
@@ -208,19 +258,17 @@ func (l *Link) stored(h wire.Header, skipped bool, err error) {
 	l.pending--
 	switch {
 	case skipped || errors.Is(err, ErrNotYet):
-	case err != nil && l.broken == nil:
-		l.broken = err
-		l.Log.Error("the disk takes no more; relaying on", "err", err)
-		l.Tell(wire.LinkReport{Transfer: l.Transfer, Broken: err.Error()})
-	case err == nil:
+	case err != nil:
+		l.fail(err)
+	default:
 		l.ledger.add(h.Stream, h.Piece, h.Hash)
 	}
 	l.endLap()
 	if s := l.lastSeq - l.pending; s >= l.told+uint64(max(1, l.Queue/4)) {
 		l.tellProgress()
 	}
-	l.mu.Unlock()
 	l.finishIfComplete()
+	l.mu.Unlock()
 }
 
 // endLap tells golden what is missing once the lap's last piece is settled.
@@ -238,15 +286,13 @@ func (l *Link) endLap() {
 }
 
 func (l *Link) finishIfComplete() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if !l.ledger.complete() || l.pending > 0 || l.finished {
+	if !l.ledger.complete() || l.open || l.pending > 0 || l.finished || l.broken != nil || !l.ordered {
 		return
 	}
 	l.finished = true
 	r := l.progress()
-	root := l.ledger.root()
-	r.Complete, r.Root = true, &root
+	root, _ := l.ledger.root(len(l.streams))
+	r.Complete, r.Root, r.Streams = true, &root, len(l.streams)
 	l.Tell(r)
 	close(l.done)
 }

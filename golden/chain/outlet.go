@@ -37,6 +37,7 @@ type outlet struct {
 	ringMax  int
 	quiet    time.Duration
 	trouble  func(wire.Trouble) // must not block
+	pace     func(wire.Hop)     // the same
 
 	// state
 	mu     sync.Mutex
@@ -71,6 +72,10 @@ func (o *outlet) push(f *frame) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for o.next != nil && o.unsent >= maxLag && !o.closed {
+		if o.next.Shed && f.Kind != wire.LapEnd {
+			o.leaveOut()
+			break
+		}
 		o.cond.Wait()
 	}
 	if o.closed {
@@ -86,6 +91,17 @@ func (o *outlet) push(f *frame) error {
 	o.trim()
 	o.cond.Broadcast()
 	return nil
+}
+
+// leaveOut moves the cursor on to the newest frames: the next node's link is
+// slow, and what it does not get now it gets in another lap. The end of a lap
+// is never among them, for nothing follows it until the node has it.
+func (o *outlet) leaveOut() {
+	for o.unsent > maxLag/2 && o.cursor < len(o.ring) {
+		o.unsent -= o.ring[o.cursor].size()
+		o.cursor++
+	}
+	o.trim()
 }
 
 // trim drops the oldest frames that are sent and too many.
@@ -107,6 +123,10 @@ func (o *outlet) setNext(p *wire.Peer) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if same(o.next, p) {
+		if p != nil {
+			o.next = p // it may be of another pace
+			o.cond.Broadcast()
+		}
 		return
 	}
 	o.next = p
@@ -277,16 +297,24 @@ func (o *outlet) wrote(p wire.Peer, f *frame, ok bool) {
 	o.cond.Broadcast()
 }
 
-// watch reports, once a second, that nothing moves although something should.
+// watch reports, once a second, how fast the hop is, and that nothing moves
+// although something should. After twice the time that golden has to do
+// something about that, the connection is given up.
 func (o *outlet) watch(ctx context.Context, p wire.Peer, m *metered) {
 	t := time.NewTicker(time.Second)
 	defer t.Stop()
 	moved, since := int64(-1), time.Now()
+	var g gauge
+	g.read(m.Conn)
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-t.C:
+		}
+		if r, ok := g.read(m.Conn); ok {
+			r.Peer, r.Epoch = p.ID, p.Epoch
+			o.pace(r)
 		}
 		o.mu.Lock()
 		idle := o.cursor >= len(o.ring)
@@ -295,9 +323,13 @@ func (o *outlet) watch(ctx context.Context, p wire.Peer, m *metered) {
 			moved, since = n, time.Now()
 			continue
 		}
-		if d := time.Since(since); d >= o.quiet/2 {
+		d := time.Since(since)
+		if d >= o.quiet/2 {
 			o.trouble(wire.Trouble{Peer: p.ID, Epoch: p.Epoch, Stall: true,
 				Why: fmt.Sprintf("node %d at %s took nothing for %d s", p.ID, p.Addr, int(d.Seconds()))})
+		}
+		if d >= 3*o.quiet {
+			m.Close()
 		}
 	}
 }

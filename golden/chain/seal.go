@@ -54,10 +54,10 @@ func newSealer(c Compression, pool *buffers) (*sealer, error) {
 }
 
 // seal makes the frame of a piece; its seq and lap are set when it is sent.
-func (s *sealer) seal(stream uint16, piece uint32, data []byte) *frame {
+func (s *sealer) seal(stream uint16, piece uint32, data []byte, hash wire.Hash) *frame {
 	h := wire.Header{
 		Kind: wire.PieceFrame, Stream: stream, Piece: piece, Seq: 1,
-		True: uint32(len(data)), Stored: uint32(len(data)), Hash: blake3.Sum256(data),
+		True: uint32(len(data)), Stored: uint32(len(data)), Hash: hash,
 	}
 	body := data
 	if z := s.shrink(data); z != nil {
@@ -66,6 +66,12 @@ func (s *sealer) seal(stream uint16, piece uint32, data []byte) *frame {
 	f := s.pool.frame(h)
 	copy(f.body(), body)
 	return f
+}
+
+func (s *sealer) close() {
+	if s.enc != nil {
+		s.enc.Close()
+	}
 }
 
 func (s *sealer) shrink(data []byte) []byte {
