@@ -294,3 +294,27 @@ func readlink(dir int, name string) (string, error) {
 	}
 	return string(buf[:n]), nil
 }
+
+// SameLayout says whether the open file has its data and holes where entry e
+// has them, as Scan would find them.
+func SameLayout(fd int, e *Entry) (bool, error) {
+	st, err := statOpen(fd)
+	if err != nil {
+		return false, fmt.Errorf("stat: %w", err)
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG || int64(st.Size) != e.Size {
+		return false, nil
+	}
+	var f found
+	if err := f.lookData(fd, &st); err != nil {
+		return false, err
+	}
+	if f.Dense || e.Dense {
+		return f.Dense == e.Dense, nil
+	}
+	var want Layout
+	if e.Sparse != nil {
+		want = *e.Sparse
+	}
+	return slices.Equal(f.Sparse.Data, want.Data) && slices.Equal(f.Sparse.Unwritten, want.Unwritten), nil
+}

@@ -3,7 +3,9 @@ package restore
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
+	"strings"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -16,9 +18,12 @@ import (
 // xattrs; then the time, which is moved by writing. Flags come at the very
 // end of everything (Finish): an immutable file takes none of these.
 
-// setOpen gives an open file or directory its attributes.
+// setOpen gives an open file or directory its attributes, exactly.
 func (t *Tree) setOpen(fd int, i int32) error {
 	e := &t.m.Entries[i]
+	if t.old[i] {
+		return t.adjust(fd, i)
+	}
 	if err := t.owner(i, unix.Fchown(fd, int(e.UID), int(e.GID))); err != nil {
 		return err
 	}
@@ -29,13 +34,90 @@ func (t *Tree) setOpen(fd int, i int32) error {
 	if err != nil {
 		return err
 	}
+	return t.setTime(fd, i)
+}
+
+func (t *Tree) setTime(fd int, i int32) error {
 	// A null path means the descriptor itself (utimensat(2)).
-	ts := times(e)
+	ts := times(&t.m.Entries[i])
 	_, _, errno := unix.Syscall6(unix.SYS_UTIMENSAT, uintptr(fd), 0, uintptr(unsafe.Pointer(&ts)), 0, 0, 0)
 	if errno != 0 {
 		return fmt.Errorf("set time of %s: %w", t.name(i), errno)
 	}
 	return nil
+}
+
+// adjust gives a file or directory that was there before its attributes: only
+// those that it hasn't. What it has too many goes first, as an ACL would
+// change what chmod means.
+func (t *Tree) adjust(fd int, i int32) error {
+	e := &t.m.Entries[i]
+	extra, err := t.dropXattrs(fd, i)
+	if err != nil {
+		return err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return fmt.Errorf("stat %s: %w", t.name(i), err)
+	}
+	chown := st.Uid != e.UID || st.Gid != e.GID
+	if chown {
+		if err := t.owner(i, unix.Fchown(fd, int(e.UID), int(e.GID))); err != nil {
+			return err
+		}
+	}
+	if chown || extra || st.Mode&0o7777 != uint32(e.Mode) {
+		if err := unix.Fchmod(fd, uint32(e.Mode)); err != nil {
+			return fmt.Errorf("chmod %s to %#o: %w", t.name(i), e.Mode, err)
+		}
+	}
+	var buf []byte
+	err = t.xattrs(i, func(name string, value []byte) error {
+		if buf == nil {
+			buf = make([]byte, 64<<10) // XATTR_SIZE_MAX (linux/limits.h)
+		}
+		if n, err := unix.Fgetxattr(fd, name, buf); err == nil && string(buf[:n]) == string(value) {
+			return nil
+		}
+		return unix.Fsetxattr(fd, name, value, 0)
+	})
+	if err != nil {
+		return err
+	}
+	if st.Mtim.Sec == e.Sec && st.Mtim.Nsec == int64(e.Nsec) {
+		return nil
+	}
+	return t.setTime(fd, i)
+}
+
+// dropXattrs removes the attributes that the entry doesn't have, and says
+// whether there were any.
+func (t *Tree) dropXattrs(fd int, i int32) (any bool, err error) {
+	var small [1024]byte
+	buf := small[:]
+	n, err := unix.Flistxattr(fd, buf)
+	if errors.Is(err, unix.ERANGE) {
+		buf = make([]byte, 64<<10) // XATTR_LIST_MAX (linux/limits.h)
+		n, err = unix.Flistxattr(fd, buf)
+	}
+	if errors.Is(err, unix.EOPNOTSUPP) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("list xattrs of %s: %w", t.name(i), err)
+	}
+	x := t.m.Entries[i].Xattrs
+	for _, name := range strings.Split(string(buf[:n]), "\x00") {
+		if name == "" || x != nil && slices.ContainsFunc(x.Attrs, func(a stream.Xattr) bool { return a.Name == name }) {
+			continue
+		}
+		any = true
+		err := unix.Fremovexattr(fd, name)
+		if err != nil && !errors.Is(err, unix.ENODATA) {
+			t.warnings.add("xattr "+name+" not removed", i, err)
+		}
+	}
+	return any, nil
 }
 
 // setName does the same for what can't be opened: a link, device, fifo or

@@ -30,11 +30,16 @@ func (t *Tree) putContents(piece uint32, data []byte) error {
 		n := min(s.Len-skip, int64(len(data)))
 		if err := w.write(s.Entry, data[:n], s.Pos+skip); err != nil {
 			w.drop()
+			t.got[piece].Store(false)
 			return err
 		}
 		data, off = data[n:], off+n
 	}
-	return w.finish()
+	err := w.finish()
+	if err != nil {
+		t.got[piece].Store(false)
+	}
+	return err
 }
 
 // writer is one piece on its way to the disk.

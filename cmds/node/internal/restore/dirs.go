@@ -92,8 +92,8 @@ func (t *Tree) makeDir(dir int, i int32) (dev uint64, err error) {
 			defer unix.Close(fd)
 			return uint64(st.Dev), t.takeOver(i, fd)
 		}
-		if err := unix.Unlinkat(dir, e.Name, 0); err != nil {
-			return 0, fmt.Errorf("remove %s: %w", t.name(i), err)
+		if err := t.clear(dir, i); err != nil {
+			return 0, err
 		}
 		err = unix.Mkdirat(dir, e.Name, 0o700)
 	}
@@ -132,44 +132,4 @@ func (t *Tree) takeOver(i int32, fd int) error {
 		}
 	}
 	return nil
-}
-
-// clear makes way for a name; a directory stays in the way.
-func (t *Tree) clear(dir int, i int32) error {
-	name := t.m.Entries[i].Name
-	err := unix.Unlinkat(dir, name, 0)
-	if errors.Is(err, unix.EPERM) && thaw(dir, name) {
-		err = unix.Unlinkat(dir, name, 0)
-	}
-	if err != nil && !errors.Is(err, unix.ENOENT) {
-		return fmt.Errorf("remove what is at %s: %w", t.name(i), err)
-	}
-	return nil
-}
-
-// thaw takes the flags away that keep a file of an earlier clone from being
-// removed. Only a regular file is opened: a device might do something.
-func thaw(dir int, name string) bool {
-	var st unix.Stat_t
-	err := unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW)
-	if err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
-		return false
-	}
-	fd, err := stream.OpenBeneath(dir, name, unix.O_RDONLY|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return false
-	}
-	defer unix.Close(fd)
-	return dropFlags(fd)
-}
-
-// dropFlags unsets what a person may have set; a file system without flags
-// has none to unset.
-func dropFlags(fd int) bool {
-	const late = stream.FlagMask &^ stream.FlagEarly
-	old, err := unix.IoctlGetUint32(fd, unix.FS_IOC_GETFLAGS)
-	if err != nil || old&late == 0 {
-		return false
-	}
-	return unix.IoctlSetPointerInt(fd, unix.FS_IOC_SETFLAGS, int(old&^late)) == nil
 }

@@ -42,10 +42,17 @@ func (t *Tree) Finish(ctx context.Context) error {
 	return nil
 }
 
+// checkComplete wants each piece of the contents: Put, or held before.
 func (t *Tree) checkComplete(context.Context) error {
-	for i, n := range t.left {
-		if n > 0 {
-			return fmt.Errorf("finish %s: %d bytes are missing", t.name(int32(i)), n)
+	for p := range t.contents.Pieces {
+		if t.got[p].Load() || t.told[p].Load() {
+			continue
+		}
+		off := int64(p) * int64(t.contents.PieceSize)
+		end := off + int64(t.contents.Len(p))
+		for i := stream.FindSegment(t.segs, off); i < len(t.segs) && t.segs[i].Off < end; i++ {
+			n := t.segs[i].Entry
+			return fmt.Errorf("finish %s: a part of it, in piece %d, is missing", t.name(n), p)
 		}
 	}
 	return nil
@@ -76,11 +83,14 @@ func (t *Tree) each(ctx context.Context, f func(h *held, i int32) error) error {
 }
 
 // makeRest makes an entry that has no contents and is neither a directory nor
-// a hard link.
+// a hard link, and gives a file that was kept its attributes.
 func (t *Tree) makeRest(h *held, i int32) error {
 	e := &t.m.Entries[i]
-	if e.Type == stream.Dir || e.Type == stream.HardLink || e.Type == stream.File && t.made[i] {
+	switch {
+	case e.Type == stream.Dir || e.Type == stream.HardLink:
 		return nil
+	case e.Type == stream.File && t.made[i] && !(t.old[i] && (t.left[i] > 0 || e.DataLen() == 0)):
+		return nil // had its attributes with its last bytes
 	}
 	dir, err := h.open(e.Parent)
 	if err != nil {
@@ -93,6 +103,9 @@ func (t *Tree) makeRest(h *held, i int32) error {
 		}
 		defer unix.Close(fd)
 		return t.setOpen(fd, i)
+	}
+	if t.opt.Update && e.Type == stream.Symlink && sameLink(dir, e) {
+		return nil
 	}
 	err = makeNode(dir, e)
 	if errors.Is(err, unix.EEXIST) {
@@ -109,6 +122,25 @@ func (t *Tree) makeRest(h *held, i int32) error {
 		return fmt.Errorf("create %s: %w", t.name(i), err)
 	}
 	return t.setName(dir, i)
+}
+
+// sameLink says whether the symbolic link is there as it shall be. One that
+// has other names or attributes is not asked any further.
+func sameLink(dir int, e *stream.Entry) bool {
+	var st unix.Stat_t
+	if err := unix.Fstatat(dir, e.Name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return false
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFLNK || st.Nlink != 1 || st.Size != int64(len(e.Link)) ||
+		st.Uid != e.UID || st.Gid != e.GID || st.Mtim.Sec != e.Sec || st.Mtim.Nsec != int64(e.Nsec) || e.Xattrs != nil {
+		return false
+	}
+	buf := make([]byte, len(e.Link)+1)
+	if n, err := unix.Readlinkat(dir, e.Name, buf); err != nil || string(buf[:n]) != e.Link {
+		return false
+	}
+	n, err := unix.Llistxattr(stream.ProcPath(dir, e.Name), nil)
+	return n == 0 && err == nil || errors.Is(err, unix.EOPNOTSUPP)
 }
 
 func makeNode(dir int, e *stream.Entry) error {

@@ -17,18 +17,26 @@ type Image struct {
 	s      wire.Stream
 	fresh  bool // was made by us: what isn't written reads as zeros
 	device bool
+	update bool // Held tells of what is there
+	size   int64
 }
 
 // NewImage prepares to write the image that s announces to path. An existing
 // file keeps what the image doesn't overwrite until Finish.
-func NewImage(path string, s wire.Stream) (*Image, error) {
+func NewImage(path string, s wire.Stream) (*Image, error) { return newImage(path, s, false) }
+
+// UpdateImage is NewImage for a file or device that holds an older image:
+// Held tells of the pieces that are right already.
+func UpdateImage(path string, s wire.Stream) (*Image, error) { return newImage(path, s, true) }
+
+func newImage(path string, s wire.Stream, update bool) (*Image, error) {
 	if err := checkStream(s); err != nil {
 		return nil, err
 	}
 	if s.Kind != wire.ImageStream {
 		return nil, fmt.Errorf("restore image: stream %d is of kind %q", s.ID, s.Kind)
 	}
-	i := &Image{s: s}
+	i := &Image{s: s, update: update}
 	var err error
 	i.f, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if i.fresh = err == nil; errors.Is(err, fs.ErrExist) {
@@ -55,10 +63,12 @@ func (i *Image) checkTarget() error {
 		if i.fresh {
 			return i.f.Truncate(i.s.Bytes) // no space for it: say so now
 		}
+		i.size = st.Size()
 		return nil
 	case st.Mode().Type() == os.ModeDevice:
 		i.device = true
 		size, err := i.f.Seek(0, io.SeekEnd)
+		i.size = size
 		if err == nil && size < i.s.Bytes {
 			err = fmt.Errorf("device of %d bytes, the image has %d", size, i.s.Bytes)
 		}
@@ -137,6 +147,21 @@ func (i *Image) ReadPiece(id uint16, piece uint32, buf []byte) error {
 		return fmt.Errorf("read piece %d: %w", piece, err)
 	}
 	return nil
+}
+
+// Held hashes the pieces that were there before (chain.Holder).
+func (i *Image) Held(ctx context.Context, tell func(stream uint16, piece uint32, h wire.Hash)) error {
+	if !i.update || i.fresh {
+		return nil
+	}
+	var pieces []uint32
+	for p := range i.s.Pieces {
+		if int64(p)*int64(i.s.PieceSize)+int64(i.s.Len(p)) <= i.size {
+			pieces = append(pieces, p)
+		}
+	}
+	read := func(piece uint32, buf []byte) bool { return i.ReadPiece(i.s.ID, piece, buf) == nil }
+	return hashPieces(ctx, i.s, pieces, read, func(piece uint32, h wire.Hash) { tell(i.s.ID, piece, h) })
 }
 
 // Finish gives a file its exact size and waits until all is on the disk.

@@ -31,6 +31,9 @@ func (t *Tree) makeLink(h *held, i int32) error {
 		defer unix.Close(from)
 	}
 	err = unix.Linkat(from, target.Name, dir, e.Name, 0)
+	if errors.Is(err, unix.EEXIST) && t.opt.Update && sameFile(from, target.Name, dir, e.Name) {
+		return nil
+	}
 	if errors.Is(err, unix.EEXIST) {
 		if err := t.clear(dir, i); err != nil {
 			return err
@@ -45,6 +48,13 @@ func (t *Tree) makeLink(h *held, i int32) error {
 		return fmt.Errorf("link %s to %s: %w", t.name(i), t.name(e.Target), err)
 	}
 	return nil
+}
+
+// sameFile says whether two names are of one file.
+func sameFile(dir1 int, name1 string, dir2 int, name2 string) bool {
+	var a, b unix.Stat_t
+	err := errors.Join(unix.Fstatat(dir1, name1, &a, unix.AT_SYMLINK_NOFOLLOW), unix.Fstatat(dir2, name2, &b, unix.AT_SYMLINK_NOFOLLOW))
+	return err == nil && a.Dev == b.Dev && a.Ino == b.Ino
 }
 
 // copyTarget makes entry i, a hard link, an entry of its own like its target,

@@ -39,6 +39,10 @@ type Options struct {
 	Workers int           // goroutines of Finish; 0: 4
 	Wait    time.Duration // how long contents wait for the directories before ErrNotYet; 0: 5 s
 	Log     *slog.Logger  // nil: none
+	// Update: the directory holds an older tree. What of it is still right is
+	// kept (Held), and what isn't golden's is removed as soon as the manifest
+	// is there.
+	Update bool
 }
 
 // Tree is the sink of a manifest and its contents.
@@ -61,8 +65,10 @@ type Tree struct {
 	// state of the contents; set before ready is closed
 	m      *stream.Manifest
 	segs   []stream.Segment
-	got    []atomic.Bool // pieces of the contents
-	made   []bool        // by entry: the file was created; under its lock
+	got    []atomic.Bool // pieces of the contents that were Put
+	told   []atomic.Bool // those that Held has told of
+	made   []bool        // by entry: the file was created or kept; under its lock
+	old    []bool        // by entry: was there before, may have attributes of its own
 	left   []int64       // by entry: bytes to come; atomic
 	locks  [64]sync.Mutex
 	mounts []int32 // directories that begin a file system
@@ -120,6 +126,7 @@ func (t *Tree) takeStreams(streams []wire.Stream) error {
 	}
 	t.seen, t.lacks = make([]bool, t.manifest.Pieces), t.manifest.Pieces
 	t.got = make([]atomic.Bool, t.contents.Pieces)
+	t.told = make([]atomic.Bool, t.contents.Pieces)
 	return nil
 }
 
@@ -204,7 +211,17 @@ func (t *Tree) begin() error {
 	for i := range m.Entries {
 		t.left[i] = m.Entries[i].DataLen()
 	}
-	return t.makeDirs()
+	t.old = make([]bool, len(m.Entries))
+	if err := t.makeDirs(); err != nil {
+		return err
+	}
+	for _, i := range t.taken {
+		t.old[i] = true
+	}
+	if t.opt.Update {
+		return t.look()
+	}
+	return nil
 }
 
 // await waits a moment for the directories.
@@ -264,7 +281,12 @@ func (t *Tree) name(i int32) string { return t.path + "/" + t.m.Path(i) }
 
 // Close lets go of the root. Nothing may be running then.
 func (t *Tree) Close() error {
-	if err := unix.Close(t.root); err != nil {
+	if t.root < 0 {
+		return nil
+	}
+	err := unix.Close(t.root)
+	t.root = -1
+	if err != nil {
 		return fmt.Errorf("close root %s: %w", t.path, err)
 	}
 	return nil
