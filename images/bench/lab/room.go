@@ -90,10 +90,6 @@ func (r *Room) host(ctx context.Context, sw string, i int) error {
 			return err
 		}
 	}
-	// What Debian's kernel has by default; this machine may differ.
-	if err := run(ctx, "ip", "netns", "exec", ns, "sysctl", "-q", "-w", "net.ipv4.tcp_congestion_control=cubic"); err != nil {
-		return err
-	}
 	if r.Rate == "" {
 		return nil
 	}
