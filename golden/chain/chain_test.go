@@ -111,6 +111,7 @@ type labNode struct {
 	cancel context.CancelFunc
 	err    error
 	doneAt time.Time
+	ended  chan struct{} // Run has returned
 }
 
 func newLab(t testing.TB, m *memory, edit func(*Head)) *lab {
@@ -172,8 +173,8 @@ func (l *lab) add(n uint32, m *memory, edit func(*Link, *vessel)) *labNode {
 	l.mu.Lock()
 	l.nodes[n] = node
 	l.mu.Unlock()
-	runDone := make(chan struct{})
-	l.wg.Go(func() { node.err = node.link.Run(ctx, ln); node.doneAt = time.Now(); close(runDone) })
+	node.ended = make(chan struct{})
+	l.wg.Go(func() { node.err = node.link.Run(ctx, ln); node.doneAt = time.Now(); close(node.ended) })
 	l.wg.Go(func() {
 		for {
 			select {
@@ -181,12 +182,13 @@ func (l *lab) add(n uint32, m *memory, edit func(*Link, *vessel)) *labNode {
 				node.link.Order(o)
 			case r := <-reports:
 				l.head.Report(n, r)
-			case <-runDone:
+			case <-node.ended:
 				return
 			}
 		}
 	})
-	l.head.Join(Member{ID: n, Addr: ln.Addr().String(), Pin: id.Pin, Queue: node.link.Queue})
+	l.head.Join(Member{ID: n, Addr: ln.Addr().String(), Pin: id.Pin, Queue: node.link.Queue,
+		Holds: node.link.Holder != nil || node.link.Resume != nil})
 	return node
 }
 

@@ -14,7 +14,11 @@ import (
 type gauge struct {
 	at             time.Time
 	busy, receiver uint64 // µs so far
+	acked          uint64 // bytes so far
 }
+
+// A hop that took less than gaugeBytes says nothing of its rate.
+const gaugeBytes = 128 << 10
 
 // read is how the hop did since it was read last.
 func (g *gauge) read(c net.Conn) (wire.Hop, bool) {
@@ -34,14 +38,15 @@ func (g *gauge) read(c net.Conn) (wire.Hop, bool) {
 	}
 	now := time.Now()
 	was := *g
-	*g = gauge{now, info.Busy_time, info.Rwnd_limited}
-	if was.at.IsZero() {
+	*g = gauge{now, info.Busy_time, info.Rwnd_limited, info.Bytes_acked}
+	if was.at.IsZero() || g.acked-was.acked < gaugeBytes {
 		return wire.Hop{}, false
 	}
+	busy, receiver := float64(g.busy-was.busy), float64(g.receiver-was.receiver)
 	d := float64(now.Sub(was.at).Microseconds())
 	return wire.Hop{
-		Rate:     int64(info.Delivery_rate),
-		Busy:     float64(g.busy-was.busy) / d,
-		Receiver: float64(g.receiver-was.receiver) / d,
+		Rate:     int64(float64(g.acked-was.acked) * 1e6 / max(busy-receiver, 1000)),
+		Busy:     busy / d,
+		Receiver: receiver / d,
 	}, true
 }

@@ -220,8 +220,8 @@ func (l *Link) settle(f *frame, p *loan) {
 		l.lap = f.Lap
 		l.endLap()
 		return
-	case l.broken != nil || l.ledger.has(f.Stream, f.Piece, f.Hash):
-		return
+	case l.broken != nil || l.finished || l.ledger.has(f.Stream, f.Piece, f.Hash):
+		return // only passed on
 	case f.Kind == wire.KeptFrame && !l.held.has(f.Stream, f.Piece, f.Hash),
 		f.Kind == wire.VoidFrame && int(f.Flags) > len(l.streams):
 		return

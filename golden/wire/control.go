@@ -156,7 +156,7 @@ const SumSize = 8
 type Hop struct {
 	Peer     uint32  `json:"peer"`
 	Epoch    uint32  `json:"epoch"`
-	Rate     int64   `json:"rate"`     // bytes a second, as TCP estimates what the path delivers (tcp_info, tcpi_delivery_rate)
+	Rate     int64   `json:"rate"`     // bytes a second while there was something to send and room for it
 	Busy     float64 `json:"busy"`     // share of the time in which there was something to send
 	Receiver float64 `json:"receiver"` // share of the time in which the next node's full window was what held it up
 }

@@ -18,6 +18,9 @@ const (
 	ManifestStream StreamKind = "manifest" // all entries of a tree
 	ContentsStream StreamKind = "contents" // the data of its regular files, holes left out
 	ImageStream    StreamKind = "image"    // one file, device, or squashfs
+
+	PatchManifestStream StreamKind = "patch-manifest" // files of the tree that have changed since, as they are now
+	PatchContentsStream StreamKind = "patch-contents" // their data
 )
 
 // Stream announces one numbered list of pieces. Every piece is PieceSize

@@ -1,0 +1,84 @@
+package chain
+
+import (
+	"context"
+	"net"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// paced dials with the kernel's own limit on what a socket sends
+// (SO_MAX_PACING_RATE, socket(7)), in bytes a second by address.
+func paced(rate func(addr string) int) Dialer {
+	return func(ctx context.Context, addr string) (net.Conn, error) {
+		c, err := dialTCP(ctx, addr)
+		if err != nil {
+			return nil, err
+		}
+		raw, err := c.(*net.TCPConn).SyscallConn()
+		if err != nil {
+			return nil, err
+		}
+		raw.Control(func(fd uintptr) {
+			err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_MAX_PACING_RATE, rate(addr))
+		})
+		return c, err
+	}
+}
+
+// The way to one node is slow, wherever it stands: the others are done long
+// before it, and it gets everything, too.
+func TestSlowLinkGoesToTheTail(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 15 s")
+	}
+	for _, at := range []uint32{1, 2} {
+		t.Run(map[uint32]string{1: "first", 2: "second"}[at], func(t *testing.T) {
+			t.Parallel()
+			m := newMemory(t, 17, false, 32<<20)
+			var slow atomic.Value // its address
+			dial := paced(func(addr string) int {
+				if addr == slow.Load() {
+					return 2_500_000
+				}
+				return 40_000_000
+			})
+			l := newLab(t, m, func(h *Head) { h.Dial, h.Plain = dial, true })
+			var nodes []*labNode
+			type end struct {
+				id uint32
+				at time.Time
+			}
+			ends := make(chan end, 4)
+			for i := uint32(1); i <= 4; i++ {
+				n := l.add(i, m, func(k *Link, v *vessel) {
+					k.Dial, k.Plain = dial, true
+				})
+				if i == at {
+					slow.Store(n.ln.Addr().String())
+				}
+				nodes = append(nodes, n)
+				go func() { <-n.link.Complete(); ends <- end{i, time.Now()} }()
+			}
+			begun := time.Now()
+			out := l.run()
+			l.wantComplete(out, nodes...)
+			var last, slowEnd time.Duration
+			for range nodes {
+				e := <-ends
+				if e.id == at {
+					slowEnd = e.at.Sub(begun)
+				} else {
+					last = max(last, e.at.Sub(begun))
+				}
+			}
+			t.Logf("the slow node is done after %v, the others after %v", slowEnd, last)
+			if last > slowEnd*3/4 {
+				t.Errorf("the slow node held the others up: they were done after %v, it after %v", last, slowEnd)
+			}
+		})
+	}
+}
