@@ -30,8 +30,14 @@ type Boot struct {
 	MACs      []string
 }
 
+// maxAgain is how often a machine that crashed in the middle may boot the
+// image again in a session.
+const maxAgain = 3
+
 // arms decides which machines boot the image: those named, or else the first
-// so many that ask. A machine that is done, or failed, boots its own disk.
+// so many that ask. A machine that is done, or has failed, boots its own disk;
+// one that was lost on the way may try again a few times. Its place is never
+// given to another: that one's disk is not what the administrator meant.
 type arms struct {
 	max   int
 	named bool
@@ -41,10 +47,13 @@ type arms struct {
 	armed map[string]bool
 	off   map[string]status.State // done or failed: the disk is its own affair
 	home  map[string]bool         // told to boot its disk since then
+	lost  map[string]int          // crashed or fell silent so often
+	last  map[string]*Node        // that did so the last time: it counts once
 }
 
 func newArms(nodes int, macs []string, log *slog.Logger) (*arms, error) {
-	a := &arms{max: nodes, named: len(macs) > 0, log: log, armed: map[string]bool{}, home: map[string]bool{}, off: map[string]status.State{}}
+	a := &arms{max: nodes, named: len(macs) > 0, log: log, armed: map[string]bool{}, home: map[string]bool{}, off: map[string]status.State{},
+		lost: map[string]int{}, last: map[string]*Node{}}
 	for _, m := range macs {
 		hw, err := net.ParseMAC(m)
 		if err != nil {
@@ -53,6 +62,19 @@ func newArms(nodes int, macs []string, log *slog.Logger) (*arms, error) {
 		a.armed[hw.String()] = true
 	}
 	return a, nil
+}
+
+// resume takes in what the machines were in an earlier run of golden.
+func (a *arms) resume(nodes map[string]bookNode) {
+	for _, n := range nodes {
+		if n.MAC == "" {
+			continue
+		}
+		a.armed[n.MAC] = true
+		if n.State == status.Done || n.State == status.Released {
+			a.off[n.MAC] = n.State
+		}
+	}
 }
 
 // decide answers the boot servers.
@@ -84,6 +106,8 @@ func (a *arms) admit(r wire.Register) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	switch {
+	case a.off[r.MAC] == status.Done && r.Resume != nil && r.Resume.Done != nil:
+		return nil // it waits for its release
 	case a.off[r.MAC] != "":
 		return fmt.Errorf("this machine is %s already in this session", a.off[r.MAC])
 	case a.armed[r.MAC]:
@@ -104,6 +128,15 @@ func (a *arms) seen(n *Node, s status.State) {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if s == status.Failed && n.lostHow() != notLost {
+		if a.last[n.MAC] != n {
+			a.lost[n.MAC]++
+			a.last[n.MAC] = n
+		}
+		if a.lost[n.MAC] <= maxAgain {
+			return
+		}
+	}
 	a.off[n.MAC] = s
 }
 

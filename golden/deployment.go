@@ -3,6 +3,7 @@ package golden
 import (
 	"context"
 	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -36,45 +37,74 @@ type Config struct {
 	Identity *trust.Identity
 	Log      *slog.Logger
 	Watch    func(Status) // told of progress, twice a second
+	Book     *Book        // what is known of this session from before; nil: nothing, and nothing is kept
 }
 
-// maxConfirm is how long a node may take from its last piece to its last word.
-const maxConfirm = 30 * time.Minute
-
-// deployment is the part of Send and Clone that is the same: the nodes, what
-// they say, and the transfer that runs.
+// deployment is one run of Send or Clone: the nodes, what they say, what is
+// carried to them, and what each is to do next (flow.go).
 type deployment struct {
 	Config
 	server *Server
 	begun  time.Time
+	tasks  sync.WaitGroup // transfers, and the question to the administrator
+	wake   chan struct{}  // something has changed
 
-	mu      sync.Mutex
-	cond    *sync.Cond
-	nodes   []*Node                      // by arrival; one a machine
-	came    map[int]map[string]time.Time // a machine's number, and when it registered in a stage
-	head    *chain.Head
-	phase   string
-	touched bool                      // disks may have been written
-	seen    func(*Node, status.State) // told of each node's state; nil: nobody is
+	// what is to be done; set before anything runs
+	clone  *CloneConfig // nil: only send
+	arms   *arms        // of a clone
+	stage2 *ferry       // of a clone
+	tree   *ferry
+
+	mu       sync.Mutex
+	nodes    []*Node                      // by arrival; one a machine
+	came     map[int]map[string]time.Time // a machine's number, and when it registered in a stage
+	times    map[int]int                  // how often a machine has come back
+	bad      map[int]int                  // wrong pieces that came from a node
+	phase    string
+	started  bool
+	now      bool // the administrator says go
+	closing  bool // nobody is let in any more
+	touched  bool // disks may have been written
+	asking   bool // the administrator
+	err      error
+	treeOpen bool      // those who are ready go aboard
+	half     time.Time // since when half of the nodes have been ready
+	released time.Time // when the last node was let go
+	flap     time.Time // until then lost nodes may come back
+	back     time.Time // when the first node of a resumed session was back
 }
 
 func newDeployment(c Config) *deployment {
-	d := &deployment{Config: c, begun: time.Now(), came: map[int]map[string]time.Time{}}
+	d := &deployment{Config: c, begun: time.Now(), wake: make(chan struct{}, 1),
+		came: map[int]map[string]time.Time{}, times: map[int]int{}, bad: map[int]int{}}
 	if d.Control == 0 {
 		d.Control = wire.ControlPort
 	}
-	d.cond = sync.NewCond(&d.mu)
-	d.server = &Server{
-		Session: c.Session, Token: c.Token, Identity: c.Identity, Quiet: c.Quiet, Log: c.Log,
-		Arrived: d.arrived, Reported: d.reported, Gone: d.gone,
-		Admit: func(wire.Register) error { return nil },
+	if d.Book == nil {
+		d.Book = &Book{}
 	}
+	var run [8]byte
+	rand.Read(run[:])
+	d.server = &Server{
+		Session: c.Session, Token: c.Token, Identity: c.Identity, Quiet: c.Quiet, Log: c.Log, Golden: hex.EncodeToString(run[:]),
+		Admit: d.admit, Arrived: d.arrived, Reported: d.reported, Gone: d.gone,
+	}
+	d.server.Verbs = d.verbs()
+	d.server.know(d.Book.numbers())
 	return d
 }
 
+// poke has the flow look at the nodes again.
+func (d *deployment) poke() {
+	select {
+	case d.wake <- struct{}{}:
+	default:
+	}
+}
+
 // serve runs the control server, the boot servers where there are any, and
-// what goes with them, around f.
-func (d *deployment) serve(ctx context.Context, boot, f func(context.Context) error) error {
+// what goes with them, around the flow.
+func (d *deployment) serve(ctx context.Context, boot func(context.Context) error) error {
 	host := ""
 	if d.Addr.IsValid() {
 		host = d.Addr.String()
@@ -96,18 +126,21 @@ func (d *deployment) serve(ctx context.Context, boot, f func(context.Context) er
 	work, stop := context.WithCancel(base)
 	defer stop()
 	defer context.AfterFunc(ctx, stop)()
+	d.Book.open(ln.Addr().String())
 	g.Go(func() error { return d.server.Serve(base, ln) })
 	g.Go(func() error { d.server.Find(base, pc, port); return nil })
 	g.Go(func() error { d.pulse(base); return nil })
+	g.Go(func() error { d.keepBook(base); return nil })
 	if boot != nil {
 		g.Go(func() error { return boot(base) })
 	}
 	g.Go(func() error {
 		defer cancel()
 		defer d.farewell()
-		return f(work)
+		return d.flow(work)
 	})
 	err = g.Wait()
+	d.Book.remove() // this session has ended; one that was killed is resumed by what it left
 	if err == nil || errors.Is(err, context.Canceled) && ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -122,9 +155,10 @@ func inUse(err error, port int) error {
 // and gives that a moment to get there.
 func (d *deployment) farewell() {
 	d.mu.Lock()
+	d.closing = true
 	told := 0
 	for _, n := range d.nodes {
-		if s := n.State(); s != status.Released && !n.left() {
+		if n.State() != status.Released && !n.left() {
 			n.Tell(wire.Order{Stop: "golden has ended the session"})
 			told++
 		}
@@ -135,185 +169,152 @@ func (d *deployment) farewell() {
 	}
 }
 
-func (n *Node) left() bool {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.gone
+// current is the latest registration of a machine, or nil.
+func (d *deployment) current(number int) *Node {
+	for _, n := range d.nodes {
+		if n.Number == number {
+			return n
+		}
+	}
+	return nil
 }
 
-// arrived: a machine has registered, for the first time or in a new stage.
-func (d *deployment) arrived(n *Node) {
+// arrived: a machine has registered, for the first time, in a new stage, or
+// again.
+func (d *deployment) arrived(n, old *Node) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.nodes = slices.DeleteFunc(d.nodes, func(o *Node) bool { return o.Number == n.Number })
-	d.nodes = append(d.nodes, n)
+	defer d.poke()
+	n.arrived = time.Now()
+	d.nodes = append(slices.DeleteFunc(d.nodes, func(o *Node) bool { return o.Number == n.Number }), n)
 	if d.came[n.Number] == nil {
 		d.came[n.Number] = map[string]time.Time{}
 	}
-	d.came[n.Number][n.Stage] = time.Now()
+	d.came[n.Number][n.Stage] = n.arrived
+	again := old != nil && (old.Stage == n.Stage || !old.live())
+	n.rejoined = old != nil && old.rejoined || again && old.boarded
+	if again {
+		d.times[n.Number]++
+	}
+	if old != nil && old.lostHow() == silent && !d.flap.IsZero() {
+		d.flap = time.Now().Add(flapRest)
+	}
+	if d.back.IsZero() && d.Book.known(n) {
+		d.back = n.arrived
+	}
 	n.setState(map[string]status.State{wire.Stage1: status.Stage1, wire.Stage2: status.Stage2}[n.Stage])
-	d.Log.Info("node is here", "node", n.Number, "addr", n.Addr, "mac", n.MAC, "stage", n.Stage)
-	d.cond.Broadcast()
+	d.takeUp(n)
+	d.Log.Info("node is here", "node", n.Number, "addr", n.Addr, "mac", n.MAC, "stage", n.Stage, "again", again || n.Resume != nil)
+}
+
+// takeUp lets a node go on where it was when it lost golden.
+func (d *deployment) takeUp(n *Node) {
+	r := n.Resume
+	if r == nil || n.Stage == wire.Stage1 {
+		return
+	}
+	same := r.Source == d.tree.digest
+	if n.Stage == wire.Stage2 && (r.Ready != nil || r.State == string(status.Preparing)) {
+		n.planned = true
+		d.touched = true
+		n.setState(status.Preparing)
+	}
+	n.mu.Lock()
+	n.ready = r.Ready
+	if same {
+		n.done = r.Done
+	}
+	n.mu.Unlock()
+	switch {
+	case same && r.Done != nil:
+		n.setState(status.Done)
+		n.boarded = true
+	case same && r.State == string(status.Fixing):
+		n.setState(status.Fixing)
+		n.boarded = true
+	case r.Ready != nil:
+		n.setState(status.Ready)
+	}
 }
 
 func (d *deployment) reported(n *Node, r wire.Report) {
 	for _, line := range r.Lines {
 		d.Log.Info(line, "node", n.Number)
 	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	defer d.poke()
 	if r.Fault != nil {
 		d.Log.Error("node failed", "node", n.Number, "stage", r.Fault.Stage, "cause", r.Fault.Cause)
 	}
-	d.tellSeen(n)
-	d.mu.Lock()
-	head := d.head
-	d.cond.Broadcast()
-	d.mu.Unlock()
-	if head == nil {
-		return
+	d.seen(n)
+	for _, f := range d.ferries() {
+		if r.Link != nil {
+			f.report(n, *r.Link)
+		}
+		if r.Fault != nil {
+			f.leave(n, fmt.Errorf("%s: %s", r.Fault.Stage, r.Fault.Cause))
+		}
 	}
-	if r.Link != nil {
-		head.Report(n.ID, *r.Link)
-	}
-	if r.Fault != nil {
-		head.Leave(n.ID, fmt.Errorf("%s: %s", r.Fault.Stage, r.Fault.Cause))
-	}
-}
-
-func (d *deployment) tellSeen(n *Node) {
-	if d.seen != nil {
-		d.seen(n, n.State())
+	if r.Link != nil && r.Link.Bad != nil {
+		from := int(r.Link.Bad.Peer)
+		if from == 0 {
+			from = n.Number // the hop is bad, and golden is right
+		}
+		d.bad[from]++
 	}
 }
 
-// gone: a machine fell silent or closed its connections.
+// seen tells the boot servers how far a machine is.
+func (d *deployment) seen(n *Node) {
+	if d.arms != nil {
+		d.arms.seen(n, n.State())
+	}
+}
+
+func (d *deployment) ferries() []*ferry {
+	if d.stage2 == nil {
+		return []*ferry{d.tree}
+	}
+	return []*ferry{d.stage2, d.tree}
+}
+
+// gone: a machine fell silent, closed its connections, or registered again.
 func (d *deployment) gone(n *Node, why error) {
 	d.mu.Lock()
-	head := d.head
-	current := slices.Contains(d.nodes, n)
-	d.cond.Broadcast()
-	d.mu.Unlock()
-	if head != nil {
-		head.Leave(n.ID, why)
+	defer d.mu.Unlock()
+	defer d.poke()
+	for _, f := range d.ferries() {
+		f.leave(n, why)
 	}
 	s := n.State()
-	if !current || s == status.Done || s == status.Released || s == status.Failed {
+	if d.current(n.Number) != n || errors.Is(why, errAgain) || s == status.Done || s == status.Released || s == status.Failed {
 		return
 	}
-	if n.Stage == wire.Stage1 && s == status.Stepping {
+	if n.Stage == wire.Stage1 && s == status.Stepping && n.wholeFor(time.Now()) > 0 {
 		return // on its way to stage 2; the wait for that has its own end
 	}
-	n.fail(string(s), why.Error())
-	d.tellSeen(n)
+	how := crashed
+	if errors.Is(why, errSilent) {
+		how = silent
+	}
+	d.fail(n, how, string(s), why.Error())
 	d.Log.Error("node is gone", "node", n.Number, "stage", s, "cause", why)
 }
 
-// await waits until ok holds, which is asked with the lock held.
-func (d *deployment) await(ctx context.Context, limit time.Duration, ok func() bool) error {
-	if limit > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, limit)
-		defer cancel()
+// fail ends a node's part, unless it comes back.
+func (d *deployment) fail(n *Node, how lostHow, stage, cause string) {
+	if stage == "" {
+		stage = "waiting"
 	}
-	stop := context.AfterFunc(ctx, d.cond.Broadcast)
-	defer stop()
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for !ok() {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		d.cond.Wait()
-	}
-	return nil
-}
-
-// in lists the nodes of a stage that live.
-func (d *deployment) in(stage string) []*Node {
-	var out []*Node
-	for _, n := range d.nodes {
-		if n.Stage == stage && n.State() != status.Failed && !n.left() {
-			out = append(out, n)
-		}
-	}
-	return out
-}
-
-// ErrTooFew is a deployment that never had enough nodes; nothing was touched.
-var ErrTooFew = errors.New("too few nodes came")
-
-// gather waits for enough nodes of a stage.
-func (d *deployment) gather(ctx context.Context, stage string) ([]*Node, error) {
-	d.setPhase("waiting for nodes")
-	var list []*Node
-	err := d.await(ctx, d.Wait, func() bool {
-		list = d.in(stage)
-		return len(list) >= d.Nodes
-	})
-	if err == nil || ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
-		return list, err
-	}
-	if d.Min > 0 && len(list) >= d.Min {
-		return list, nil
-	}
-	return nil, fmt.Errorf("%w: %d of %d within %s", ErrTooFew, len(list), d.Nodes, d.Wait)
-}
-
-// transfer sends a source to nodes. A node that did not get it has failed.
-func (d *deployment) transfer(ctx context.Context, phase string, src chain.Source, nodes []*Node) error {
-	byID := map[uint32]*Node{}
-	h := &chain.Head{
-		Source: src, Identity: d.Identity, Plain: d.Plain, Compress: d.Compress, Share: d.Share, Quiet: d.Quiet, Log: d.Log,
-		Tell: func(id uint32, o wire.LinkOrder) { byID[id].Tell(wire.Order{Link: &o}) },
-	}
-	rand.Read(h.Transfer[:])
-	h.Start()
-	d.setPhase(phase)
-	d.mu.Lock()
-	d.head = h
-	d.mu.Unlock()
-	d.server.SetFlowing(true)
-	slices.SortFunc(nodes, func(a, b *Node) int { return a.Number - b.Number })
-	for _, n := range nodes {
-		byID[n.ID] = n
-	}
-	for _, n := range nodes {
-		h.Join(chain.Member{ID: n.ID, Addr: n.Addr, Pin: n.Pin, Queue: n.Queue})
-		if n.left() {
-			h.Leave(n.ID, errors.New("left before the transfer began"))
-		}
-	}
-	out, err := h.Run(ctx)
-	d.server.SetFlowing(false)
-	for id, o := range out {
-		if !o.Complete {
-			byID[id].fail(phase, o.Err.Error())
-			d.tellSeen(byID[id])
-		}
-	}
-	if errors.Is(err, chain.ErrNobody) {
-		err = nil // every node has its cause
-	}
-	return err
-}
-
-// confirm waits until every node that lives has said that it is done.
-func (d *deployment) confirm(ctx context.Context, stage string) error {
-	return d.await(ctx, maxConfirm, func() bool {
-		for _, n := range d.in(stage) {
-			n.mu.Lock()
-			done := n.done != nil
-			n.mu.Unlock()
-			if !done {
-				return false
-			}
-		}
-		return true
-	})
+	n.fail(how, stage, cause)
+	d.seen(n)
 }
 
 func (d *deployment) setPhase(p string) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
+	if p == "" || d.phase == p {
+		return
+	}
 	d.phase = p
 	d.Log.Info("phase: " + p)
 }

@@ -1,6 +1,7 @@
 package golden
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -10,13 +11,19 @@ import (
 )
 
 // Node is a machine that has registered. A machine that goes from stage 1 to
-// stage 2 becomes another Node with the same Number.
+// stage 2, or that comes back, becomes another Node with the same Number.
 type Node struct {
 	ID     uint32 // in the chain: the Number
 	Number int    // the machine's place among all that ever came
 	Addr   string // host:port, where it takes frames
 	Pin    trust.Pin
 	wire.Register
+
+	// state that belongs to the deployment, under its lock
+	arrived  time.Time
+	planned  bool // was told its plan
+	boarded  bool // was given to the ferry of its stage
+	rejoined bool // was in the session before, and was lost
 
 	mu      sync.Mutex
 	changed chan struct{} // closed and renewed whenever there are orders
@@ -30,7 +37,19 @@ type Node struct {
 	fault   *wire.Fault
 	ready   *wire.DiskResult
 	done    *wire.Done
+	lost    lostHow
+	whole   time.Time // when it had all pieces of the transfer that it is in
+	stored  int64     // bytes of it
 }
+
+// lostHow is how a node that failed was lost.
+type lostHow int
+
+const (
+	notLost lostHow = iota // it is there, or has told of its failure itself
+	crashed                // its connections closed, or it didn't come back
+	silent                 // nothing is heard: hung, or its cable is out
+)
 
 func newNode(r wire.Register) *Node {
 	return &Node{Register: r, changed: make(chan struct{}), seen: time.Now(), since: map[status.State]time.Time{}}
@@ -56,14 +75,31 @@ func (n *Node) after(seq int) ([]wire.Order, <-chan struct{}) {
 	return n.orders[seq:len(n.orders):len(n.orders)], n.changed
 }
 
+// course is the order of the states. A report that was on its way when golden
+// went on must not bring a node back.
+var course = []status.State{
+	"", status.Stage1, status.Stepping, status.Stage2, status.Preparing, status.Ready, status.Receiving,
+	status.Fixing, status.Done, status.Released, status.Failed,
+}
+
 func (n *Node) setState(s status.State) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.state == s || n.state == status.Failed || n.state == status.Released {
+	if n.state == status.Released || slices.Index(course, s) <= slices.Index(course, n.state) {
 		return
 	}
 	n.state = s
 	n.since[s] = time.Now()
+}
+
+// in is for how long the node has been in its state.
+func (n *Node) in(now time.Time) time.Duration {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if t, ok := n.since[n.state]; ok {
+		return now.Sub(t)
+	}
+	return 0
 }
 
 // State is how far the node is.
@@ -80,13 +116,28 @@ func (n *Node) Fault() *wire.Fault {
 	return n.fault
 }
 
-func (n *Node) fail(stage, cause string) {
+func (n *Node) fail(how lostHow, stage, cause string) {
 	n.setState(status.Failed)
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.fault == nil {
-		n.fault = &wire.Fault{Stage: stage, Cause: cause}
+	if n.state == status.Failed && n.fault == nil {
+		n.fault, n.lost = &wire.Fault{Stage: stage, Cause: cause}, how
 	}
+}
+
+// live tells whether the node is still to become something, or has.
+func (n *Node) live() bool { return n.State() != status.Failed }
+
+func (n *Node) left() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.gone
+}
+
+func (n *Node) lostHow() lostHow {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.lost
 }
 
 // take keeps what a report says of the node itself.
@@ -95,7 +146,10 @@ func (n *Node) take(r wire.Report) {
 		n.setState(status.State(r.State))
 	}
 	if r.Fault != nil {
-		n.fail(r.Fault.Stage, r.Fault.Cause)
+		n.fail(notLost, r.Fault.Stage, r.Fault.Cause)
+	}
+	if r.Done != nil {
+		n.setState(status.Done)
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -106,6 +160,22 @@ func (n *Node) take(r wire.Report) {
 	if r.Done != nil {
 		n.done = r.Done
 	}
+	if r.Link != nil {
+		n.stored = r.Link.Stored
+		if r.Link.Complete && n.whole.IsZero() {
+			n.whole = time.Now()
+		}
+	}
+}
+
+// wholeFor is for how long the node has had all pieces; 0: it has not.
+func (n *Node) wholeFor(now time.Time) time.Duration {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.whole.IsZero() {
+		return 0
+	}
+	return now.Sub(n.whole)
 }
 
 // stream counts the node's open requests; the time when the last one closed

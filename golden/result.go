@@ -20,10 +20,11 @@ type Status struct {
 
 // NodeStatus is one node's line in it.
 type NodeStatus struct {
-	Number int
-	Name   string
-	State  status.State
-	Stored int64 // bytes, of the transfer that runs
+	Number   int
+	Name     string
+	State    status.State
+	Stored   int64 // bytes, of the transfer that runs
+	Rejoined bool
 }
 
 // Result is how a deployment came out.
@@ -32,7 +33,8 @@ type Result struct {
 	Bytes   int64        `json:"bytes"` // of one copy
 	Seconds float64      `json:"seconds"`
 	Nodes   []NodeResult `json:"nodes"`
-	Touched bool         `json:"touched"` // disks of nodes may have been written
+	Touched bool         `json:"touched"`        // disks of nodes may have been written
+	Torn    []string     `json:"torn,omitempty"` // files that changed all the time: the copies of them are not one version
 	Notes   []string     `json:"notes,omitempty"`
 }
 
@@ -45,6 +47,7 @@ type NodeResult struct {
 	State    status.State       `json:"state"`
 	Stage    string             `json:"stage,omitempty"` // where it failed
 	Error    string             `json:"error,omitempty"`
+	Rejoined bool               `json:"rejoined,omitempty"` // was lost on the way, and came back
 	Bytes    int64              `json:"bytes"`
 	Seconds  map[string]float64 `json:"seconds"` // by what it did: stage1, disk, clone, fixup
 	HostKeys []string           `json:"host_keys,omitempty"`
@@ -74,14 +77,13 @@ func (d *deployment) result() Result {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	r := Result{Session: d.Session, Touched: d.touched, Seconds: time.Since(d.begun).Seconds()}
-	var p chain.Progress
-	if d.head != nil {
-		p = d.head.Progress()
-		r.Bytes = p.Bytes
+	if d.tree.last != nil {
+		r.Bytes = d.tree.last.Progress().Bytes
 	}
+	r.Torn = d.tree.torn()
 	for _, n := range d.nodes {
 		x := NodeResult{Number: n.Number, MAC: n.MAC, Address: host(n.Addr), Hostname: n.Hostname,
-			State: n.State(), Bytes: p.Nodes[n.ID].Stored, Seconds: n.timings()}
+			State: n.State(), Rejoined: n.rejoined, Bytes: n.bytes(r.Bytes), Seconds: n.timings()}
 		if a, b := d.came[n.Number][wire.Stage1], d.came[n.Number][wire.Stage2]; !a.IsZero() && b.After(a) {
 			x.Seconds["stage1"] = b.Sub(a).Seconds()
 		}
@@ -97,6 +99,19 @@ func (d *deployment) result() Result {
 	}
 	slices.SortFunc(r.Nodes, func(a, b NodeResult) int { return a.Number - b.Number })
 	return r
+}
+
+// bytes is how much of the transfer the node has; who is done has it all.
+func (n *Node) bytes(all int64) int64 {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.done != nil {
+		return all
+	}
+	if n.Stage == wire.Stage1 {
+		return 0
+	}
+	return n.stored
 }
 
 // timings are seconds by stage, of the stages that the node has been in.
@@ -134,15 +149,19 @@ func (d *deployment) status() Status {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	s := Status{Phase: d.phase}
-	if d.head != nil {
-		s.Progress = d.head.Progress()
+	head := d.tree.last
+	if head == nil && d.stage2 != nil {
+		head = d.stage2.last
+	}
+	if head != nil {
+		s.Progress = head.Progress()
 	}
 	for _, n := range d.nodes {
 		name := n.Hostname
 		if name == "" {
 			name = n.Addr
 		}
-		s.Nodes = append(s.Nodes, NodeStatus{Number: n.Number, Name: name, State: n.State(), Stored: s.Progress.Nodes[n.ID].Stored})
+		s.Nodes = append(s.Nodes, NodeStatus{Number: n.Number, Name: name, State: n.State(), Stored: n.bytes(s.Bytes), Rejoined: n.rejoined})
 	}
 	slices.SortFunc(s.Nodes, func(a, b NodeStatus) int { return a.Number - b.Number })
 	return s

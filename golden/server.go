@@ -39,17 +39,33 @@ type Server struct {
 	Identity *trust.Identity
 	Quiet    time.Duration // default chain.DefaultQuiet
 	Log      *slog.Logger
-	Admit    func(wire.Register) error // may refuse a node, in words for its console
-	Arrived  func(*Node)
+	Golden   string // this run's name
+	// Admit may refuse a node, in words for its console. old is the same
+	// machine's earlier registration, or nil.
+	Admit    func(r wire.Register, old *Node) error
+	Arrived  func(n, old *Node)
 	Reported func(*Node, wire.Report)
 	Gone     func(*Node, error)
+	Verbs    http.Handler // for who has golden's own key; nil: none
 
 	// state
-	mu      sync.Mutex
-	nodes   map[trust.Pin]*Node
-	numbers map[string]int // by MAC, or by pin
-	flowing bool           // a transfer runs: silence is a fault
+	entering sync.Mutex // one registration at a time: who is here twice is seen by it
+	mu       sync.Mutex
+	nodes    map[trust.Pin]*Node
+	numbers  map[string]int // by machine
+	latest   map[int]*Node  // by number
+	flowing  int            // so many transfers run: silence is a fault
 }
+
+// alive is how long ago a machine must have been heard of to be alive: it
+// says something every second.
+const alive = 4 * pingEvery
+
+// errAgain is why a node is gone whose machine has registered again.
+var errAgain = errors.New("registered again")
+
+// errSilent is wrapped in why a node is gone that is not heard any more.
+var errSilent = errors.New("silent")
 
 // Serve answers on an address until the context ends.
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
@@ -60,6 +76,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	mux.HandleFunc("POST "+wire.RegisterPath, s.register)
 	mux.HandleFunc("GET "+wire.OrdersPath, s.orders)
 	mux.HandleFunc("POST "+wire.ReportsPath, s.reports)
+	mux.HandleFunc("/v1/golden/", s.verbs)
 	h := &http.Server{
 		Handler: mux, TLSConfig: trust.ServerConfig(s.Identity),
 		ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
@@ -80,33 +97,53 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	return fmt.Errorf("serve control on %s: %w", ln.Addr(), err)
 }
 
-// SetFlowing says whether a transfer runs.
-func (s *Server) SetFlowing(on bool) {
+// flow counts the transfers that run.
+func (s *Server) flow(by int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.flowing = on
+	s.flowing += by
+}
+
+// verbs are the administrator's: for who has golden's own key.
+func (s *Server) verbs(w http.ResponseWriter, r *http.Request) {
+	pin, err := trust.PeerPin(*r.TLS)
+	if err != nil || pin != s.Identity.Pin || s.Verbs == nil {
+		http.Error(w, "not with this key", http.StatusForbidden)
+		return
+	}
+	s.Verbs.ServeHTTP(w, r)
+}
+
+// know sets the numbers of machines that an earlier run of golden had given.
+func (s *Server) know(numbers map[string]int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.numbers = numbers
 }
 
 func (s *Server) register(w http.ResponseWriter, r *http.Request) {
 	var reg wire.Register
 	err := json.NewDecoder(http.MaxBytesReader(w, r.Body, wire.MaxMessage)).Decode(&reg)
 	if err == nil {
-		err = s.admit(reg)
+		err = s.check(reg)
 	}
 	var n *Node
 	if err == nil {
 		n, err = s.enter(reg, r)
 	}
 	if err != nil {
+		code := http.StatusForbidden
+		if errors.Is(err, errTwice) {
+			code = http.StatusConflict
+		}
 		s.Log.Warn("refused a node", "from", r.RemoteAddr, "stage", reg.Stage, "err", err)
-		http.Error(w, err.Error(), http.StatusForbidden)
+		http.Error(w, err.Error(), code)
 		return
 	}
-	json.NewEncoder(w).Encode(wire.Registered{Node: n.ID, Number: n.Number})
-	s.Arrived(n)
+	json.NewEncoder(w).Encode(wire.Registered{Node: n.ID, Number: n.Number, Golden: s.Golden})
 }
 
-func (s *Server) admit(reg wire.Register) error {
+func (s *Server) check(reg wire.Register) error {
 	switch {
 	case reg.Version != wire.Version:
 		return fmt.Errorf("node speaks protocol version %d, golden %d: make the image anew", reg.Version, wire.Version)
@@ -119,11 +156,15 @@ func (s *Server) admit(reg wire.Register) error {
 	case reg.DataPort <= 0 || reg.DataPort > 65535:
 		return fmt.Errorf("data port %d is none", reg.DataPort)
 	}
-	return s.Admit(reg)
+	return nil
 }
 
-// enter makes a Node of who registers. The same key again is the same machine
-// in its next stage, or back after a pause.
+// errTwice refuses a machine that is here already, and lives. It may try
+// again: one that was reset is found to be silent in a few seconds.
+var errTwice = errors.New("this machine is here already")
+
+// enter makes a Node of who registers. The same key, or the same network
+// card, is the same machine in its next stage, or back after a pause.
 func (s *Server) enter(reg wire.Register, r *http.Request) (*Node, error) {
 	pin, err := trust.PeerPin(*r.TLS)
 	if err != nil {
@@ -136,32 +177,69 @@ func (s *Server) enter(reg wire.Register, r *http.Request) (*Node, error) {
 	n := newNode(reg)
 	n.Pin = pin
 	n.Addr = netip.AddrPortFrom(from.Addr().Unmap(), uint16(reg.DataPort)).String()
+	s.entering.Lock()
+	defer s.entering.Unlock()
+	old, err := s.find(reg, pin)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.Admit(reg, old); err != nil {
+		return nil, err
+	}
 	s.mu.Lock()
-	old := s.nodes[pin]
-	if s.nodes == nil {
-		s.nodes, s.numbers = map[trust.Pin]*Node{}, map[string]int{}
-	}
-	if old == nil && len(s.nodes) >= maxNodes {
-		s.mu.Unlock()
-		return nil, fmt.Errorf("there are %d nodes already", maxNodes)
-	}
-	n.Number = s.number(reg, pin)
+	n.Number = s.number(machine(reg, pin))
 	n.ID = uint32(n.Number)
-	s.nodes[pin] = n
+	if old != nil {
+		delete(s.nodes, old.Pin)
+	}
+	s.nodes[pin], s.latest[n.Number] = n, n
 	s.mu.Unlock()
 	if old != nil {
-		s.lose(old, errors.New("registered again"))
+		s.lose(old, errAgain)
 	}
+	s.Arrived(n, old)
 	return n, nil
 }
 
-// number is a machine's number among all that came, by its network card
-// where it has told of one.
-func (s *Server) number(reg wire.Register, pin trust.Pin) int {
-	key := reg.MAC
-	if key == "" {
-		key = pin.String()
+// find looks for the machine's earlier registration.
+func (s *Server) find(reg wire.Register, pin trust.Pin) (*Node, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.nodes == nil {
+		s.nodes, s.latest = map[trust.Pin]*Node{}, map[int]*Node{}
 	}
+	if s.numbers == nil {
+		s.numbers = map[string]int{}
+	}
+	old := s.latest[s.numbers[machine(reg, pin)]]
+	if old == nil {
+		if len(s.nodes) >= maxNodes {
+			return nil, fmt.Errorf("there are %d nodes already", maxNodes)
+		}
+		return nil, nil
+	}
+	if quiet, closed := old.silent(); old.Pin != pin && !old.left() && quiet < alive && closed == 0 {
+		s.Log.Warn("a machine is here twice, or its network card's address is", "node", old.Number, "first", old.Addr, "mac", reg.MAC)
+		return nil, fmt.Errorf("%w: it is node %d, at %s", errTwice, old.Number, old.Addr)
+	}
+	return old, nil
+}
+
+// machine is by what golden knows a machine again: its network card; for a
+// receiver also what it writes, for a host may run several. One that can't
+// tell is known by its key.
+func machine(reg wire.Register, pin trust.Pin) string {
+	switch {
+	case reg.MAC == "":
+		return pin.String()
+	case reg.Stage == wire.Receive:
+		return reg.MAC + " " + reg.UUID
+	}
+	return reg.MAC
+}
+
+// number is a machine's number among all that came.
+func (s *Server) number(key string) int {
 	if s.numbers[key] == 0 {
 		s.numbers[key] = len(s.numbers) + 1
 	}
@@ -176,6 +254,10 @@ func (s *Server) who(w http.ResponseWriter, r *http.Request) *Node {
 	s.mu.Unlock()
 	if err != nil || n == nil {
 		http.Error(w, "register first", http.StatusUnauthorized)
+		return nil
+	}
+	if from, err := netip.ParseAddrPort(r.RemoteAddr); n.left() || err != nil || from.Addr().Unmap().String() != host(n.Addr) {
+		http.Error(w, "golden has given this node up, or it has moved: register again", http.StatusGone)
 		return nil
 	}
 	return n
@@ -196,6 +278,9 @@ func (s *Server) orders(w http.ResponseWriter, r *http.Request) {
 	t := time.NewTicker(pingEvery)
 	defer t.Stop()
 	for {
+		if n.left() {
+			return // it asks again, and is told to register
+		}
 		list, more := n.after(seq)
 		if len(list) == 0 {
 			list = []wire.Order{{Ping: true}}
@@ -235,6 +320,10 @@ func (s *Server) reports(w http.ResponseWriter, r *http.Request) {
 			http.Error(w, "report: "+err.Error(), http.StatusBadRequest)
 			return
 		}
+		if n.left() {
+			http.Error(w, "golden has given this node up: register again", http.StatusGone)
+			return
+		}
 		n.take(rep)
 		s.Reported(n, rep)
 	}
@@ -252,7 +341,7 @@ func (s *Server) watch(ctx context.Context) {
 		}
 		s.mu.Lock()
 		quiet := phaseQuiet
-		if s.flowing {
+		if s.flowing > 0 {
 			quiet = s.Quiet
 		}
 		nodes := make([]*Node, 0, len(s.nodes))
@@ -265,7 +354,7 @@ func (s *Server) watch(ctx context.Context) {
 			case closed > closedGrace:
 				s.lose(n, errors.New("closed its connections: its process ended, or the machine did"))
 			case silent > quiet:
-				s.lose(n, fmt.Errorf("silent for %.1f s", silent.Seconds()))
+				s.lose(n, fmt.Errorf("%w for %.1f s", errSilent, silent.Seconds()))
 			}
 		}
 	}
@@ -276,6 +365,10 @@ func (s *Server) lose(n *Node, why error) {
 	n.mu.Lock()
 	was := n.gone
 	n.gone = true
+	if !was {
+		close(n.changed) // its long request ends
+		n.changed = make(chan struct{})
+	}
 	n.mu.Unlock()
 	if !was {
 		s.Gone(n, why)

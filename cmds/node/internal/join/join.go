@@ -31,8 +31,12 @@ import (
 const (
 	registerLimit = 15 * time.Second
 	findLimit     = 2 * time.Second
-	GoldenQuiet   = 5 * time.Second // silence after which the connection is made anew, and failures after which golden is lost
-	beatEvery     = time.Second     // golden hears from us at least so often
+	renewLimit    = 6 * time.Second
+	renewEvery    = time.Second
+	twiceLimit    = 15 * time.Second // for golden to see that our machine's earlier life is over
+	cutWait       = 10 * time.Second // for a golden that has left us behind, and may have ended
+	GoldenQuiet   = 5 * time.Second  // silence after which the connection is made anew, and failures after which golden is lost
+	beatEvery     = time.Second      // golden hears from us at least so often
 )
 
 // Config says who this node is and whom it looks for.
@@ -49,8 +53,14 @@ type Config struct {
 	UUID     string
 	DataPort int // 0: wire.DataPort, or any other when that is taken
 	Disks    []wire.Device
+	Holds    bool          // some of what golden sends may be here already
+	Wait     time.Duration // for a golden that is lost; 0: DefaultWait
+	Say      func(string)  // tells a person what becomes of the session; nil: the log
 	Log      *slog.Logger
 }
+
+// DefaultWait is how long a node waits for a golden that is lost.
+const DefaultWait = 10 * time.Minute
 
 // DefaultSession is the session's name where nobody gave one.
 const DefaultSession = "kamethod"
@@ -147,13 +157,35 @@ func Register(ctx context.Context, c Config) (*Session, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Session{Config: c, Server: server, identity: id, ln: ln, client: client(id, pin)}
-	if err := s.register(ctx); err != nil {
+	if c.Wait == 0 {
+		c.Wait = DefaultWait
+	}
+	if c.Say == nil {
+		c.Say = func(line string) { c.Log.Warn(line) }
+	}
+	s := &Session{Config: c, Server: server, identity: id, ln: ln, client: client(id, pin), holds: c.Holds}
+	if err := s.registerPatiently(ctx); err != nil {
 		ln.Close()
 		return nil, err
 	}
 	s.start(ctx)
 	return s, nil
+}
+
+// registerPatiently gives golden the time to see that this machine's earlier
+// life has ended, as after a reset.
+func (s *Session) registerPatiently(ctx context.Context) error {
+	for until := time.Now().Add(twiceLimit); ; {
+		err := s.register(ctx, registerLimit, nil)
+		if !errors.Is(err, ErrTwice) || time.Now().After(until) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(renewEvery):
+		}
+	}
 }
 
 // identity is the key that stage 1 left, or a new one.
@@ -194,12 +226,15 @@ func client(id *trust.Identity, pin trust.Pin) *http.Client {
 	}}
 }
 
-func (s *Session) register(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, registerLimit)
+func (s *Session) register(ctx context.Context, limit time.Duration, resume *wire.Resume) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
+	s.mu.Lock()
+	port, holds := s.ln.Addr().(*net.TCPAddr).Port, s.holds
+	s.mu.Unlock()
 	body, err := json.Marshal(wire.Register{
 		Version: wire.Version, Session: s.Session, Token: s.Token, Stage: s.Stage,
-		DataPort: s.ln.Addr().(*net.TCPAddr).Port, Queue: queueFor(memory()),
+		DataPort: port, Queue: queueFor(memory()), Holds: holds, Resume: resume,
 		Hostname: s.Hostname, MAC: s.MAC, UUID: s.UUID, Memory: memory(), Disks: s.Disks,
 	})
 	if err != nil {
@@ -222,12 +257,20 @@ func (s *Session) register(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("register with %s: %w", s.Server, err)
 	}
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("golden node %s refuses this machine: %s", s.Server, strings.TrimSpace(string(b)))
+	switch resp.StatusCode {
+	case http.StatusOK:
+	case http.StatusConflict:
+		return fmt.Errorf("%w: golden node %s: %s", ErrTwice, s.Server, strings.TrimSpace(string(b)))
+	default:
+		return fmt.Errorf("%w: %s: %s", ErrRefused, s.Server, strings.TrimSpace(string(b)))
 	}
-	if err := json.Unmarshal(b, &s.Registered); err != nil {
+	var got wire.Registered
+	if err := json.Unmarshal(b, &got); err != nil {
 		return fmt.Errorf("read golden's answer: %w", err)
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.registered = got
 	return nil
 }
 

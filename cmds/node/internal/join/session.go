@@ -12,39 +12,52 @@ import (
 	"sync"
 	"time"
 
-	"github.com/kamethod/kamethod/golden/chain"
 	"github.com/kamethod/kamethod/golden/trust"
 	"github.com/kamethod/kamethod/golden/wire"
 )
 
-// Session is a node that has registered.
+// Session is a node that has registered. It outlasts golden: when golden is
+// lost, the session waits for it and registers again, and says where it was.
 type Session struct {
 	Config
-	wire.Registered
 	Server string
 
 	identity *trust.Identity
 	client   *http.Client
-	ln       net.Listener
 	ctx      context.Context // of everything the session does; its cause says why it ended
 	cancel   context.CancelCauseFunc
 	reports  chan wire.Report
 	tasks    sync.WaitGroup
+	cut      chan struct{} // the chain has left this node behind: register again
 
 	transfers chan wire.LinkOrder
 	plans     chan wire.Plan
 	releases  chan wire.Release
 
-	mu   sync.Mutex
-	link *chain.Link
-	seq  int // of the last order
+	mu         sync.Mutex
+	ln         net.Listener
+	used       bool // a link has closed ln
+	registered wire.Registered
+	seq        int // of the last order
+	turn       *turn
+	known      map[wire.TransferID]bool // that golden has spoken of since we registered; nil: golden is lost
+	holds      bool                     // something of the source is here
+	resume     wire.Resume
 }
 
 // Why a session ended.
 var (
 	ErrGoldenLost = errors.New("golden lost")
 	ErrStopped    = errors.New("golden says stop")
+	ErrRefused    = errors.New("golden refuses this machine")
+	ErrTwice      = errors.New("this machine is known to golden as one that lives")
 )
+
+// errDropped: golden lives, but doesn't know this node any more.
+var errDropped = errors.New("golden has given this node up")
+
+// errCut: golden has ended the transfer for this node alone.
+var errCut = errors.New("the chain has left this node behind")
 
 // maxReports may wait to be sent; more are dropped but for the last word.
 const maxReports = 4096
@@ -52,11 +65,50 @@ const maxReports = 4096
 func (s *Session) start(ctx context.Context) {
 	s.ctx, s.cancel = context.WithCancelCause(ctx)
 	s.reports = make(chan wire.Report, maxReports)
+	s.cut = make(chan struct{}, 1)
 	s.transfers = make(chan wire.LinkOrder, 4)
 	s.plans = make(chan wire.Plan, 1)
 	s.releases = make(chan wire.Release, 1)
-	s.tasks.Go(s.hearOrders)
-	s.tasks.Go(s.sendReports)
+	s.tasks.Go(s.live)
+}
+
+// Number is what people call this node.
+func (s *Session) Number() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.registered.Number
+}
+
+// live converses with golden until the session ends, and looks for golden
+// when it is lost.
+func (s *Session) live() {
+	for {
+		why := s.converse()
+		if s.ctx.Err() != nil {
+			return
+		}
+		s.suspend()
+		if err := s.renew(why); err != nil {
+			s.cancel(err)
+			return
+		}
+	}
+}
+
+// converse hears orders and sends reports, until golden is lost.
+func (s *Session) converse() error {
+	ctx, cancel := context.WithCancelCause(s.ctx)
+	defer cancel(nil)
+	var wg sync.WaitGroup
+	wg.Go(func() { s.sendReports(ctx) })
+	wg.Go(func() { cancel(s.hearOrders(ctx)) })
+	select {
+	case <-ctx.Done():
+	case <-s.cut:
+		cancel(errCut)
+	}
+	wg.Wait()
+	return context.Cause(ctx)
 }
 
 // Close ends the session. Reports that wait get a moment to be sent.
@@ -66,13 +118,24 @@ func (s *Session) Close() {
 		time.Sleep(10 * time.Millisecond)
 	}
 	s.cancel(context.Canceled)
-	s.ln.Close()
 	s.tasks.Wait()
+	s.ln.Close()
 	s.client.CloseIdleConnections()
 }
 
 // Report tells golden something. It doesn't wait.
 func (s *Session) Report(r wire.Report) {
+	s.mu.Lock()
+	if r.State != "" {
+		s.resume.State = r.State
+	}
+	if r.Ready != nil {
+		s.resume.Ready = r.Ready
+	}
+	if r.Done != nil {
+		s.resume.Done = r.Done
+	}
+	s.mu.Unlock()
 	select {
 	case s.reports <- r:
 	default:
@@ -94,32 +157,31 @@ func (s *Session) Fail(stage string, err error) {
 
 // hearOrders reads orders, again after a broken connection, until there has
 // been none that works for too long.
-func (s *Session) hearOrders() {
+func (s *Session) hearOrders(ctx context.Context) error {
 	heard := time.Now()
-	for s.ctx.Err() == nil {
+	for {
 		begun := time.Now()
-		n, err := s.readOrders()
-		if s.ctx.Err() != nil {
-			return
+		n, err := s.readOrders(ctx)
+		if ctx.Err() != nil || errors.Is(err, errDropped) {
+			return err
 		}
 		if n > 0 {
 			heard = time.Now()
 		}
 		// Time in which this machine stood still is not golden's.
 		if time.Since(heard) > GoldenQuiet && time.Since(begun) < GoldenQuiet*2 {
-			s.cancel(fmt.Errorf("%w: %w", ErrGoldenLost, err))
-			return
+			return fmt.Errorf("%w: %w", ErrGoldenLost, err)
 		}
 		select {
-		case <-s.ctx.Done():
+		case <-ctx.Done():
 		case <-time.After(200 * time.Millisecond):
 		}
 	}
 }
 
 // readOrders takes orders from one connection and counts them.
-func (s *Session) readOrders() (n int, err error) {
-	ctx, cancel := context.WithCancel(s.ctx)
+func (s *Session) readOrders(ctx context.Context) (n int, err error) {
+	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	quiet := time.AfterFunc(GoldenQuiet, cancel)
 	defer quiet.Stop()
@@ -132,7 +194,11 @@ func (s *Session) readOrders() (n int, err error) {
 		return 0, err
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
+	switch resp.StatusCode {
+	case http.StatusOK:
+	case http.StatusGone, http.StatusUnauthorized:
+		return 0, errDropped
+	default:
 		return 0, fmt.Errorf("orders: %s", resp.Status)
 	}
 	in := bufio.NewScanner(resp.Body)
@@ -171,13 +237,18 @@ func (s *Session) obey(o wire.Order) {
 
 func (s *Session) obeyLink(o wire.LinkOrder) {
 	s.mu.Lock()
-	link := s.link
-	s.mu.Unlock()
-	if link != nil && link.Transfer == o.Transfer {
-		link.Order(o)
-		return
+	t := s.turn
+	if s.known == nil {
+		s.known = map[wire.TransferID]bool{}
 	}
-	offer(s.transfers, o)
+	s.known[o.Transfer] = true
+	s.mu.Unlock()
+	switch {
+	case t != nil && t.link.Transfer == o.Transfer:
+		t.link.Order(o)
+	case !o.End:
+		offer(s.transfers, o)
+	}
 }
 
 // offer puts a value where somebody may wait for it; of several that nobody
@@ -197,24 +268,27 @@ func offer[T any](c chan T, v T) {
 }
 
 // sendReports streams reports to golden, with a beat when there are none.
-func (s *Session) sendReports() {
+func (s *Session) sendReports(ctx context.Context) {
 	var last *wire.Report // not known to have been sent
-	for s.ctx.Err() == nil {
+	for ctx.Err() == nil {
 		r, w := io.Pipe()
 		var wg sync.WaitGroup
-		wg.Go(func() { s.post(r) })
-		last = s.pump(w, last)
+		wg.Go(func() { s.post(ctx, r) })
+		last = s.pump(ctx, w, last)
 		w.Close()
 		wg.Wait()
 		select {
-		case <-s.ctx.Done():
+		case <-ctx.Done():
 		case <-time.After(200 * time.Millisecond):
 		}
 	}
+	if last != nil && (last.Fault != nil || last.Lines != nil || last.Done != nil) {
+		s.Report(*last)
+	}
 }
 
-func (s *Session) post(body *io.PipeReader) {
-	req, err := http.NewRequestWithContext(s.ctx, http.MethodPost, s.url(wire.ReportsPath), body)
+func (s *Session) post(ctx context.Context, body *io.PipeReader) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.url(wire.ReportsPath), body)
 	if err == nil {
 		var resp *http.Response
 		if resp, err = s.client.Do(req); err == nil {
@@ -227,7 +301,7 @@ func (s *Session) post(body *io.PipeReader) {
 
 // pump writes reports until the connection breaks, and returns the one that
 // was being written then.
-func (s *Session) pump(w io.Writer, last *wire.Report) *wire.Report {
+func (s *Session) pump(ctx context.Context, w io.Writer, last *wire.Report) *wire.Report {
 	enc := json.NewEncoder(w)
 	t := time.NewTicker(beatEvery)
 	defer t.Stop()
@@ -238,7 +312,7 @@ func (s *Session) pump(w io.Writer, last *wire.Report) *wire.Report {
 			r = *last
 		default:
 			select {
-			case <-s.ctx.Done():
+			case <-ctx.Done():
 				return nil
 			case <-t.C:
 			case r = <-s.reports:

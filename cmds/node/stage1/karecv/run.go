@@ -132,7 +132,7 @@ type sink interface {
 }
 
 func receive(ctx context.Context, s *join.Session, o options, stderr io.Writer) error {
-	fmt.Fprintf(stderr, "karecv: golden node %s, this is receiver %d of session %s\n", s.Server, s.Number, o.session)
+	fmt.Fprintf(stderr, "karecv: golden node %s, this is receiver %d of session %s\n", s.Server, s.Number(), o.session)
 	order, err := s.NextTransfer(ctx)
 	if err != nil {
 		return notStarted{err}
@@ -156,7 +156,7 @@ func receive(ctx context.Context, s *join.Session, o options, stderr io.Writer) 
 	out := &counted{sink: dst}
 	stop := progress(stderr, order.Streams, out)
 	begun := time.Now()
-	err = s.Receive(ctx, order, out, func(ctx context.Context) error {
+	err = s.Receive(ctx, order, out, nil, func(ctx context.Context) error {
 		if err := out.Finish(ctx); err != nil {
 			return err
 		}

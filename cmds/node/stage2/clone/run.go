@@ -156,7 +156,7 @@ func (r *replica) receive(ctx context.Context) error {
 		return failure{status.Receiving, err}
 	}
 	defer tree.Close()
-	err = r.s.Receive(ctx, o, tree, func(ctx context.Context) error {
+	err = r.s.Receive(ctx, o, tree, nil, func(ctx context.Context) error {
 		if err := tree.Finish(ctx); err != nil {
 			return err
 		}
@@ -178,7 +178,7 @@ func (r *replica) fixup(ctx context.Context) error {
 	r.s.Report(wire.Report{State: string(status.Fixing)})
 	var err error
 	r.did, err = fixup.Run(ctx, fixup.Env{
-		Root: r.root, Plan: r.plan, Disks: r.made, Number: r.s.Number, Hostname: r.plan.Identity.Hostname,
+		Root: r.root, Plan: r.plan, Disks: r.made, Number: r.s.Number(), Hostname: r.plan.Identity.Hostname,
 		Log: r.log, Progress: func(step string) { r.s.Line("fix-up: %s", step) },
 	})
 	if err != nil {

@@ -1,0 +1,87 @@
+package golden
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/kamethod/kamethod/golden/status"
+	"github.com/kamethod/kamethod/golden/wire"
+)
+
+// A machine that is lost may come back so often in a session. One that sent so
+// many wrong pieces may not.
+const (
+	maxBack = 8
+	maxBad  = 3 // as in package chain
+)
+
+// admit decides whether a machine that registers takes part. Its words are
+// for the machine's console.
+func (d *deployment) admit(r wire.Register, old *Node) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closing {
+		return errors.New("the session is over")
+	}
+	if d.clone != nil && d.arms != nil {
+		if err := d.arms.admit(r); err != nil {
+			return err
+		}
+	}
+	if old != nil {
+		if err := d.mayReturn(r, old); err != nil {
+			return err
+		}
+	}
+	if d.clone == nil {
+		return d.admitReceiver(r, old)
+	}
+	return d.admitClone(r, old)
+}
+
+func (d *deployment) mayReturn(r wire.Register, old *Node) error {
+	switch {
+	case d.bad[old.Number] >= maxBad:
+		return errors.New("this machine was cut out, for wrong pieces came from it")
+	case d.times[old.Number] >= maxBack:
+		return fmt.Errorf("this machine has come back %d times", maxBack)
+	case old.State() == status.Released:
+		return errors.New("this machine is done already")
+	case old.State() == status.Done && (r.Resume == nil || r.Resume.Done == nil):
+		return errors.New("this machine is done already")
+	}
+	return nil
+}
+
+// admitReceiver takes so many receivers as were asked for; one that failed
+// leaves its place to another.
+func (d *deployment) admitReceiver(r wire.Register, old *Node) error {
+	if r.Stage != wire.Receive {
+		return errors.New("this session sends to karecv only; it is no clone")
+	}
+	others := 0
+	for _, n := range d.nodes {
+		if n != old && n.live() {
+			others++
+		}
+	}
+	if others >= d.Nodes {
+		return fmt.Errorf("the session is full: %d of %d receivers are here", others, d.Nodes)
+	}
+	return nil
+}
+
+// admitClone takes armed machines in stage 1, and in stage 2 those that were
+// in stage 1, here or before golden was started again.
+func (d *deployment) admitClone(r wire.Register, old *Node) error {
+	switch r.Stage {
+	case wire.Stage1:
+		return nil
+	case wire.Stage2:
+		if old != nil && (old.live() || old.lostHow() != notLost || r.Resume != nil) || d.Book.knows(r.MAC) {
+			return nil
+		}
+		return errors.New("this machine was not in stage 1 of the session, or has failed in it")
+	}
+	return fmt.Errorf("a clone takes no %q: karecv goes with golden-serve send", r.Stage)
+}

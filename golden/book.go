@@ -1,0 +1,302 @@
+package golden
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/google/renameio/v2"
+	"github.com/zeebo/blake3"
+
+	"github.com/kamethod/kamethod/golden/chain"
+	"github.com/kamethod/kamethod/golden/status"
+	"github.com/kamethod/kamethod/golden/wire"
+)
+
+// Book is what golden writes down of a session, so that golden can be started
+// again in the middle of it: who takes part, whose disks may be erased, who
+// is done. It is removed when the session ends. The zero Book is kept in
+// memory only.
+type Book struct {
+	path    string
+	earlier map[string]bookNode // of the run before; nil: there was none
+	began   bool                // and that one had started
+
+	mu      sync.Mutex
+	page    page
+	written []byte
+}
+
+// page is the file.
+type page struct {
+	Session string              `json:"session"`
+	Source  string              `json:"source"` // its digest
+	Token   string              `json:"token"`
+	Control string              `json:"control,omitempty"` // address of the control server
+	Begun   time.Time           `json:"begun"`
+	Started bool                `json:"started"` // the nodes were there, and it went on
+	Nodes   map[string]bookNode `json:"nodes"`   // by machine
+}
+
+type bookNode struct {
+	Number    int          `json:"number"`
+	MAC       string       `json:"mac,omitempty"`
+	Confirmed bool         `json:"confirmed,omitempty"` // its disks may be erased
+	State     status.State `json:"state"`
+}
+
+// maxBook bounds what is read: 4096 nodes have a megabyte.
+const maxBook = 16 << 20
+
+// bookPath is where the book of a session is. A name that isn't one word is
+// refused before; a slash in it must not lead elsewhere all the same.
+func bookPath(dir, session string) string {
+	return filepath.Join(dir, "sessions", hexUnlessWord(session)+".json")
+}
+
+func hexUnlessWord(s string) string {
+	for _, c := range s {
+		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_') {
+			return "x" + hex.EncodeToString([]byte(s))
+		}
+	}
+	return s
+}
+
+// OpenBook takes up the book of a session that was broken off, or begins one.
+// source names what is sent; a book about something else is set aside.
+func OpenBook(dir, session, source string, fresh bool, log *slog.Logger) (*Book, error) {
+	b := &Book{path: bookPath(dir, session)}
+	b.page = page{Session: session, Source: source, Begun: time.Now().UTC(), Nodes: map[string]bookNode{}}
+	old, err := readBook(b.path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return b, nil
+	case err != nil:
+		log.Warn("the record of an earlier session of this name is of no use; beginning anew", "err", err)
+		return b, b.setAside(log)
+	case fresh:
+		log.Info("an earlier session of this name is forgotten", "begun", old.Begun.Local().Format(time.DateTime))
+		return b, nil
+	case old.Source != source || old.Session != session:
+		log.Warn("an earlier session of this name sent something else, or it has changed since; beginning anew", "begun", old.Begun.Local().Format(time.DateTime))
+		return b, b.setAside(log)
+	}
+	b.page, b.earlier, b.began = old, old.Nodes, old.Started
+	b.page.Nodes = map[string]bookNode{}
+	for k, n := range old.Nodes {
+		b.page.Nodes[k] = n
+	}
+	log.Info(fmt.Sprintf("resuming session %s begun at %s: %d nodes known", session, old.Begun.Local().Format(time.DateTime), len(old.Nodes)))
+	return b, nil
+}
+
+func (b *Book) setAside(log *slog.Logger) error {
+	to := b.path + ".old"
+	if err := os.Rename(b.path, to); err != nil {
+		return fmt.Errorf("set the record of an earlier session aside: %w", err)
+	}
+	log.Info("its record is kept", "file", to)
+	return nil
+}
+
+func readBook(path string) (page, error) {
+	var p page
+	st, err := os.Stat(path)
+	if err != nil {
+		return p, err
+	}
+	if st.Size() > maxBook {
+		return p, fmt.Errorf("read %s: %d bytes, at most %d", path, st.Size(), maxBook)
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return p, err
+	}
+	if err := json.Unmarshal(b, &p); err != nil {
+		return p, fmt.Errorf("read %s: %w", path, err)
+	}
+	if p.Nodes == nil {
+		p.Nodes = map[string]bookNode{}
+	}
+	return p, nil
+}
+
+// Control is where the golden node of a session that runs can be reached.
+func Control(dir, session string) (string, error) {
+	p, err := readBook(bookPath(dir, session))
+	if err == nil && p.Control == "" {
+		err = errors.New("no address in it")
+	}
+	if err != nil {
+		return "", fmt.Errorf("no session %q runs here: %w", session, err)
+	}
+	return p.Control, nil
+}
+
+// Token is the join token of the session: what the run before had, or else
+// fresh.
+func (b *Book) Token(fresh string) string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.page.Token == "" {
+		b.page.Token = fresh
+	}
+	return b.page.Token
+}
+
+// numbers are those that machines had.
+func (b *Book) numbers() map[string]int {
+	out := map[string]int{}
+	for k, n := range b.earlier {
+		out[k] = n.Number
+	}
+	return out
+}
+
+func (n *Node) machine() string { return machine(n.Register, n.Pin) }
+
+// known tells whether a node was in the session before golden was started
+// again, and it had begun then.
+func (b *Book) known(n *Node) bool {
+	_, ok := b.earlier[n.machine()]
+	return ok && b.began
+}
+
+// knows is known for a machine that hasn't registered.
+func (b *Book) knows(mac string) bool { return b.earlier[mac].Number > 0 }
+
+// expected is how many nodes of a session that had begun should come back.
+func (b *Book) expected() (n int) {
+	for _, x := range b.earlier {
+		if b.began && x.State != status.Failed && x.State != status.Released {
+			n++
+		}
+	}
+	return n
+}
+
+func (b *Book) begun() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.page.Started = true
+}
+
+// confirm takes note that these machines' disks may be erased.
+func (b *Book) confirm(list []*Node) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, n := range list {
+		b.put(n, true)
+	}
+}
+
+func (b *Book) confirmed(n *Node) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.page.Nodes[n.machine()].Confirmed
+}
+
+func (b *Book) put(n *Node, confirmed bool) {
+	if b.page.Nodes == nil {
+		b.page.Nodes = map[string]bookNode{}
+	}
+	old := b.page.Nodes[n.machine()]
+	b.page.Nodes[n.machine()] = bookNode{Number: n.Number, MAC: n.MAC, Confirmed: confirmed || old.Confirmed, State: n.State()}
+}
+
+// open takes note where the control server is.
+func (b *Book) open(control string) {
+	b.mu.Lock()
+	b.page.Control = control
+	b.mu.Unlock()
+}
+
+func (b *Book) remove() {
+	if b.path != "" {
+		os.Remove(b.path)
+	}
+}
+
+// write puts the page on the disk where it has changed.
+func (b *Book) write() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.path == "" {
+		return nil
+	}
+	text, err := json.MarshalIndent(b.page, "", "\t")
+	if err != nil {
+		return fmt.Errorf("encode the session's record: %w", err)
+	}
+	if bytes.Equal(text, b.written) {
+		return nil
+	}
+	if err := os.MkdirAll(filepath.Dir(b.path), 0o700); err != nil {
+		return fmt.Errorf("keep the session's record: %w", err)
+	}
+	if err := renameio.WriteFile(b.path, append(text, '\n'), 0o600); err != nil {
+		return fmt.Errorf("keep the session's record: %w", err)
+	}
+	b.written = text
+	return nil
+}
+
+// keepBook writes down what has changed, until the context ends.
+func (d *deployment) keepBook(ctx context.Context) {
+	t := time.NewTicker(pingEvery / 2)
+	defer t.Stop()
+	warned := false
+	for {
+		d.mu.Lock()
+		d.Book.mu.Lock()
+		for _, n := range d.nodes {
+			d.Book.put(n, false)
+		}
+		d.Book.mu.Unlock()
+		d.mu.Unlock()
+		if err := d.Book.write(); err != nil && !warned {
+			d.Log.Warn("golden can't be started again in this session", "err", err)
+			warned = true
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+	}
+}
+
+// Digest names a source: the same pieces have the same name. A source may
+// have one of its own; else it is made of what the streams are, and of the
+// manifest, which tells sizes and times of all files.
+func Digest(src chain.Source) (string, error) {
+	if own, ok := src.(interface{ Digest() string }); ok {
+		return own.Digest(), nil
+	}
+	h := blake3.New()
+	var buf []byte
+	for _, s := range src.Streams() {
+		fmt.Fprintf(h, "%d %s %q %d %d\n", s.ID, s.Kind, s.Name, s.PieceSize, s.Bytes)
+		if s.Kind != wire.ManifestStream {
+			continue
+		}
+		for p := range s.Pieces {
+			buf = append(buf[:0], make([]byte, s.Len(p))...)
+			if err := src.ReadPiece(s.ID, p, buf); err != nil {
+				return "", fmt.Errorf("digest of the source: %w", err)
+			}
+			h.Write(buf)
+		}
+	}
+	return hex.EncodeToString(h.Sum(nil)[:16]), nil
+}
