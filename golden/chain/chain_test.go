@@ -494,13 +494,15 @@ func TestStrangersAreRefused(t *testing.T) {
 	l := newLab(t, m, nil)
 	n := l.add(1, m, nil)
 	stranger, _ := trust.New()
+	from := &outlet{identity: stranger}
+	from.init()
 	hello := wire.Hello{Transfer: l.head.Transfer, Epoch: 1, From: 0, To: 1}
-	_, _, _, err := connect(l.ctx, dialTCP, stranger, false, DefaultQuiet, hello, wire.Peer{Addr: n.ln.Addr().String(), Pin: n.link.Identity.Pin})
+	_, _, _, err := from.connect(l.ctx, hello, wire.Peer{Addr: n.ln.Addr().String(), Pin: n.link.Identity.Pin})
 	if !errors.Is(err, errRefused) {
 		t.Errorf("stranger: %v, want %v", err, errRefused)
 	}
 	var foreign *trust.ForeignKeyError
-	_, _, _, err = connect(l.ctx, dialTCP, stranger, false, DefaultQuiet, hello, wire.Peer{Addr: n.ln.Addr().String(), Pin: stranger.Pin})
+	_, _, _, err = from.connect(l.ctx, hello, wire.Peer{Addr: n.ln.Addr().String(), Pin: stranger.Pin})
 	if !errors.As(err, &foreign) {
 		t.Errorf("node with a foreign key: %v, want a ForeignKeyError", err)
 	}

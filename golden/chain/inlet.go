@@ -41,7 +41,7 @@ func (l *Link) admit(ctx context.Context, raw net.Conn) {
 	stop := context.AfterFunc(ctx, func() { raw.Close() })
 	defer stop()
 	patience := max(helloPatience, 2*l.outlet.quiet)
-	tune(raw, l.outlet.quiet)
+	tune(raw, l.outlet.wait)
 	raw.SetDeadline(time.Now().Add(patience))
 	c, hello, err := l.hear(raw)
 	if err != nil {

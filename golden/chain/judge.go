@@ -10,7 +10,7 @@ import (
 
 // What a node may do before it is cut out.
 const (
-	maxStrikes  = 3                       // lost hops to it, while it says that it lives
+	maxStrikes  = 2                       // lost hops to it, while it says that it lives
 	maxBad      = 3                       // wrong pieces from it
 	maxIdleLaps = 3                       // laps that left it missing as much as before
 	stallFresh  = 2500 * time.Millisecond // a report of a stall is repeated every second

@@ -36,6 +36,7 @@ type outlet struct {
 	dial     Dialer
 	ringMax  int
 	quiet    time.Duration
+	wait     patience
 	trouble  func(wire.Trouble) // must not block
 	pace     func(wire.Hop)     // the same
 
@@ -60,6 +61,7 @@ func (o *outlet) init() {
 	if o.quiet == 0 {
 		o.quiet = DefaultQuiet
 	}
+	o.wait.fill(o.quiet)
 	if o.ringMax == 0 {
 		o.ringMax = DefaultRing
 	}
@@ -219,7 +221,7 @@ func (o *outlet) giveUp(p wire.Peer, err error) {
 // feed connects to the next node and sends until something changes.
 func (o *outlet) feed(ctx context.Context, p wire.Peer) (sent int, err error) {
 	hello := wire.Hello{Transfer: o.transfer, Epoch: p.Epoch, From: o.self, To: p.ID}
-	c, m, last, err := connect(ctx, o.dial, o.identity, o.plain, o.quiet, hello, p)
+	c, m, last, err := o.connect(ctx, hello, p)
 	if err != nil {
 		return 0, err
 	}
@@ -324,11 +326,14 @@ func (o *outlet) watch(ctx context.Context, p wire.Peer, m *metered) {
 			continue
 		}
 		d := time.Since(since)
-		if d >= o.quiet/2 {
+		if o.wait.stall <= 0 {
+			continue
+		}
+		if d >= o.wait.stall {
 			o.trouble(wire.Trouble{Peer: p.ID, Epoch: p.Epoch, Stall: true,
 				Why: fmt.Sprintf("node %d at %s took nothing for %d s", p.ID, p.Addr, int(d.Seconds()))})
 		}
-		if d >= 3*o.quiet {
+		if d >= 6*o.wait.stall {
 			m.Close()
 		}
 	}

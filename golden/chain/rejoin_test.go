@@ -194,7 +194,6 @@ type growingVessel struct {
 	*vessel
 	mu    sync.Mutex
 	grown [][]byte
-	n     []int
 }
 
 func (v *growingVessel) Grow(streams []wire.Stream) error {
