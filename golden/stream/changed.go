@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"maps"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -15,14 +16,33 @@ type Change struct {
 	First, Last uint32
 }
 
+// version is what tells one state of a file from another.
+type version struct {
+	size         int64
+	mtime, ctime stamp
+	gone         bool
+}
+
+func versionOf(x *unix.Statx_t) version {
+	return version{
+		size:  int64(x.Size),
+		mtime: stamp{x.Mtime.Sec, x.Mtime.Nsec},
+		ctime: stamp{x.Ctime.Sec, x.Ctime.Nsec},
+	}
+}
+
 // Changed looks at every file with contents again and lists those whose size,
-// mtime or ctime moved since the scan, and those that couldn't be read whole.
+// mtime or ctime moved since the scan or since Settle copied them, and those
+// that couldn't be read whole.
 func (t *Tree) Changed() []Change {
 	t.mu.Lock()
 	changed := map[int32]bool{} // value: gone
 	for n := range t.torn {
-		changed[n] = false
+		if _, ok := t.copied[n]; !ok {
+			changed[n] = false
+		}
 	}
+	copied := maps.Clone(t.copied)
 	t.mu.Unlock()
 	dir, dirIndex := -1, int32(-1)
 	for i := range t.m.Entries {
@@ -42,12 +62,17 @@ func (t *Tree) Changed() []Change {
 		if dir >= 0 {
 			st, err = statx(dir, e.Name, unix.AT_SYMLINK_NOFOLLOW)
 		}
+		last, ok := copied[n]
+		if !ok {
+			last = version{size: e.Size, mtime: stamp{e.Sec, e.Nsec}, ctime: t.ctimes[n]}
+		}
 		if err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
-			changed[n] = err == nil || gone(err)
+			if !last.gone {
+				changed[n] = err == nil || gone(err)
+			}
 			continue
 		}
-		ctime, mtime := stamp{st.Ctime.Sec, st.Ctime.Nsec}, stamp{st.Mtime.Sec, st.Mtime.Nsec}
-		if int64(st.Size) != e.Size || ctime != t.ctimes[n] || mtime != (stamp{e.Sec, e.Nsec}) {
+		if versionOf(&st) != last {
 			changed[n] = false
 		}
 	}
@@ -59,7 +84,7 @@ func (t *Tree) Changed() []Change {
 
 func (t *Tree) changes(changed map[int32]bool) []Change {
 	var out []Change
-	size := int64(t.streams[ContentsID].PieceSize)
+	size := int64(t.Streams()[ContentsID].PieceSize)
 	for n, gone := range changed {
 		e := &t.m.Entries[n]
 		out = append(out, Change{

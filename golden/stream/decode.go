@@ -41,8 +41,8 @@ func Decode(b []byte) (*Manifest, error) {
 	if len(b) < 12 || d.s[:8] != magic {
 		return nil, fmt.Errorf("manifest of %d bytes: no manifest begins like that", len(b))
 	}
-	if v := binary.LittleEndian.Uint16(b[8:]); v != version || b[10] != 0 || b[11] != 0 {
-		return nil, fmt.Errorf("manifest: version %d, want %d", v, version)
+	if v := binary.LittleEndian.Uint16(b[8:]); v != formatVersion || b[10] != 0 || b[11] != 0 {
+		return nil, fmt.Errorf("manifest: version %d, want %d", v, formatVersion)
 	}
 	d.pos = 12
 	// Entries have some 30 bytes, so this saves the growing; those of a hostile
@@ -66,18 +66,23 @@ func Decode(b []byte) (*Manifest, error) {
 	return &d.m, nil
 }
 
-// record reads one record and says whether it was the last.
-func (d *decoder) record() (last bool, err error) {
+// begin reads how long the next record is, and its type.
+func (d *decoder) begin() (byte, error) {
 	d.end = len(d.b)
 	n, err := d.uint(math.MaxInt32, "record length")
 	if err != nil {
-		return false, err
+		return 0, err
 	}
 	if int(n) > len(d.b)-d.pos {
-		return false, fmt.Errorf("record of %d bytes, %d are left: %w", n, len(d.b)-d.pos, errShort)
+		return 0, fmt.Errorf("record of %d bytes, %d are left: %w", n, len(d.b)-d.pos, errShort)
 	}
 	d.end = d.pos + int(n)
-	t, err := d.byte()
+	return d.byte()
+}
+
+// record reads one record and says whether it was the last.
+func (d *decoder) record() (last bool, err error) {
+	t, err := d.begin()
 	if err != nil {
 		return false, err
 	}
@@ -115,12 +120,21 @@ func (d *decoder) beginGroup() error {
 }
 
 func (d *decoder) finish() error {
+	if err := d.closed(len(d.m.Entries)); err != nil {
+		return err
+	}
+	d.m.Contents = d.sum
+	return nil
+}
+
+// closed reads the end record of a manifest of so many entries.
+func (d *decoder) closed(entries int) error {
 	n, err := d.uint(math.MaxInt32, "number of entries")
 	if err != nil {
 		return err
 	}
-	if int(n) != len(d.m.Entries) || n == 0 {
-		return fmt.Errorf("%d entries, the end says %d", len(d.m.Entries), n)
+	if int(n) != entries || n == 0 {
+		return fmt.Errorf("%d entries, the end says %d", entries, n)
 	}
 	sum, err := d.uint(maxSize, "bytes of contents")
 	if err != nil {
@@ -129,7 +143,6 @@ func (d *decoder) finish() error {
 	if int64(sum) != d.sum {
 		return fmt.Errorf("%d bytes of contents, the end says %d", d.sum, sum)
 	}
-	d.m.Contents = d.sum
 	return nil
 }
 

@@ -6,6 +6,8 @@
 //
 //	golden:  Scan ─▶ Tree ──stream 0── manifest ──▶ Decode   :node
 //	         (walk)       ──stream 1── contents ──▶ Segments
+//	       Settle ─▶ copies ─stream 2n── patch manifest ─▶ DecodePatch
+//	                        ─stream 2n+1─ patch contents ─▶ Segments
 //	         OpenImage ─▶ Image ──────── image
 //
 // # The manifest, version 1
@@ -79,6 +81,28 @@
 //	    entry 2, "b", a hard link to the entry one before
 //	04  45 03  ac 02
 //	    the end: 3 entries, 300 bytes of contents
+//
+// # The manifest of a patch, version 1
+//
+// Patch n, from 1, is files that have changed since the tree was scanned, each
+// as it was at one later moment. Its manifest is stream 2n, its contents are
+// stream 2n+1. What it says of a file replaces all that the tree and the
+// patches before said of it.
+//
+//	offset  length  field
+//	0       8       magic "kampatch"
+//	8       2       version, little endian: 1
+//	10      2       zero
+//	12      ...     records as above, the last of which is an end record
+//
+//	'f'  uvarint index of a regular file in the tree's manifest, then what the
+//	     body of an 'f' has after the name; offsets are in the patch's contents,
+//	     xattr sets are numbered anew
+//	'r'  uvarint index: that name is gone
+//	'E'  as above: the number of records before, bytes of contents
+//
+// Indexes are strictly ascending. Other names of the same file (hard links)
+// follow what is said of the one that isn't an 'h' in the tree's manifest.
 //
 // The version rises with every change that an older reader would get wrong; a
 // reader refuses what it doesn't know.

@@ -8,8 +8,8 @@ import (
 )
 
 const (
-	magic   = "kamtree\n"
-	version = 1
+	magic         = "kamtree\n"
+	formatVersion = 1
 
 	recGroup = 'G'
 	recEnd   = 'E'
@@ -30,10 +30,14 @@ type Encoder struct {
 
 // NewEncoder begins a manifest on w.
 func NewEncoder(w io.Writer) *Encoder {
-	e := &Encoder{w: bufio.NewWriterSize(w, 64<<10), sets: map[string]uint64{}, ptrs: map[*XattrSet]uint64{}}
+	e := newEncoder(w)
 	e.w.WriteString(magic)
-	e.w.Write([]byte{version, 0, 0, 0})
+	e.w.Write([]byte{formatVersion, 0, 0, 0})
 	return e
+}
+
+func newEncoder(w io.Writer) *Encoder {
+	return &Encoder{w: bufio.NewWriterSize(w, 64<<10), sets: map[string]uint64{}, ptrs: map[*XattrSet]uint64{}}
 }
 
 // Group says that the entries to come are the children of entry dir.

@@ -22,38 +22,53 @@ func pieceRange(s wire.Stream, piece uint32, n int) (off int64, err error) {
 
 // ReadPiece fills buf with a piece. A file that is shorter than it was when
 // it was scanned, or gone, gives zero bytes in place of what it lacks and is
-// listed by Changed.
+// listed by Changed; so does what the disk can't read, which is listed by
+// Torn.
 func (t *Tree) ReadPiece(stream uint16, piece uint32, buf []byte) error {
+	t.mu.Lock()
 	if int(stream) >= len(t.streams) {
+		t.mu.Unlock()
 		return fmt.Errorf("read piece %d: no stream %d", piece, stream)
 	}
-	off, err := pieceRange(t.streams[stream], piece, len(buf))
+	s, patches := t.streams[stream], t.patches
+	t.mu.Unlock()
+	off, err := pieceRange(s, piece, len(buf))
 	if err != nil {
 		return err
 	}
-	if stream == ManifestID {
+	switch {
+	case stream == ManifestID:
 		copy(buf, t.encoded[off:])
 		return nil
+	case stream == ContentsID:
+		r := newReader(t.root, &t.m, t.shortened)
+		r.bad = t.unreadable
+		return r.readContents(t.segs, off, buf)
 	}
-	return ReadContents(t.root, &t.m, t.segs, off, buf, func(entry int32) {
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		t.torn[entry] = true
-	})
+	return patches[stream/2-1].read(s.Kind, off, buf)
+}
+
+func (t *Tree) shortened(entry int32) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.torn[entry] = true
 }
 
 // ReadContents fills buf with the contents stream from off on, out of the
 // files below the directory root. What a file lacks are zero bytes, and short
 // is told of it. segs are the manifest's Segments.
 func ReadContents(root int, m *Manifest, segs []Segment, off int64, buf []byte, short func(entry int32)) error {
-	r := reader{root: root, m: m, short: short, dirIndex: -1, dir: -1, fileIndex: -1, file: -1}
+	return newReader(root, m, short).readContents(segs, off, buf)
+}
+
+func (r *reader) readContents(segs []Segment, off int64, buf []byte) error {
 	defer r.close()
 	for i := FindSegment(segs, off); len(buf) > 0 && i < len(segs); i++ {
 		s := segs[i]
 		skip := off - s.Off
 		n := min(s.Len-skip, int64(len(buf)))
 		if err := r.read(s.Entry, buf[:n], s.Pos+skip); err != nil {
-			return fmt.Errorf("read /%s: %w", m.Path(s.Entry), err)
+			return fmt.Errorf("read /%s: %w", r.m.Path(s.Entry), err)
 		}
 		buf, off = buf[n:], off+n
 	}
@@ -72,10 +87,15 @@ type reader struct {
 	root      int
 	m         *Manifest
 	short     func(entry int32)
+	bad       func(entry int32, x Extent) // nil: what can't be read is an error
 	dirIndex  int32
 	dir       int
 	fileIndex int32
 	file      int // -1: couldn't be opened
+}
+
+func newReader(root int, m *Manifest, short func(int32)) *reader {
+	return &reader{root: root, m: m, short: short, dirIndex: -1, dir: -1, fileIndex: -1, file: -1}
 }
 
 func (r *reader) close() {
@@ -95,7 +115,11 @@ func (r *reader) read(entry int32, buf []byte, pos int64) error {
 	var n int
 	if r.file >= 0 {
 		var err error
-		if n, err = preadFull(r.file, buf, pos); err != nil {
+		n, err = preadFull(r.file, buf, pos)
+		if r.bad != nil && errors.Is(err, unix.EIO) {
+			n, err = preadAround(r.file, buf, pos, func(x Extent) { r.bad(entry, x) })
+		}
+		if err != nil {
 			return fmt.Errorf("%d bytes at %d: %w", len(buf), pos, err)
 		}
 	}

@@ -2,11 +2,15 @@ package stream
 
 import (
 	"bytes"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"sync"
 
+	"github.com/zeebo/blake3"
 	"golang.org/x/sys/unix"
 
 	"github.com/kamethod/kamethod/golden/wire"
@@ -21,20 +25,31 @@ const (
 // Tree is a scanned golden root: the source of its manifest and contents. Its
 // methods may be called from several goroutines.
 type Tree struct {
+	// Spool is where Settle keeps its copies: a directory with room for all
+	// files that are in use. "" is os.TempDir. Set it before the tree is used.
+	Spool string
+
 	// config
 	path     string
 	root     int
 	m        Manifest
 	encoded  []byte
-	streams  []wire.Stream
 	segs     []Segment
-	ctimes   []stamp // by entry
+	ctimes   []stamp            // by entry
+	linked   map[int32]inodeKey // entries that have further names
 	usage    []Usage
 	warnings []string
 
 	// state
-	mu   sync.Mutex
-	torn map[int32]bool // files that gave fewer bytes than they had
+	settling sync.Mutex // one Settle at a time
+	mu       sync.Mutex
+	streams  []wire.Stream
+	patches  []*patched
+	torn     map[int32]bool     // files that gave fewer bytes than they had
+	copied   map[int32]version  // what is in the patches, the latest
+	bad      map[int32][]Extent // what the disk can't read
+	moving   map[int32]string   // files that have no consistent copy, and why
+	removed  []string
 }
 
 // Usage is what the entries below one mount point take on another disk.
@@ -59,7 +74,10 @@ type builder struct {
 // newTree makes a tree of count entries of what was found.
 func newTree(path string, root int, top *found, count int, warns []string) (*Tree, error) {
 	var out bytes.Buffer
-	t := &Tree{path: path, root: root, ctimes: make([]stamp, 0, count), torn: map[int32]bool{}, warnings: warns}
+	t := &Tree{
+		path: path, root: root, warnings: warns, ctimes: make([]stamp, 0, count), linked: map[int32]inodeKey{},
+		torn: map[int32]bool{}, copied: map[int32]version{}, bad: map[int32][]Extent{}, moving: map[int32]string{},
+	}
 	t.m.Entries = make([]Entry, 0, count)
 	b := &builder{t: t, enc: NewEncoder(&out), links: map[inodeKey]int32{}, usage: map[string]*Usage{}, sets: map[string]*XattrSet{}}
 	if err := b.add(top, -1, "/"); err != nil {
@@ -153,7 +171,7 @@ func (b *builder) layOut(fs []found) {
 		if f.Type != Dir && f.links > 1 {
 			k := inodeKey{f.dev, f.ino}
 			if target, ok := b.links[k]; ok {
-				f.asLink(target)
+				b.asLink(f, target)
 				continue
 			}
 			if first[k] != f.Name {
@@ -167,7 +185,8 @@ func (b *builder) layOut(fs []found) {
 	}
 }
 
-func (f *found) asLink(target int32) {
+func (b *builder) asLink(f *found, target int32) {
+	b.t.linked[target] = inodeKey{f.dev, f.ino}
 	f.Entry = Entry{Type: HardLink, Name: f.Name, Parent: f.Parent, Target: target}
 }
 
@@ -178,7 +197,7 @@ func (b *builder) add(f *found, parent int32, mount string) error {
 	if f.Type != Dir && f.Type != HardLink && f.links > 1 {
 		k := inodeKey{f.dev, f.ino}
 		if target, ok := b.links[k]; ok {
-			f.asLink(target)
+			b.asLink(f, target)
 		} else {
 			b.links[k] = n
 		}
@@ -234,8 +253,13 @@ func (b *builder) count(f *found, mount string) {
 	}
 }
 
-// Streams announces the manifest and the contents.
-func (t *Tree) Streams() []wire.Stream { return slices.Clone(t.streams) }
+// Streams announces the manifest and the contents,
+// and the patches that Settle has made.
+func (t *Tree) Streams() []wire.Stream {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.Clone(t.streams)
+}
 
 // Usage is what each listed mount must have room for.
 func (t *Tree) Usage() []Usage { return slices.Clone(t.usage) }
@@ -246,9 +270,33 @@ func (t *Tree) Warnings() []string { return slices.Clone(t.warnings) }
 // Entries is how many entries the tree has, the root included.
 func (t *Tree) Entries() int { return len(t.m.Entries) }
 
-// Close lets go of the root.
+// Digest names what the tree was when it was scanned: it is the same for
+// every scan of a tree in which nothing has changed.
+func (t *Tree) Digest() string {
+	h := blake3.New()
+	h.Write(t.encoded)
+	b := make([]byte, 0, 12*1024)
+	for _, c := range t.ctimes {
+		b = binary.LittleEndian.AppendUint64(b, uint64(c.sec))
+		b = binary.LittleEndian.AppendUint32(b, c.nsec)
+		if len(b) == cap(b) {
+			h.Write(b)
+			b = b[:0]
+		}
+	}
+	h.Write(b)
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// Close lets go of the root and of Settle's copies.
 func (t *Tree) Close() error {
-	if err := unix.Close(t.root); err != nil {
+	err := unix.Close(t.root)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, p := range t.patches {
+		err = errors.Join(err, p.spool.Close())
+	}
+	if err != nil {
 		return fmt.Errorf("close %s: %w", t.path, err)
 	}
 	return nil
