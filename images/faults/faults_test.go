@@ -61,21 +61,11 @@ func seed() uint64 {
 	return rand.Uint64N(1e6)
 }
 
-// shapeOf is links slow enough for a machine of two processors to feed all of
-// them, and so much data that there is time to do harm.
-func shapeOf(n int) Shape {
-	s := Shape{Nodes: n, Mbit: 200, Bytes: 60<<20 + 3*512}
-	if n > 8 {
-		s.Mbit, s.Bytes = 100, 40<<20+3*512
-	}
-	return s
-}
-
 // try plays one fault; several tests run side by side.
 func try(t *testing.T, f Fault) *Result {
 	t.Helper()
 	t.Parallel()
-	s := Scenario{Shape: shapeOf(nodes()), Seed: seed(), Faults: []Fault{f}}
+	s := Scenario{Shape: ShapeFor(nodes()), Seed: seed(), Faults: []Fault{f}}
 	res, err := lab.Play(t.Context(), s)
 	if err != nil {
 		t.Fatalf("seed %d: %v", s.Seed, err)

@@ -30,7 +30,7 @@ func (r *Run) cable(n *Node, do func(netlink.Link) error) error {
 // Reset is a machine whose power fails: its cable is dead, its neighbours hear
 // nothing, and when it is back it knows nothing of its connections. #6
 func Reset() Fault {
-	return Fault{Name: "power-cycled, half-open TCP", Promise: 8 * time.Second, To: 0.4, Bytes: 120 << 20, Inject: func(ctx context.Context, r *Run) error {
+	return Fault{Name: "power-cycled", Promise: 8 * time.Second, To: 0.4, Bytes: 120 << 20, Inject: func(ctx context.Context, r *Run) error {
 		nodes := r.Take(Anywhere, 1, Either)
 		if nodes == nil {
 			return errNobody
