@@ -6,7 +6,7 @@ help:
 	@echo 'make image   vmlinuz, all.rdz, rescue.sqfs and a TFTP tree, in images/'
 	@echo 'make test    all tests, set-up included; make test PKG=./golden/chain RUN=TestX for some'
 	@echo 'make demo    clone a Debian to NODES=2 virtual machines; KEEP=1 keeps their disks'
-	@echo 'make bench   the benchmarks of what carries the data'
+	@echo 'make bench   what the chain carries, beside its peers; PART=b for a part of it'
 	@echo 'make lint    everything that reads the code without running it'
 	@echo 'make clean   remove what make image made; not .cache/'
 
@@ -25,9 +25,11 @@ demo:
 	@go build -o .cache/demo ./images/demo
 	@exec .cache/demo
 
+# Built and executed, as the demo is.
 bench:
 	@scripts/setup.sh
-	go test -run '^$$' -bench . -benchmem ./golden/...
+	@go build -o .cache/bench ./images/bench
+	@exec .cache/bench $(if $(PART),--part $(PART)) $(if $(JSON),--json $(JSON)) $(if $(QUICK),--quick)
 
 lint:
 	@scripts/lint.sh

@@ -17,7 +17,7 @@ packages=(
 	mmdebstrap openssh-client                                    # the golden root, and who makes host keys
 	squashfs-tools pxelinux syslinux-common                      # what make image puts together
 	dnsmasq-base busybox-static isc-dhcp-client curl tftp-hpa    # real peers for DHCP, TFTP and HTTP
-	rsync udpcast iperf3                                         # what the chain is measured against
+	rsync udpcast iperf3 socat tar                               # what the chain is measured against
 )
 
 if [ "${1-}" = --list ]; then

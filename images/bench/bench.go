@@ -34,6 +34,7 @@ type sizes struct {
 	slow      string
 	slowSize  int64 // b
 	slowCrowd []int // b
+	rootCrowd []int // c
 	files     int   // d
 	folders   int
 	growing   []int64 // f: sources
@@ -45,14 +46,14 @@ var (
 	full = sizes{
 		big: 1 << 30, crowd: []int{1, 2, 4, 8},
 		slow: "200mbit", slowSize: 256 << 20, slowCrowd: []int{1, 4, 16},
-		files: 100_000, folders: 1000,
+		rootCrowd: []int{1, 4}, files: 100_000, folders: 1000,
 		growing: []int64{256 << 20, 1 << 30, 4 << 30}, members: []int{1, 4, 16},
 		iperf: 5,
 	}
 	quick = sizes{
-		big: 24 << 20, crowd: []int{1, 2},
+		big: 24 << 20, crowd: []int{2},
 		slow: "400mbit", slowSize: 16 << 20, slowCrowd: []int{1, 3},
-		files: 1000, folders: 20,
+		rootCrowd: []int{2}, files: 1000, folders: 20,
 		growing: []int64{8 << 20, 24 << 20}, members: []int{1, 2},
 		iperf: 1,
 	}
@@ -136,7 +137,7 @@ func (r *run) build(ctx context.Context) error {
 	r.bin = filepath.Join(r.dir, "bin")
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", r.bin+"/", "./cmds/admin/golden-serve", "./cmds/node/stage1/karecv")
+	cmd := exec.CommandContext(ctx, "go", "build", "-o", r.bin+"/", "./cmds/admin/golden-serve", "./cmds/node/stage1/karecv")
 	cmd.Dir = r.top
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("build: %w: %s", err, out)

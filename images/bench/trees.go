@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/kamethod/kamethod/images/bench/feed"
@@ -16,7 +17,7 @@ import (
 )
 
 // rootTree is part c: a root file system, compressed where that pays, from
-// golden-serve's start to its end. It counts the contents of files only.
+// golden-serve's start to the last receiver's end. It counts the contents of files only.
 func (r *run) rootTree(ctx context.Context) error {
 	what := figures.RootTree
 	fill := func(path string) error { return r.goldenRoot(ctx, path) }
@@ -26,17 +27,16 @@ func (r *run) rootTree(ctx context.Context) error {
 			return errors.Join(os.Mkdir(path, 0o755), feed.Text(ctx, filepath.Join(path, "text"), r.big))
 		}
 	}
-	const n = 4
 	if !r.fits("c", 5<<30) {
 		return nil
 	}
-	return r.room(ctx, n, r.slow, func(room *lab.Room) error {
+	return r.room(ctx, slices.Max(r.rootCrowd), r.slow, func(room *lab.Room) error {
 		return r.source("root", fill, func(src peers.Source) error {
 			line, err := r.iperf3(ctx, room)
 			if err != nil {
 				return err
 			}
-			for _, n := range []int{1, n} {
+			for _, n := range r.rootCrowd {
 				got, err := r.contest(ctx, room, src, n, []entrant{
 					{"auto", peers.Kamethod{Bin: r.bin}}, {"off", peers.Kamethod{Bin: r.bin, Compress: "off"}}})
 				if err != nil {
@@ -67,7 +67,7 @@ func (r *run) goldenRoot(ctx context.Context, path string) error {
 }
 
 // smallFiles is part d: many files, where creating them is the work, from the
-// first program's start to the last one's end, on the same kind of file
+// first program's start to the receiver's end, on the same kind of file
 // system as tar has.
 func (r *run) smallFiles(ctx context.Context) error {
 	fill := func(path string) error {
@@ -90,7 +90,9 @@ func (r *run) smallFiles(ctx context.Context) error {
 
 func (r *run) smallFilesOver(ctx context.Context, room *lab.Room, src peers.Source) error {
 	again := *r
-	again.repeat = max(r.repeat, 2) // both go first once
+	if !r.quick {
+		again.repeat = max(r.repeat, 2) // both go first once
+	}
 	got, err := again.contest(ctx, room, src, 1, []entrant{
 		{ours(true), peers.Kamethod{Bin: r.bin}}, {figures.Tar, peers.Tar{}}})
 	if err != nil {

@@ -19,6 +19,7 @@ const (
 	RootAuto   = RootTree + ", compress auto"
 	SmallFiles = "small files"
 	Time       = "time"
+	HopTime    = "added by each further hop"
 	RelayCPU   = "relay, CPU s/GB"
 	HeadRSS    = "head, peak memory"
 	RelayRSS   = "relay, peak memory"

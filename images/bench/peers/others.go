@@ -11,11 +11,16 @@ import (
 )
 
 // Iperf3 is the rate that one TCP stream reaches from golden to host 1, in
-// bytes a second, as the receiver sees it. The first second is left out.
+// bytes a second, as the receiver sees it. The first second is
+// left out, unless it is the only one.
 func Iperf3(ctx context.Context, room *lab.Room, seconds int) (float64, error) {
 	c := &crew{ctx: ctx, room: room}
 	defer c.dismiss()
 	limit := time.Duration(seconds)*time.Second + 30*time.Second
+	omit := "1"
+	if seconds < 2 {
+		omit = "0"
+	}
 	s, err := c.start(1, lab.Command{Prog: "iperf3", Args: []string{"-s", "-1", "--forceflush"}, Limit: limit})
 	if err != nil {
 		return 0, err
@@ -24,7 +29,7 @@ func Iperf3(ctx context.Context, room *lab.Room, seconds int) (float64, error) {
 		return 0, err
 	}
 	g, err := c.start(lab.Golden, lab.Command{Prog: "iperf3", Limit: limit,
-		Args: []string{"-c", room.Addr(1), "-t", fmt.Sprint(seconds), "-O", "1", "-J"}})
+		Args: []string{"-c", room.Addr(1), "-t", fmt.Sprint(seconds), "-O", omit, "-J"}})
 	if err != nil {
 		return 0, err
 	}

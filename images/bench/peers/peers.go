@@ -32,7 +32,7 @@ type Source struct {
 // Result is how a transfer went.
 type Result struct {
 	Transfer time.Duration   // from the first byte wanted to the last receiver done
-	Whole    time.Duration   // from the first program's start to the last one's end
+	Whole    time.Duration   // the same from the first program's start
 	CPU      []time.Duration // golden's, then each receiver's
 	Peak     []int64         // largest resident memory, in the same order
 	Busy     float64         // share of the machine's processors, whoever used them

@@ -1,0 +1,178 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/kamethod/kamethod/images/bench/figures"
+)
+
+// program builds the benchmark.
+func program(t *testing.T) string {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: network namespaces")
+	}
+	path := filepath.Join(t.TempDir(), "bench")
+	if out, err := exec.Command("go", "build", "-o", path, ".").CombinedOutput(); err != nil {
+		t.Fatalf("build: %v: %s", err, out)
+	}
+	return path
+}
+
+func start(t *testing.T, path string, args ...string) (*exec.Cmd, *bytes.Buffer) {
+	t.Helper()
+	out := &bytes.Buffer{}
+	cmd := exec.CommandContext(t.Context(), path, append([]string{"--top", "../..", "--quick"}, args...)...)
+	cmd.Stdout, cmd.Stderr = out, out
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	cmd.WaitDelay = time.Second
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return cmd, out
+}
+
+// The benchmark works and has all its figures. How large they are is not
+// looked at: the machine may be busy.
+func TestQuick(t *testing.T) {
+	path := program(t)
+	file := filepath.Join(t.TempDir(), "bench.json")
+	cmd, out := start(t, path, "--part", "abcdef", "--json", file)
+	if err := cmd.Wait(); err != nil {
+		t.Fatalf("bench: %v:\n%s", err, out)
+	}
+	var r figures.Report
+	b, err := os.ReadFile(file)
+	if err == nil {
+		err = json.Unmarshal(b, &r)
+	}
+	if err != nil {
+		t.Fatalf("read the figures: %v: %s", err, b)
+	}
+	if err := r.Check(); err != nil {
+		t.Error(err)
+	}
+	for _, want := range []struct {
+		part, what, peer string
+		tls              bool
+		rows             int
+	}{
+		{"a", figures.Transfer, figures.Iperf3, false, 1},
+		{"a", figures.Transfer, figures.Iperf3, true, 1},
+		{"a", figures.Transfer, figures.Udpcast, true, 1},
+		{"a", figures.Transfer, figures.Chain, false, 1},
+		{"b", figures.Transfer, figures.Iperf3, true, 2},
+		{"b", figures.Time, figures.One, true, 1},
+		{"b", figures.HopTime, "1 MiB on the link", true, 1},
+		{"c", "text, no golden root, compress auto", figures.Iperf3, true, 1},
+		{"c", "text, no golden root, compress off", figures.Iperf3, true, 1},
+		{"d", figures.SmallFiles, figures.Tar, true, 2},
+		{"e", figures.RelayCPU + ", incompressible", figures.Chain, false, 1},
+		{"e", figures.RelayCPU + ", compressible", figures.Chain, true, 1},
+		{"f", figures.HeadRSS, figures.One, true, 2},
+		{"f", figures.RelayRSS, figures.Budget, true, 3},
+		{"f", figures.HeadGrowth, "64 bytes a piece, 16 MiB", true, 1},
+	} {
+		n := 0
+		for _, f := range r.Figures {
+			if f.Part == want.part && f.What == want.what && f.Peer == want.peer && f.TLS == want.tls {
+				n++
+			}
+		}
+		if n != want.rows {
+			t.Errorf("%+v: there are %d rows", want, n)
+		}
+	}
+	for _, v := range r.Targets {
+		if v.State == figures.Met || v.State == figures.Missed {
+			t.Errorf("--quick judges: %+v", v)
+		}
+	}
+	if !strings.Contains(out.String(), "figures: "+file) {
+		t.Errorf("the JSON file isn't named:\n%s", out)
+	}
+}
+
+// An interrupt in the middle of a transfer leaves no process, no namespace and
+// no folder.
+func TestInterrupted(t *testing.T) {
+	path := program(t)
+	before := namespaces()
+	cmd, out := start(t, path, "--part", "e", "--json", filepath.Join(t.TempDir(), "never"))
+	id := fmt.Sprint("kabench", cmd.Process.Pid)
+	dir := filepath.Join(os.TempDir(), id)
+	begun := time.Now()
+	for len(children(t, id)) < 4 && time.Since(begun) < 30*time.Second {
+		time.Sleep(20 * time.Millisecond)
+	}
+	if len(children(t, id)) < 4 { // golden and three receivers
+		t.Fatalf("nothing was started:\n%s", out)
+	}
+	cmd.Process.Signal(syscall.SIGINT)
+	cmd.Wait()
+	if s := cmd.ProcessState.ExitCode(); s != 130 {
+		t.Errorf("exit status %d, want 130:\n%s", s, out)
+	}
+	if left := children(t, id); len(left) > 0 {
+		t.Errorf("processes are left: %v", left)
+	}
+	if _, err := os.Stat(dir); err == nil {
+		t.Errorf("%s is left", dir)
+	}
+	if after := namespaces(); !slices.Equal(before, after) {
+		t.Errorf("named namespaces before %v, after %v", before, after)
+	}
+}
+
+// children are the processes whose working folder is the run's.
+func children(t *testing.T, id string) (found []string) {
+	t.Helper()
+	all, err := filepath.Glob("/proc/[0-9]*/cwd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range all {
+		if where, err := os.Readlink(p); err == nil && strings.Contains(where, id) {
+			found = append(found, p)
+		}
+	}
+	return found
+}
+
+// namespaces are the names that this program could have left; others' tests
+// make theirs at the same time.
+func namespaces() []string {
+	all, _ := filepath.Glob("/run/netns/kabench*")
+	return all
+}
+
+func TestOptions(t *testing.T) {
+	for _, args := range [][]string{{"--part", "x"}, {"--repeat", "-1"}, {"more"}, {"--repeat", "a"}} {
+		var text bytes.Buffer
+		if _, err := parse(args, &text); err == nil || !strings.Contains(text.String(), args[len(args)-1]) {
+			t.Errorf("%v: error %v, said %q", args, err, &text)
+		}
+	}
+	o, err := parse([]string{"--part", "a,b", "--out", "x"}, &bytes.Buffer{})
+	if err != nil || o.parts != "ab" || o.json != "x" || o.repeat != 2 {
+		t.Errorf("parse: %+v, %v", o, err)
+	}
+}
+
+func TestParseBench(t *testing.T) {
+	got := parseBench([]byte("goos: linux\nBenchmarkChain/nodes=1_plain=true-2 \t 12\t 90345 ns/op\t2971.19 MB/s\t 0.5 cpu-s/GB\n" +
+		"BenchmarkChain/nodes=4_plain=false \t 1\t 1 ns/op\t7 MB/s\nPASS\n"))
+	if len(got) != 2 || got["nodes=1 plain=true"] != 2971.19 || got["nodes=4 plain=false"] != 7 {
+		t.Errorf("parseBench: %v", got)
+	}
+}
