@@ -1,0 +1,123 @@
+package golden
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kamethod/kamethod/golden/trust"
+	"github.com/kamethod/kamethod/golden/wire"
+)
+
+// The heartbeat: a node that keeps its connections and says nothing on them,
+// as a process that hangs does, is gone after the quiet time, while one that
+// beats stays. Only the heartbeat sees that: every connection stands, and
+// there is nothing to send to it.
+func TestSilentNodeIsGone(t *testing.T) {
+	id, err := trust.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	type loss struct {
+		host string
+		why  error
+	}
+	gone := make(chan loss, 4)
+	s := &Server{
+		Session: "s", Token: "t", Identity: id, Quiet: 1500 * time.Millisecond, Log: slog.New(slog.DiscardHandler),
+		Admit:   func(wire.Register, *Node) error { return nil },
+		Arrived: func(*Node, *Node) {}, Reported: func(*Node, wire.Report) {},
+		Gone: func(n *Node, why error) { gone <- loss{n.Hostname, why} },
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(ctx, ln) }()
+	s.flow(+1)
+	defer s.flow(-1)
+	hung, beating := dialControl(t, ctx, id.Pin, ln.Addr().String(), "hung"), dialControl(t, ctx, id.Pin, ln.Addr().String(), "beating")
+	begun := time.Now()
+	beat := time.NewTicker(500 * time.Millisecond)
+	defer beat.Stop()
+	for {
+		select {
+		case <-beat.C:
+			if _, err := io.WriteString(beating, "{}\n"); err != nil {
+				t.Fatal(err)
+			}
+			if time.Since(begun) > 10*time.Second {
+				t.Fatal("a node that says nothing was not found")
+			}
+			continue
+		case l := <-gone:
+			if l.host != "hung" || !errors.Is(l.why, errSilent) || time.Since(begun) < time.Second {
+				t.Errorf("after %v node %s is gone: %v", time.Since(begun), l.host, l.why)
+			}
+		}
+		break
+	}
+	hung.Close()
+	beating.Close()
+	cancel()
+	if err := <-served; err != nil {
+		t.Error(err)
+	}
+}
+
+// dialControl registers a node and keeps both its streams open; what is
+// written goes out as reports.
+func dialControl(t *testing.T, ctx context.Context, pin trust.Pin, addr, name string) io.WriteCloser {
+	t.Helper()
+	id, err := trust.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &http.Client{Transport: &http.Transport{TLSClientConfig: trust.ClientConfig(id, pin)}}
+	t.Cleanup(c.CloseIdleConnections)
+	b, _ := json.Marshal(wire.Register{Version: wire.Version, Session: "s", Token: "t", Stage: wire.Receive, DataPort: 1, Hostname: name})
+	resp, err := c.Post("https://"+addr+wire.RegisterPath, "application/json", bytes.NewReader(b))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		msg, _ := io.ReadAll(resp.Body)
+		t.Fatalf("register: %s: %s", resp.Status, strings.TrimSpace(string(msg)))
+	}
+	resp.Body.Close()
+	r, w := io.Pipe()
+	for _, do := range []func() (*http.Request, error){
+		func() (*http.Request, error) {
+			return http.NewRequestWithContext(ctx, http.MethodGet, "https://"+addr+wire.OrdersPath+"?after=0", nil)
+		},
+		func() (*http.Request, error) {
+			return http.NewRequestWithContext(ctx, http.MethodPost, "https://"+addr+wire.ReportsPath, r)
+		},
+	} {
+		req, err := do()
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			if resp, err := c.Do(req); err == nil {
+				io.Copy(io.Discard, resp.Body)
+				resp.Body.Close()
+			}
+		}()
+	}
+	if _, err := io.WriteString(w, "{}\n"); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
