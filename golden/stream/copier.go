@@ -46,6 +46,9 @@ func (c *copier) add(ctx context.Context, n int32) error {
 		}
 		if f == nil {
 			c.patch.Files = append(c.patch.Files, Patched{Base: n, Removed: true})
+			if _, ok := c.t.linked[n]; ok {
+				c.moving[n] = "is gone, and what it held may lack where it has other names"
+			}
 			c.versions[n] = version{gone: true}
 			return nil
 		}

@@ -11,7 +11,8 @@ import (
 	"github.com/kamethod/kamethod/golden/stream"
 )
 
-// Finish makes everything that has no contents, then hard links, then gives
+// Finish puts patched files in their places, makes everything that has no
+// contents, then hard links, then gives
 // the directories their attributes and everything its flags, and waits until
 // all is on the disk. Call it when no piece is missing.
 func (t *Tree) Finish(ctx context.Context) error {
@@ -24,9 +25,11 @@ func (t *Tree) Finish(ctx context.Context) error {
 		return t.err
 	}
 	steps := []func(context.Context) error{
+		t.readPatches,
 		t.checkComplete,
 		func(ctx context.Context) error { return t.each(ctx, t.makeRest) },
 		func(ctx context.Context) error { return t.each(ctx, t.makeLink) },
+		t.removeGone,
 		t.finishDirs,
 		t.finishFlags,
 		t.sync,
@@ -42,7 +45,8 @@ func (t *Tree) Finish(ctx context.Context) error {
 	return nil
 }
 
-// checkComplete wants each piece of the contents: Put, or held before.
+// checkComplete wants each piece of the contents: Put, or held before; if not,
+// then a patch of each file that has a part in it.
 func (t *Tree) checkComplete(context.Context) error {
 	for p := range t.contents.Pieces {
 		if t.got[p].Load() || t.told[p].Load() {
@@ -52,6 +56,9 @@ func (t *Tree) checkComplete(context.Context) error {
 		end := off + int64(t.contents.Len(p))
 		for i := stream.FindSegment(t.segs, off); i < len(t.segs) && t.segs[i].Off < end; i++ {
 			n := t.segs[i].Entry
+			if _, ok := t.latest[n]; ok {
+				continue
+			}
 			return fmt.Errorf("finish %s: a part of it, in piece %d, is missing", t.name(n), p)
 		}
 	}
@@ -86,6 +93,9 @@ func (t *Tree) each(ctx context.Context, f func(h *held, i int32) error) error {
 // a hard link, and gives a file that was kept its attributes.
 func (t *Tree) makeRest(h *held, i int32) error {
 	e := &t.m.Entries[i]
+	if w, ok := t.latest[i]; ok && !t.removed(i) {
+		return t.patchFile(h, i, w)
+	}
 	switch {
 	case e.Type == stream.Dir || e.Type == stream.HardLink:
 		return nil
@@ -192,7 +202,7 @@ func (t *Tree) finishFlags(context.Context) error {
 	}
 	for i := range t.m.Entries {
 		n, e := int32(i), &t.m.Entries[i]
-		if e.Type != stream.Dir && e.Type != stream.File || e.Flags&late == 0 && !taken[n] {
+		if e.Type != stream.Dir && e.Type != stream.File || e.Flags&late == 0 && !taken[n] || t.removed(n) {
 			continue
 		}
 		fd, err := stream.OpenBeneath(t.root, t.m.Path(n), unix.O_RDONLY|unix.O_NONBLOCK, 0)

@@ -80,29 +80,30 @@ func (t *Tree) copyTarget(h *held, from int, i int32) error {
 	defer unix.Close(dst)
 	buf := make([]byte, 256<<10)
 	for _, x := range e.Data() {
-		if err := copyExtent(dst, src, x, buf); err != nil {
+		if err := copyRange(dst, src, x.Off, x.Off, x.Len, buf); err != nil {
 			return fmt.Errorf("copy to %s: %w", t.name(i), err)
 		}
 	}
 	return t.setOpen(dst, i)
 }
 
-func copyExtent(dst, src int, x stream.Extent, buf []byte) error {
-	for x.Len > 0 {
-		n, err := unix.Pread(src, buf[:min(x.Len, int64(len(buf)))], x.Off)
+// copyRange copies n bytes from one file to another.
+func copyRange(dst, src int, to, from, n int64, buf []byte) error {
+	for n > 0 {
+		m, err := unix.Pread(src, buf[:min(n, int64(len(buf)))], from)
 		if errors.Is(err, unix.EINTR) {
 			continue
 		}
-		if err == nil && n == 0 {
+		if err == nil && m == 0 {
 			err = io.ErrUnexpectedEOF
 		}
 		if err == nil {
-			err = pwriteFull(dst, buf[:n], x.Off)
+			err = pwriteFull(dst, buf[:m], to)
 		}
 		if err != nil {
 			return err
 		}
-		x.Off, x.Len = x.Off+int64(n), x.Len-int64(n)
+		to, from, n = to+int64(m), from+int64(m), n-int64(m)
 	}
 	return nil
 }

@@ -5,9 +5,9 @@
 // are mounted already.
 //
 //	manifest pieces ─▶ Decode ─▶ directories (0700) ─┐
-//	contents pieces ──────────── write, attributes ──┤─▶ Finish: links, devices,
-//	image pieces ─▶ Image                            ┘   directories' attributes,
-//	                                                     flags, syncfs
+//	contents pieces ──────────── write, attributes ──┤─▶ Finish: patched files,
+//	patch pieces ─▶ spool files ─────────────────────┘   devices, links, directories'
+//	image pieces ─▶ Image                                attributes, flags, syncfs
 //
 // A manifest is not trusted: everything is done relative to held directories
 // below the root, no symbolic link is ever followed, and a directory is only
@@ -74,6 +74,9 @@ type Tree struct {
 	mounts []int32 // directories that begin a file system
 	taken  []int32 // directories that were there already
 
+	patches []*patch        // under mu
+	latest  map[int32]which // by entry; made by Finish
+
 	warnings warnings
 }
 
@@ -89,7 +92,7 @@ func NewTree(root string, streams []wire.Stream, opt Options) (*Tree, error) {
 	if opt.Log == nil {
 		opt.Log = slog.New(slog.DiscardHandler)
 	}
-	t := &Tree{path: root, opt: opt, ready: make(chan struct{}), privileged: os.Geteuid() == 0}
+	t := &Tree{path: root, opt: opt, ready: make(chan struct{}), latest: map[int32]which{}, privileged: os.Geteuid() == 0}
 	if err := t.takeStreams(streams); err != nil {
 		return nil, err
 	}
@@ -159,6 +162,9 @@ func (t *Tree) Put(id uint16, piece uint32, data []byte) error {
 		return t.putManifest(piece, data)
 	case t.contents.ID:
 		return t.putContents(piece, data)
+	}
+	if s := t.spooled(id); s != nil {
+		return s.put(piece, data)
 	}
 	return fmt.Errorf("put piece %d: no stream %d", piece, id)
 }
@@ -248,10 +254,14 @@ func (t *Tree) await() error {
 }
 
 // ReadPiece reads a piece back from the manifest or the files, so that what is
-// on the disk can be hashed. Call it after Finish.
+// on the disk can be hashed. Call it after Finish. ErrReplaced: the piece isn't
+// on the disk any more, and shall not be.
 func (t *Tree) ReadPiece(id uint16, piece uint32, buf []byte) error {
 	if err := t.await(); err != nil {
 		return err
+	}
+	if p := t.spooled(id); p != nil {
+		return t.readBack(p, piece, buf)
 	}
 	s := t.contents
 	if id == t.manifest.ID {
@@ -267,11 +277,19 @@ func (t *Tree) ReadPiece(id uint16, piece uint32, buf []byte) error {
 		copy(buf, t.m.Encoded()[off:])
 		return nil
 	}
-	var short atomic.Int32
-	short.Store(-1)
-	err := stream.ReadContents(t.root, t.m, t.segs, off, buf, short.Store)
-	if n := short.Load(); err == nil && n >= 0 {
-		err = fmt.Errorf("read %s: shorter than it was written", t.name(n))
+	for i := stream.FindSegment(t.segs, off); i < len(t.segs) && t.segs[i].Off < off+int64(len(buf)); i++ {
+		if _, ok := t.latest[t.segs[i].Entry]; ok {
+			return ErrReplaced
+		}
+	}
+	return t.readFiles(t.segs, off, buf)
+}
+
+func (t *Tree) readFiles(segs []stream.Segment, off int64, buf []byte) error {
+	short := int32(-1)
+	err := stream.ReadContents(t.root, t.m, segs, off, buf, func(i int32) { short = i })
+	if err == nil && short >= 0 {
+		err = fmt.Errorf("read %s: shorter than it was written", t.name(short))
 	}
 	return err
 }
@@ -279,13 +297,16 @@ func (t *Tree) ReadPiece(id uint16, piece uint32, buf []byte) error {
 // name is how messages call an entry.
 func (t *Tree) name(i int32) string { return t.path + "/" + t.m.Path(i) }
 
-// Close lets go of the root. Nothing may be running then.
+// Close lets go of the root and of the patches. Nothing may be running then.
 func (t *Tree) Close() error {
 	if t.root < 0 {
 		return nil
 	}
 	err := unix.Close(t.root)
 	t.root = -1
+	for _, p := range t.patches {
+		p.close()
+	}
 	if err != nil {
 		return fmt.Errorf("close root %s: %w", t.path, err)
 	}

@@ -1,0 +1,513 @@
+package restore
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/zeebo/blake3"
+	"golang.org/x/sys/unix"
+
+	"github.com/kamethod/kamethod/golden/chain"
+	"github.com/kamethod/kamethod/golden/stream"
+	"github.com/kamethod/kamethod/golden/wire"
+)
+
+var (
+	_ chain.Settler = (*stream.Tree)(nil)
+	_ chain.Grower  = (*Tree)(nil)
+)
+
+// patchTo sends what src.Settle has made to all nodes.
+func patchTo(t testing.TB, src *stream.Tree, void []wire.Range, nodes ...*Tree) []wire.Stream {
+	t.Helper()
+	more, err := src.Settle(context.Background(), void)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, dst := range nodes {
+		if err := dst.Grow(src.Streams()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, s := range more {
+		for n := range s.Pieces {
+			buf := make([]byte, s.Len(n))
+			if err := src.ReadPiece(s.ID, n, buf); err != nil {
+				t.Fatal(err)
+			}
+			for _, dst := range nodes {
+				if err := dst.Put(s.ID, n, buf); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+	return more
+}
+
+// selfDescribing is a version of a file that tells whether it is whole: a
+// number, its length in between, a hash at the end.
+func selfDescribing(number uint64, r *rand.Rand) []byte {
+	b := make([]byte, 64+8*r.IntN(4000))
+	for i := 0; i < len(b); i += 8 {
+		binary.LittleEndian.PutUint64(b[i:], number)
+	}
+	h := sha256.Sum256(b)
+	return append(b, h[:]...)
+}
+
+func whole(b []byte) bool {
+	if len(b) < 64+32 {
+		return false
+	}
+	h := sha256.Sum256(b[:len(b)-32])
+	return bytes.Equal(h[:], b[len(b)-32:])
+}
+
+// wholeLog: a log is lines that each tell the hash of all before.
+func wholeLog(b []byte) bool {
+	for len(b) > 0 {
+		i := bytes.LastIndexByte(b[:len(b)-1], '\n') + 1
+		if string(b[i:]) != fmt.Sprintf("%x\n", sha256.Sum256(b[:i])) {
+			return false
+		}
+		b = b[:i]
+	}
+	return true
+}
+
+// churn changes the files of a tree all the time, until stop is closed: it
+// rewrites some in place, replaces some by others, appends to logs, removes
+// and makes. It returns how many versions it wrote.
+func churn(dir string, names []string, stop <-chan struct{}) (int, error) {
+	r := rand.New(rand.NewPCG(7, 7))
+	for n := 0; ; n++ {
+		select {
+		case <-stop:
+			return n, nil
+		case <-time.After(time.Duration(r.IntN(2000)) * time.Microsecond):
+		}
+		p := filepath.Join(dir, names[r.IntN(len(names))])
+		if err := changeOne(p, uint64(n), r); err != nil {
+			return n, err
+		}
+	}
+}
+
+func changeOne(p string, n uint64, r *rand.Rand) error {
+	switch base := filepath.Base(p); {
+	case strings.HasPrefix(base, "log"):
+		b, err := os.ReadFile(p)
+		if err != nil {
+			return err
+		}
+		f, err := os.OpenFile(p, os.O_WRONLY|os.O_APPEND, 0)
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(f, "%x\n", sha256.Sum256(b))
+		return errors.Join(err, f.Close())
+	case strings.HasPrefix(base, "swap"):
+		return errors.Join(os.WriteFile(p+".new", selfDescribing(n, r), 0o640), os.Rename(p+".new", p))
+	case strings.HasPrefix(base, "come"):
+		if err := os.Remove(p); err == nil || !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		return os.WriteFile(p, selfDescribing(n, r), 0o600)
+	}
+	// In place, in one write and a truncation; what is between is a mix.
+	f, err := os.OpenFile(p, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	b := selfDescribing(n, r)
+	_, err = f.WriteAt(b, 0)
+	return errors.Join(err, f.Truncate(int64(len(b))), f.Close())
+}
+
+// TestSettleLive clones a tree that is written to all the time to two nodes,
+// one of which misses a third of the pieces in the first lap. Each file of
+// both is one version that the writer had written, and both are the same.
+func TestSettleLive(t *testing.T) {
+	tmp := t.TempDir()
+	from := filepath.Join(tmp, "from")
+	r := rand.New(rand.NewPCG(1, 1))
+	var names []string
+	for d := range 4 {
+		if err := os.MkdirAll(fmt.Sprintf("%s/d%d", from, d), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		for f := range 60 {
+			kind := []string{"file", "swap", "log", "come", "still", "still"}[f%6]
+			name := fmt.Sprintf("d%d/%s%d", d, kind, f)
+			data := selfDescribing(1<<40, r)
+			if kind == "log" {
+				data = nil
+				for range 20 {
+					data = fmt.Appendf(data, "%x\n", sha256.Sum256(data))
+				}
+			}
+			if err := os.WriteFile(filepath.Join(from, name), data, 0o644); err != nil {
+				t.Fatal(err)
+			}
+			if kind != "still" {
+				names = append(names, name)
+			}
+		}
+	}
+	if err := os.Link(from+"/d0/file0", from+"/d1/other-name"); err != nil {
+		t.Fatal(err)
+	}
+	stop, ended := make(chan struct{}), make(chan error, 1)
+	var wrote atomic.Int64
+	go func() {
+		n, err := churn(from, names, stop)
+		wrote.Store(int64(n))
+		ended <- err
+	}()
+	src, err := stream.Scan(context.Background(), stream.ScanOptions{Root: from})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer src.Close()
+	src.Spool = tmp
+	var nodes []*Tree
+	for _, to := range []string{"a", "b"} {
+		if err := os.Mkdir(filepath.Join(tmp, to), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		dst, err := NewTree(filepath.Join(tmp, to), src.Streams(), Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer dst.Close()
+		nodes = append(nodes, dst)
+	}
+	void := twoLaps(t, src, nodes[0], nodes[1])
+	close(stop)
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	for _, dst := range nodes {
+		if err := dst.Finish(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	torn := src.Torn()
+	t.Logf("%d versions written, %d void pieces, %d streams, %d files gone, torn %q", wrote.Load(), void, len(src.Streams()), len(src.Removed()), torn)
+	if wrote.Load() < 50 || len(src.Streams()) < 4 || len(torn) > 5 {
+		t.Errorf("the test tests nothing: %d versions, streams %v, torn %q", wrote.Load(), src.Streams(), torn)
+	}
+	count := 0
+	for d := range 4 {
+		list, err := os.ReadDir(fmt.Sprintf("%s/a/d%d", tmp, d))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, x := range list {
+			name := fmt.Sprintf("d%d/%s", d, x.Name())
+			a, err1 := os.ReadFile(filepath.Join(tmp, "a", name))
+			b, err2 := os.ReadFile(filepath.Join(tmp, "b", name))
+			if err1 != nil || err2 != nil || !bytes.Equal(a, b) {
+				t.Errorf("%s: the nodes differ (%v, %v)", name, err1, err2)
+			}
+			if slices.ContainsFunc(torn, func(s string) bool { return strings.HasPrefix(s, "/"+name+": ") }) || strings.HasSuffix(name, ".new") {
+				continue
+			}
+			count++
+			if ok := strings.HasPrefix(x.Name(), "log") && wholeLog(a) || whole(a); !ok {
+				t.Errorf("%s is no version that was written (%d bytes)", name, len(a))
+			}
+		}
+	}
+	if count < 180 {
+		t.Errorf("%d files judged", count)
+	}
+}
+
+// twoLaps does what a head does with two nodes, of which the second takes
+// only two thirds of the pieces in the first lap.
+func twoLaps(t *testing.T, src *stream.Tree, a, b *Tree) (voids int) {
+	t.Helper()
+	type key struct {
+		id uint16
+		n  uint32
+	}
+	first := map[key]wire.Hash{}
+	var missing []key
+	for _, s := range src.Streams() {
+		for n := range s.Pieces {
+			buf := make([]byte, s.Len(n))
+			if err := src.ReadPiece(s.ID, n, buf); err != nil {
+				t.Fatal(err)
+			}
+			k := key{s.ID, n}
+			first[k] = blake3.Sum256(buf)
+			err := a.Put(s.ID, n, buf)
+			if s.ID == stream.ManifestID || n%3 > 0 {
+				err = errors.Join(err, b.Put(s.ID, n, buf))
+			} else {
+				missing = append(missing, k)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(60 * time.Millisecond) // golden goes on meanwhile
+		}
+	}
+	patchTo(t, src, nil, a, b)
+	var void []wire.Range
+	for _, k := range missing {
+		buf := make([]byte, src.Streams()[k.id].Len(k.n))
+		if err := src.ReadPiece(k.id, k.n, buf); err != nil {
+			t.Fatal(err)
+		}
+		if blake3.Sum256(buf) != first[k] {
+			void = append(void, wire.Range{Stream: k.id, From: k.n, To: k.n + 1})
+		} else if err := b.Put(k.id, k.n, buf); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(void) == 0 {
+		t.Error("no piece read differently: the test doesn't test void pieces")
+	}
+	patchTo(t, src, void, a, b)
+	return len(void)
+}
+
+// TestPatch: all that can become of a file, twice.
+func TestPatch(t *testing.T) {
+	need(t, "rsync", "setfacl", "lsattr", "mkfs.ext4")
+	if !inNamespace(t) {
+		return
+	}
+	from, _ := ext4(t, "from", "200M")
+	to, _ := ext4(t, "to", "200M")
+	beforeUpdate(t, from)
+	src, err := stream.Scan(context.Background(), stream.ScanOptions{Root: from})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer src.Close()
+	dst, err := NewTree(to, src.Streams(), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dst.Close()
+	carry(t, src, dst, 3)
+	up := func(n string) string { return filepath.Join(from, "up", n) }
+	command(t, from+"/up", "chattr", "-i", "flag-gone", "frozen/changed")
+	command(t, from+"/up", "setfattr", "-x", "user.gone", "xattr-gone")
+	command(t, from+"/up", "setfacl", "-b", "acl-gone")
+	command(t, from+"/up", "fallocate", "-p", "-o", "65536", "-l", "65536", "hole-more")
+	sparseFile(t, up("hole-moved"), 8192, 2<<20)
+	err = errors.Join(os.WriteFile(up("longer"), noise(70, 2_500_000), 0o644), os.Truncate(up("shorter"), 5), os.Truncate(up("emptied"), 0),
+		os.WriteFile(up("split-2"), []byte("through a link"), 0), os.Remove(up("gone/f")), os.Chmod(up("suid"), 0o4711), os.Chown(up("owner"), 5, 6),
+		os.WriteFile(up("time"), []byte("first"), 0), os.Chmod(up("mode"), 0o4755))
+	if err != nil {
+		t.Fatal(err)
+	}
+	patchTo(t, src, nil, dst)
+	if err := os.WriteFile(up("time"), []byte("second, and longer"), 0); err != nil {
+		t.Fatal(err)
+	}
+	command(t, from+"/up", "chattr", "+i", "flag-new", "frozen/changed")
+	if more := patchTo(t, src, nil, dst); len(more) != 2 || more[0].ID != 4 {
+		t.Errorf("second patch: %+v", more)
+	}
+	if err := dst.Finish(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if len(src.Torn()) != 0 || len(dst.Warnings()) != 0 {
+		t.Errorf("torn %q, warnings %v", src.Torn(), dst.Warnings())
+	}
+	copyTime(t, from+"/up/gone", to+"/up/gone") // directories are as they were scanned
+	out := command(t, "/", "rsync", "-aHAXSn", "--numeric-ids", "--checksum", "--delete", "--modify-window=-1", "-i", "--exclude=/lost+found/", from+"/", to+"/")
+	if out != "" {
+		t.Errorf("rsync sees differences:\n%s", out)
+	}
+	if x, y := sorted(command(t, from, "lsattr", "-R", "up")), sorted(command(t, to, "lsattr", "-R", "up")); x != y {
+		t.Errorf("lsattr: %s", firstDifference(x, y))
+	}
+	for _, n := range []string{"hole-moved", "hole-more"} {
+		var a, b unix.Stat_t
+		if err := errors.Join(unix.Stat(up(n), &a), unix.Stat(filepath.Join(to, "up", n), &b)); err != nil || a.Blocks != b.Blocks {
+			t.Errorf("%s takes %d blocks, want %d (%v)", n, b.Blocks, a.Blocks, err)
+		}
+	}
+	replaced := 0
+	for _, s := range src.Streams() {
+		for n := range s.Pieces {
+			a, b := make([]byte, s.Len(n)), make([]byte, s.Len(n))
+			if err := dst.ReadPiece(s.ID, n, b); errors.Is(err, ErrReplaced) {
+				replaced++
+			} else if err := errors.Join(err, src.ReadPiece(s.ID, n, a)); err != nil || !bytes.Equal(a, b) {
+				t.Errorf("%s piece %d differs when read back (%v)", s.Kind, n, err)
+			}
+		}
+	}
+	if replaced < 2 {
+		t.Errorf("%d pieces are replaced", replaced)
+	}
+}
+
+// TestPatchUpdate: an update and a patch at once, with a void piece.
+func TestPatchUpdate(t *testing.T) {
+	from, to := t.TempDir(), t.TempDir()
+	for i := range 20 {
+		if err := os.WriteFile(fmt.Sprintf("%s/f%02d", from, i), noise(uint64(i), 400_000), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	clone(t, stream.ScanOptions{Root: from}, to, 1)
+	src, err := stream.Scan(context.Background(), stream.ScanOptions{Root: from})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer src.Close()
+	dst, err := NewTree(to, src.Streams(), Options{Update: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dst.Close()
+	err = errors.Join(os.WriteFile(from+"/f03", []byte("short now"), 0), os.WriteFile(from+"/f04", noise(99, 900_000), 0), os.Remove(from+"/f05"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	patchTo(t, src, nil, dst)
+	carryLacking(t, src, dst)
+	if err := dst.Finish(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 20 {
+		a, err1 := os.ReadFile(fmt.Sprintf("%s/f%02d", from, i))
+		b, err2 := os.ReadFile(fmt.Sprintf("%s/f%02d", to, i))
+		if (err1 == nil) != (err2 == nil) || !bytes.Equal(a, b) {
+			t.Errorf("f%02d differs (%v, %v)", i, err1, err2)
+		}
+	}
+}
+
+// TestGrowRefused: announcements that contradict themselves or earlier ones.
+func TestGrowRefused(t *testing.T) {
+	root, _ := field(t)
+	m := manifest(t, children{0, []stream.Entry{file("x", 0, 4)}})
+	base := []wire.Stream{wire.NewStream(0, wire.ManifestStream, int64(len(m))), wire.NewStream(1, wire.ContentsStream, 4)}
+	pm, pc := wire.NewStream(2, wire.PatchManifestStream, 20), wire.NewStream(3, wire.PatchContentsStream, 9)
+	with := func(more ...wire.Stream) []wire.Stream { return append(slices.Clone(base), more...) }
+	other := func(s wire.Stream, f func(*wire.Stream)) wire.Stream { f(&s); return s }
+	for name, streams := range map[string][]wire.Stream{
+		"nothing":            nil,
+		"fewer":              base[:1],
+		"one":                with(pm),
+		"kinds the other":    with(wire.NewStream(2, wire.PatchContentsStream, 9), wire.NewStream(3, wire.PatchManifestStream, 9)),
+		"kind of a tree":     with(wire.NewStream(2, wire.ManifestStream, 20), wire.NewStream(3, wire.ContentsStream, 9)),
+		"a gap":              with(other(pm, func(s *wire.Stream) { s.ID = 4 }), other(pc, func(s *wire.Stream) { s.ID = 5 })),
+		"twice":              with(pm, pm),
+		"another base":       {base[0], wire.NewStream(1, wire.ContentsStream, 5), pm, pc},
+		"no manifest":        with(wire.NewStream(2, wire.PatchManifestStream, 0), pc),
+		"a large manifest":   with(wire.NewStream(2, wire.PatchManifestStream, 1<<40), pc),
+		"wrong piece number": with(pm, other(pc, func(s *wire.Stream) { s.Pieces = 5 })),
+		"a large piece":      with(pm, other(pc, func(s *wire.Stream) { s.PieceSize = 1 << 30 })),
+		"negative":           with(pm, other(pc, func(s *wire.Stream) { s.Bytes = -1 })),
+		"too many":           with(slices.Repeat([]wire.Stream{pm, pc}, 200)...),
+	} {
+		tree := open(t, root, m, 4)
+		if err := tree.Grow(streams); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+	tree := open(t, root, m, 4)
+	if err := errors.Join(tree.Grow(base), tree.Grow(with(pm, pc)), tree.Grow(with(pm, pc))); err != nil {
+		t.Fatal(err)
+	}
+	if err := tree.Grow(with(wire.NewStream(2, wire.PatchManifestStream, 21), pc)); err == nil {
+		t.Error("a patch is announced otherwise than before: accepted")
+	}
+	if tree.Put(2, 1, make([]byte, 20)) == nil || tree.Put(2, 0, make([]byte, 19)) == nil || tree.Put(4, 0, make([]byte, 20)) == nil {
+		t.Error("no such piece: accepted")
+	}
+	if err := errors.Join(tree.Put(0, 0, m), tree.Put(1, 0, []byte("data")), tree.Put(2, 0, make([]byte, 20))); err != nil {
+		t.Fatal(err)
+	}
+	if err := tree.Finish(context.Background()); err == nil || !strings.Contains(err.Error(), "piece 0 is missing") {
+		t.Errorf("finish without the patch's contents: %v", err)
+	}
+	if err := tree.Put(3, 0, make([]byte, 9)); err != nil {
+		t.Fatal(err)
+	}
+	if err := tree.Finish(context.Background()); err == nil || !strings.Contains(err.Error(), "patch 1") {
+		t.Errorf("finish with a patch of zeros: %v", err)
+	}
+	if names, err := os.ReadDir(root); err != nil || len(names) != 1 {
+		t.Errorf("in the root: %v, %v", names, err)
+	}
+}
+
+// FuzzPatch applies whatever DecodePatch accepts to a tree in a root full of
+// links, and watches the outside.
+func FuzzPatch(f *testing.F) {
+	// What stream.Settle makes: file 1 replaced (4 bytes), file 3 removed.
+	good := []byte("kampatch\x01\x00\x00\x00\x0df\x01\xed\x03\x00\x00\x00\x00\x00\x00\x04\x00\x00\x02r\x03\x03E\x02\x04")
+	f.Add(good, []byte("data"))
+	f.Add([]byte("kampatch\x01\x00\x00\x00\x02r\x01\x03E\x01\x00"), []byte{})
+	f.Add([]byte("kampatch\x01\x00\x00\x00\x02r\x02\x03E\x01\x00"), []byte{})
+	base := manifest(f, children{0, []stream.Entry{file("a", 0, 4), {Type: stream.Dir, Name: "d", Mode: 0o700}, file("f", 4, 4),
+		{Type: stream.HardLink, Name: "g", Target: 1}, {Type: stream.Symlink, Name: "l", Link: "../outside/file"}}},
+		children{2, []stream.Entry{file("victim", 8, 4)}})
+	m, err := stream.Decode(base)
+	if err == nil {
+		_, err = stream.DecodePatch(good, m.Entries)
+	}
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, b, contents []byte) {
+		if p, err := stream.DecodePatch(b, m.Entries); err == nil {
+			for i := range p.Files {
+				e := &p.Files[i].File
+				if e.Flags != 0 || e.Size > 1<<30 || e.Sparse != nil && len(e.Sparse.Unwritten) > 0 || e.Xattrs != nil {
+					return // would fill the disk, or keep the test from cleaning up
+				}
+			}
+		}
+		if len(b) == 0 || len(b) > 1<<16 || len(contents) > 1<<16 {
+			return
+		}
+		root, outside := field(t)
+		for name, to := range map[string]string{"a": "file", "d": "dir", "f": "file"} {
+			if err := os.Symlink(filepath.Join(outside, to), filepath.Join(root, name)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want := hashTree(t, outside)
+		tree := open(t, root, base, 12)
+		streams := []wire.Stream{tree.manifest, tree.contents, wire.NewStream(2, wire.PatchManifestStream, int64(len(b))), wire.NewStream(3, wire.PatchContentsStream, int64(len(contents)))}
+		err := errors.Join(tree.Put(0, 0, base), tree.Put(1, 0, make([]byte, 12)), tree.Grow(streams), tree.Put(2, 0, b))
+		if len(contents) > 0 {
+			err = errors.Join(err, tree.Put(3, 0, contents))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = tree.Finish(context.Background())
+		if hashTree(t, outside) != want {
+			t.Fatal("something outside the root changed")
+		}
+		if p, bad := stream.DecodePatch(b, m.Entries); err == nil && (bad != nil || p.Contents != int64(len(contents))) {
+			t.Fatalf("finished with a bad patch: %v", bad)
+		}
+	})
+}
