@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -16,23 +17,45 @@ import (
 	"github.com/kamethod/kamethod/images/bench/figures"
 )
 
-// program builds the benchmark.
-func program(t *testing.T) string {
+// programs are built once: the benchmark, golden-serve and karecv.
+var programs = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "bench-test-")
+	if err != nil {
+		return "", err
+	}
+	out, err := exec.Command("go", "build", "-o", dir+"/", ".", "../../cmds/admin/golden-serve", "../../cmds/node/stage1/karecv").CombinedOutput()
+	if err != nil {
+		return dir, fmt.Errorf("build: %w: %s", err, out)
+	}
+	return dir, nil
+})
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if os.Geteuid() == 0 {
+		dir, _ := programs()
+		os.RemoveAll(dir)
+	}
+	os.Exit(code)
+}
+
+// built gives the folder of the programs.
+func built(t *testing.T) string {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: network namespaces")
 	}
-	path := filepath.Join(t.TempDir(), "bench")
-	if out, err := exec.Command("go", "build", "-o", path, ".").CombinedOutput(); err != nil {
-		t.Fatalf("build: %v: %s", err, out)
+	dir, err := programs()
+	if err != nil {
+		t.Fatal(err)
 	}
-	return path
+	return dir
 }
 
-func start(t *testing.T, path string, args ...string) (*exec.Cmd, *bytes.Buffer) {
+func start(t *testing.T, dir string, args ...string) (*exec.Cmd, *bytes.Buffer) {
 	t.Helper()
 	out := &bytes.Buffer{}
-	cmd := exec.CommandContext(t.Context(), path, append([]string{"--top", "../..", "--quick"}, args...)...)
+	cmd := exec.CommandContext(t.Context(), filepath.Join(dir, "bench"), append([]string{"--top", "../..", "--quick"}, args...)...)
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	cmd.WaitDelay = time.Second
@@ -45,9 +68,9 @@ func start(t *testing.T, path string, args ...string) (*exec.Cmd, *bytes.Buffer)
 // The benchmark works and has all its figures. How large they are is not
 // looked at: the machine may be busy.
 func TestQuick(t *testing.T) {
-	path := program(t)
+	dir := built(t)
 	file := filepath.Join(t.TempDir(), "bench.json")
-	cmd, out := start(t, path, "--part", "abcdef", "--json", file)
+	cmd, out := start(t, dir, "--part", "abcdef", "--json", file) // builds the others itself
 	if err := cmd.Wait(); err != nil {
 		t.Fatalf("bench: %v:\n%s", err, out)
 	}
@@ -104,33 +127,54 @@ func TestQuick(t *testing.T) {
 }
 
 // An interrupt in the middle of a transfer leaves no process, no namespace and
-// no folder.
+// no folder; a kill leaves an empty folder at most, for the next run to remove.
 func TestInterrupted(t *testing.T) {
-	path := program(t)
+	bin := built(t)
+	for _, c := range []struct {
+		signal syscall.Signal
+		status int
+	}{{syscall.SIGINT, 130}, {syscall.SIGTERM, 130}, {syscall.SIGKILL, -1}} {
+		t.Run(c.signal.String(), func(t *testing.T) { interrupt(t, bin, c.signal, c.status) })
+	}
+}
+
+func interrupt(t *testing.T, bin string, signal syscall.Signal, status int) {
 	before := namespaces()
-	cmd, out := start(t, path, "--part", "e", "--json", filepath.Join(t.TempDir(), "never"))
+	cmd, out := start(t, bin, "--bin", bin, "--part", "e", "--json", filepath.Join(t.TempDir(), "never"))
 	id := fmt.Sprint("kabench", cmd.Process.Pid)
 	dir := filepath.Join(os.TempDir(), id)
-	begun := time.Now()
-	for len(children(t, id)) < 4 && time.Since(begun) < 30*time.Second {
-		time.Sleep(20 * time.Millisecond)
-	}
-	if len(children(t, id)) < 4 { // golden and three receivers
+	if !eventually(30*time.Second, func() bool { return len(children(t, id)) >= 4 }) { // golden and three receivers
 		t.Fatalf("nothing was started:\n%s", out)
 	}
-	cmd.Process.Signal(syscall.SIGINT)
+	cmd.Process.Signal(signal)
 	cmd.Wait()
-	if s := cmd.ProcessState.ExitCode(); s != 130 {
-		t.Errorf("exit status %d, want 130:\n%s", s, out)
+	if s := cmd.ProcessState.ExitCode(); s != status {
+		t.Errorf("exit status %d, want %d:\n%s", s, status, out)
 	}
-	if left := children(t, id); len(left) > 0 {
-		t.Errorf("processes are left: %v", left)
+	patience := time.Duration(0)
+	if signal == syscall.SIGKILL {
+		patience = 5 * time.Second // the kernel kills them
 	}
-	if _, err := os.Stat(dir); err == nil {
-		t.Errorf("%s is left", dir)
+	if !eventually(patience, func() bool { return len(children(t, id)) == 0 }) {
+		t.Errorf("processes are left: %v", children(t, id))
+	}
+	// Removable is: there, and empty.
+	if err := os.Remove(dir); signal == syscall.SIGKILL && err != nil || signal != syscall.SIGKILL && err == nil {
+		t.Errorf("%s after it: %v", dir, err)
 	}
 	if after := namespaces(); !slices.Equal(before, after) {
 		t.Errorf("named namespaces before %v, after %v", before, after)
+	}
+}
+
+func eventually(limit time.Duration, ok func() bool) bool {
+	for end := time.Now().Add(limit); ; time.Sleep(20 * time.Millisecond) {
+		if ok() {
+			return true
+		}
+		if !time.Now().Before(end) {
+			return false
+		}
 	}
 }
 
