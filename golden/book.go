@@ -16,6 +16,7 @@ import (
 
 	"github.com/google/renameio/v2"
 	"github.com/zeebo/blake3"
+	"golang.org/x/sys/unix"
 
 	"github.com/kamethod/kamethod/golden/chain"
 	"github.com/kamethod/kamethod/golden/status"
@@ -28,6 +29,7 @@ import (
 // memory only.
 type Book struct {
 	path    string
+	lock    *os.File
 	earlier map[string]bookNode // of the run before; nil: there was none
 	began   bool                // and that one had started
 
@@ -76,6 +78,15 @@ func hexUnlessWord(s string) string {
 // source names what is sent; a book about something else is set aside.
 func OpenBook(dir, session, source string, fresh bool, log *slog.Logger) (*Book, error) {
 	b := &Book{path: bookPath(dir, session)}
+	free, err := b.takeLock()
+	if err != nil {
+		log.Warn("golden can't be started again in this session", "err", err)
+		return &Book{}, nil
+	}
+	if !free {
+		log.Info("another golden-serve has a session of this name; this one can't be resumed")
+		return &Book{}, nil
+	}
 	b.page = page{Session: session, Source: source, Begun: time.Now().UTC(), Nodes: map[string]bookNode{}}
 	old, err := readBook(b.path)
 	switch {
@@ -98,6 +109,23 @@ func OpenBook(dir, session, source string, fresh bool, log *slog.Logger) (*Book,
 	}
 	log.Info(fmt.Sprintf("resuming session %s begun at %s: %d nodes known", session, old.Begun.Local().Format(time.DateTime), len(old.Nodes)))
 	return b, nil
+}
+
+// takeLock keeps a second golden-serve from the book, for as long as this
+// process lives.
+func (b *Book) takeLock() (free bool, err error) {
+	if err := os.MkdirAll(filepath.Dir(b.path), 0o700); err != nil {
+		return false, fmt.Errorf("keep the session's record: %w", err)
+	}
+	b.lock, err = os.OpenFile(b.path+".lock", os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return false, fmt.Errorf("keep the session's record: %w", err)
+	}
+	err = unix.Flock(int(b.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return false, b.lock.Close()
+	}
+	return err == nil, err
 }
 
 func (b *Book) setAside(log *slog.Logger) error {
@@ -224,6 +252,8 @@ func (b *Book) open(control string) {
 func (b *Book) remove() {
 	if b.path != "" {
 		os.Remove(b.path)
+		os.Remove(b.path + ".lock") // while it is ours: who comes now makes another
+		b.lock.Close()
 	}
 }
 
@@ -240,9 +270,6 @@ func (b *Book) write() error {
 	}
 	if bytes.Equal(text, b.written) {
 		return nil
-	}
-	if err := os.MkdirAll(filepath.Dir(b.path), 0o700); err != nil {
-		return fmt.Errorf("keep the session's record: %w", err)
 	}
 	if err := renameio.WriteFile(b.path, append(text, '\n'), 0o600); err != nil {
 		return fmt.Errorf("keep the session's record: %w", err)

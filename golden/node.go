@@ -161,7 +161,7 @@ func (n *Node) take(r wire.Report) {
 		n.done = r.Done
 	}
 	if r.Link != nil {
-		n.stored = r.Link.Stored
+		n.stored = max(n.stored, r.Link.Stored)
 		if r.Link.Complete && n.whole.IsZero() {
 			n.whole = time.Now()
 		}

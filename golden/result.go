@@ -13,18 +13,18 @@ import (
 
 // Status is how far a deployment is.
 type Status struct {
-	Phase string
-	chain.Progress
-	Nodes []NodeStatus
+	Phase          string `json:"phase"`
+	chain.Progress `json:"progress"`
+	Nodes          []NodeStatus `json:"nodes"`
 }
 
 // NodeStatus is one node's line in it.
 type NodeStatus struct {
-	Number   int
-	Name     string
-	State    status.State
-	Stored   int64 // bytes, of the transfer that runs
-	Rejoined bool
+	Number   int          `json:"number"`
+	Name     string       `json:"name"`
+	State    status.State `json:"state"`
+	Stored   int64        `json:"stored"` // bytes, of the transfer that runs
+	Rejoined bool         `json:"rejoined"`
 }
 
 // Result is how a deployment came out.

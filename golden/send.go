@@ -35,11 +35,8 @@ func (f *ferry) torn() []string {
 // tornText is that in one line, for the nodes.
 func tornText(names []string) string {
 	const few = 3
-	switch {
-	case len(names) == 0:
-		return ""
-	case len(names) > few:
-		return fmt.Sprintf("%s and %d more changed all the time while they were copied", strings.Join(names[:few], ", "), len(names)-few)
+	if len(names) <= few {
+		return strings.Join(names, "; ")
 	}
-	return strings.Join(names, ", ") + " changed all the time while copied"
+	return fmt.Sprintf("%s; and %d more", strings.Join(names[:few], "; "), len(names)-few)
 }

@@ -42,7 +42,9 @@ func cloneCommand() *cobra.Command {
 			"THE DISKS OF THOSE MACHINES ARE ERASED, after they were listed and you said yes.\n\n" +
 			"  golden-serve -n 2 -p sda /tmp/desc -r grub\n",
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd.Context()) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return o.profiled(func() error { return o.run(cmd.Context()) })
+		},
 	}
 	f := c.Flags()
 	f.SortFlags = false
@@ -76,7 +78,8 @@ func (o *cloneFlags) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if cfg.Token, err = trust.NewToken(); err != nil {
+	token, err := trust.NewToken()
+	if err != nil {
 		return err
 	}
 	original, err := o.original()
@@ -99,12 +102,16 @@ func (o *cloneFlags) run(ctx context.Context) error {
 	}
 	defer d.Tree.Close()
 	printPlan(os.Stderr, d)
-	cfg.Watch = newWatch(os.Stderr)
+	if err := o.takeUp(&cfg, d.Tree, token); err != nil {
+		return err
+	}
+	var stop func()
+	cfg.Watch, cfg.Log, stop = newWatch(os.Stderr, o.verbose)
 	r, err := golden.Clone(ctx, golden.CloneConfig{
 		Config: cfg, Boot: boot, Plan: d.Plan, Stage2: stage2, Tree: d.Tree,
 		Delay: time.Duration(o.delay) * 100 * time.Millisecond, Linger: o.linger, Confirm: o.confirm,
 	})
-	r.Notes = append(r.Notes, changed(d.Tree)...)
+	stop()
 	return o.finish(r, err)
 }
 

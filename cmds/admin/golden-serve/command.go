@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime/pprof"
 	"strings"
 	"time"
 
@@ -23,7 +24,8 @@ import (
 const exitText = `
 EXIT STATUS
   0    all nodes are done and verified
-  1    some nodes failed; each is named with its stage and cause
+  1    some nodes failed; each is named with its stage and cause; or files
+       changed all the time while they were copied (--allow-torn: 0)
   2    nothing was started: usage, or a plan that is refused
   130  interrupted; every node was told
 `
@@ -36,7 +38,7 @@ func newCommand() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(cloneCommand(), sendCommand(), descCommand())
+	root.AddCommand(cloneCommand(), sendCommand(), descCommand(), goCommand(), statusCommand())
 	for _, c := range root.Commands() {
 		c.Long += exitText
 	}
@@ -101,8 +103,8 @@ type common struct {
 	nodes, min, port                 int
 	session, iface, compress, report string
 	wait, quiet                      time.Duration
-	plain, verbose                   bool
-	output                           string
+	plain, verbose, allowTorn, fresh bool
+	output, profile                  string
 }
 
 func (o *common) add(f *pflag.FlagSet) {
@@ -112,12 +114,49 @@ func (o *common) add(f *pflag.FlagSet) {
 	f.IntVar(&o.port, "port", wire.ControlPort, "control port")
 	f.DurationVar(&o.wait, "wait", 0, "how long to wait for the machines; default: until they are there")
 	f.IntVar(&o.min, "min", 0, "after --wait, start with so many at least; default: all")
+	f.BoolVar(&o.fresh, "fresh", false, "begin anew, although an earlier golden-serve of this session was broken off")
+	f.BoolVar(&o.allowTorn, "allow-torn", false, "exit status 0 although files changed all the time while they were copied")
 	f.BoolVar(&o.plain, "plain", false, "data without TLS (control stays encrypted)")
 	f.StringVar(&o.compress, "compress", "auto", "auto, off, or a zstd level from 1 (fastest) to 4 (best)")
 	f.DurationVar(&o.quiet, "quiet", chain.DefaultQuiet, "a node silent for so long in a transfer is cut out")
 	f.StringVar(&o.report, "report", "", "write how each node came out to this file, as JSON")
 	f.StringVarP(&o.output, "output", "o", "", "json: print the same on standard output")
 	f.BoolVarP(&o.verbose, "verbose", "v", false, "say more")
+	f.StringVar(&o.profile, "cpuprofile", "", "write a profile of the processor's time to this file")
+	if err := f.MarkHidden("cpuprofile"); err != nil {
+		panic("BUG: " + err.Error()) // the flag is of the line before
+	}
+}
+
+// takeUp finds what an earlier golden-serve left of this session. The token
+// is that one's, or the one given.
+func (o *common) takeUp(c *golden.Config, src chain.Source, token string) error {
+	c.Token = token
+	digest, err := golden.Digest(src)
+	if err != nil {
+		return err
+	}
+	if c.Book, err = golden.OpenBook(stateDir(), o.session, digest, o.fresh, c.Log); err == nil {
+		c.Token = c.Book.Token(token)
+	}
+	return err
+}
+
+// profiled runs f, and writes what the processor does meanwhile.
+func (o *common) profiled(f func() error) error {
+	if o.profile == "" {
+		return f()
+	}
+	w, err := os.Create(o.profile)
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	if err := pprof.StartCPUProfile(w); err != nil {
+		return fmt.Errorf("profile: %w", err)
+	}
+	defer pprof.StopCPUProfile()
+	return f()
 }
 
 func (o *common) config() (golden.Config, error) {

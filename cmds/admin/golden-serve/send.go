@@ -24,7 +24,9 @@ func sendCommand() *cobra.Command {
 			"  karecv -s demo --out big.iso                  on four hosts\n\n" +
 			"The receivers need two files of this host's key folder, " + trust.PinFile + " and " + trust.TokenFile + ".\n",
 		Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error { return send(cmd.Context(), &o, args[0]) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return o.profiled(func() error { return send(cmd.Context(), &o, args[0]) })
+		},
 	}
 	c.Flags().SortFlags = false
 	o.add(c.Flags())
@@ -42,7 +44,8 @@ func send(ctx context.Context, o *common, path string) error {
 	if err != nil {
 		return err
 	}
-	if cfg.Token, err = trust.LoadOrCreateToken(trust.Dir()); err != nil {
+	token, err := trust.LoadOrCreateToken(trust.Dir())
+	if err != nil {
 		return err
 	}
 	src, err := openSource(ctx, path, cfg)
@@ -50,26 +53,17 @@ func send(ctx context.Context, o *common, path string) error {
 		return err
 	}
 	defer src.Close()
-	cfg.Watch = newWatch(os.Stderr)
-	r, err := golden.Send(ctx, cfg, src)
-	r.Touched = r.Bytes > 0
-	if t, ok := src.(*stream.Tree); ok {
-		r.Notes = append(r.Notes, changed(t)...)
-	}
-	return o.finish(r, err)
-}
-
-// changed names the files that are torn: they moved while they were sent.
-func changed(t *stream.Tree) []string {
-	var out []string
-	for _, c := range t.Changed() {
-		what := "changed"
-		if c.Gone {
-			what = "went away"
+	if cfg.Token = token; path != "-" { // standard input can't be read again
+		if err := o.takeUp(&cfg, src, token); err != nil {
+			return err
 		}
-		out = append(out, fmt.Sprintf("%s %s while it was copied; the copies of it may be torn", c.Path, what))
 	}
-	return out
+	var stop func()
+	cfg.Watch, cfg.Log, stop = newWatch(os.Stderr, o.verbose)
+	r, err := golden.Send(ctx, cfg, src)
+	stop()
+	r.Touched = r.Bytes > 0
+	return o.finish(r, err)
 }
 
 func openSource(ctx context.Context, path string, cfg golden.Config) (source, error) {

@@ -11,10 +11,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/kamethod/kamethod/golden"
-	"github.com/kamethod/kamethod/golden/status"
 )
 
 // consoleLog prints records as a person reads them: the time, what, and the
@@ -98,46 +96,19 @@ func size(n int64) string {
 	return fmt.Sprintf("%d bytes", n)
 }
 
-// watchEvery is how often a line of progress is printed.
-const watchEvery = 5 * time.Second
-
-// newWatch prints progress: a line for all nodes now and then, and whenever a
-// node's state changes.
-func newWatch(w io.Writer) func(golden.Status) {
-	var last time.Time
-	var before int64
-	states := map[int]status.State{}
-	return func(s golden.Status) {
-		for _, n := range s.Nodes {
-			if n.State != "" && states[n.Number] != n.State {
-				states[n.Number] = n.State
-				fmt.Fprintf(w, "node %d (%s): %s\n", n.Number, n.Name, n.State)
-			}
-		}
-		if s.Bytes == 0 || time.Since(last) < watchEvery || s.Sent == before {
-			return
-		}
-		rate := 0.0
-		if !last.IsZero() && s.Sent > before {
-			rate = float64(s.Sent-before) / time.Since(last).Seconds() / 1e6
-		}
-		last, before = time.Now(), s.Sent
-		var b strings.Builder
-		fmt.Fprintf(&b, "%s: lap %d, %.1f MB/s;", s.Phase, s.Lap, rate)
-		for _, n := range s.Nodes {
-			fmt.Fprintf(&b, " node %d %d %%", n.Number, n.Stored*100/s.Bytes)
-		}
-		fmt.Fprintln(w, b.String())
-	}
-}
-
 // finish prints and writes how it came out.
 func (o *common) finish(r golden.Result, err error) error {
 	for _, n := range r.Notes {
 		fmt.Fprintln(os.Stderr, "note:", n)
 	}
+	for _, name := range r.Torn {
+		fmt.Fprintln(os.Stderr, "torn:", name)
+	}
 	for _, n := range r.Nodes {
 		fmt.Fprintf(os.Stderr, "node %d %s %s: %s", n.Number, n.Hostname, n.Address, n.State)
+		if n.Rejoined {
+			fmt.Fprint(os.Stderr, ", rejoined")
+		}
 		if n.Error != "" {
 			fmt.Fprintf(os.Stderr, ", %s: %s", n.Stage, n.Error)
 		}
@@ -151,6 +122,9 @@ func (o *common) finish(r golden.Result, err error) error {
 	}
 	if n := r.Failed(); err == nil && n > 0 {
 		return failed{fmt.Errorf("%d of %d nodes failed", n, len(r.Nodes))}
+	}
+	if n := len(r.Torn); err == nil && n > 0 && !o.allowTorn {
+		return failed{fmt.Errorf("all nodes are done, but %d files changed all the time while they were copied (--allow-torn lets that be)", n)}
 	}
 	if err == nil {
 		fmt.Fprintf(os.Stderr, "all %d nodes are done: %s each, %.0f s in all\n", len(r.Nodes), size(r.Bytes), r.Seconds)

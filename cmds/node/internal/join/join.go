@@ -153,6 +153,9 @@ func Register(ctx context.Context, c Config) (*Session, error) {
 	if err != nil {
 		return nil, err
 	}
+	if c.MAC == "" {
+		c.MAC = cardTowards(server)
+	}
 	ln, err := listen(c.DataPort)
 	if err != nil {
 		return nil, err
@@ -170,6 +173,27 @@ func Register(ctx context.Context, c Config) (*Session, error) {
 	}
 	s.start(ctx)
 	return s, nil
+}
+
+// cardTowards is the address of the network card by which golden is reached:
+// golden knows this machine again by it. Empty where there is none.
+func cardTowards(server string) string {
+	c, err := net.Dial("udp", server) // sends nothing
+	if err != nil {
+		return ""
+	}
+	defer c.Close()
+	self := c.LocalAddr().(*net.UDPAddr).IP
+	list, _ := net.Interfaces()
+	for _, i := range list {
+		addrs, _ := i.Addrs()
+		for _, a := range addrs {
+			if n, ok := a.(*net.IPNet); ok && n.IP.Equal(self) {
+				return i.HardwareAddr.String()
+			}
+		}
+	}
+	return ""
 }
 
 // registerPatiently gives golden the time to see that this machine's earlier

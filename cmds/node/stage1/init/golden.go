@@ -44,12 +44,13 @@ func (s *stage1) fetchFrom(ctx context.Context, server string) error {
 		Server: server, Session: s.state.Session, Token: s.state.Token, PinFile: s.state.PinFile, KeyFile: s.state.KeyFile,
 		Stage: wire.Stage1, MAC: s.state.MAC, Hostname: s.lease.Hostname, UUID: join.SystemUUID(), Log: s.con.Logger(),
 	}
+	cfg.Say = func(line string) { s.con.Line("%s: %s", title, line) }
 	addr, err := join.Find(ctx, cfg)
 	if err != nil {
 		return err
 	}
 	cfg.Server, s.state.Server = addr, addr
-	if err := join.FetchImage(ctx, cfg, image, func(line string) { s.con.Line("%s: %s", title, line) }); err != nil {
+	if err := join.FetchImage(ctx, cfg, image, cfg.Say); err != nil {
 		return fmt.Errorf("get stage 2: %w", err)
 	}
 	return nil

@@ -1,12 +1,14 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/kamethod/kamethod/golden/chain"
 	"github.com/kamethod/kamethod/golden/wire"
 )
 
@@ -22,6 +24,14 @@ func (c *counted) Put(stream uint16, piece uint32, data []byte) error {
 		c.bytes.Add(int64(len(data)))
 	}
 	return err
+}
+
+// Grow takes in streams that golden announces on the way.
+func (c *counted) Grow(streams []wire.Stream) error {
+	if g, ok := c.sink.(chain.Grower); ok {
+		return g.Grow(streams)
+	}
+	return errors.New("golden announces more than there was, and this takes no more")
 }
 
 // progress prints a line every few seconds until the function that it returns

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"flag"
 	"fmt"
@@ -9,6 +11,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime/pprof"
 	"strings"
 	"time"
 
@@ -20,11 +23,14 @@ import (
 )
 
 type options struct {
-	session, host, out, pin, token string
-	port                           int
-	plain, verbose                 bool
-	wait                           time.Duration
+	session, host, out, pin, token, profile string
+	port                                    int
+	plain, verbose, update                  bool
+	wait, goldenWait                        time.Duration
 }
+
+// hidden is a flag for developers.
+const hidden = "cpuprofile"
 
 func flags(o *options) *flag.FlagSet {
 	f := flag.NewFlagSet("karecv", flag.ContinueOnError)
@@ -35,14 +41,25 @@ func flags(o *options) *flag.FlagSet {
 	f.StringVar(&o.token, "token", filepath.Join(trust.Dir(), trust.TokenFile), "`file` with the golden node's join token, or the token itself")
 	f.IntVar(&o.port, "port", 0, "`port` to take data on; default 30764, or any other when that is taken")
 	f.BoolVar(&o.plain, "plain", false, "let the data come without TLS, when golden sends it so")
+	f.BoolVar(&o.update, "update", false, "what is in --out already is an older copy, or half of one: only what differs is sent; files in a folder that golden hasn't are removed")
 	f.BoolVar(&o.verbose, "v", false, "say more")
 	f.DurationVar(&o.wait, "wait", time.Minute, "how long to look for the golden node")
+	f.DurationVar(&o.goldenWait, "golden-wait", join.DefaultWait, "how long to wait for a golden node that is lost on the way")
+	f.StringVar(&o.profile, hidden, "", "write a profile of the processor's time to this `file`")
 	f.Usage = func() {
 		fmt.Fprint(f.Output(), "karecv: receive what golden-serve send sends, and pass it on\n\n"+
-			"Usage: karecv [-s NAME] [-h HOST] [--plain] [--out PATH]\n\n")
-		f.PrintDefaults()
+			"Usage: karecv [-s NAME] [-h HOST] [--plain] [--update] [--out PATH]\n\n")
+		shown := flag.NewFlagSet("", flag.ContinueOnError)
+		shown.SetOutput(f.Output())
+		f.VisitAll(func(x *flag.Flag) {
+			if x.Name != hidden {
+				shown.Var(x.Value, x.Name, x.Usage)
+			}
+		})
+		shown.PrintDefaults()
 		fmt.Fprint(f.Output(), "\nEXIT STATUS\n  0  all is here and its hash is golden's\n"+
-			"  1  it is not; the cause is named\n  2  nothing was started\n")
+			"  1  it is not; the cause is named; or golden's files changed all the time while they were sent\n"+
+			"  2  nothing was started: usage, no golden node, or it refuses (the session is full)\n")
 	}
 	return f
 }
@@ -69,11 +86,16 @@ func run(ctx context.Context, o options, args []string, stderr io.Writer) error 
 		level = slog.LevelDebug
 	}
 	c := join.Config{
-		Server: o.host, Session: o.session, Stage: wire.Receive, DataPort: o.port,
+		Server: o.host, Session: o.session, Stage: wire.Receive, DataPort: o.port, UUID: place(o.out),
+		Holds: o.update, Wait: o.goldenWait, Say: func(line string) { fmt.Fprintln(stderr, "karecv:", line) },
 		Log: slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level})),
 	}
 	c.Hostname, _ = os.Hostname()
-	var err error
+	stop, err := profile(o.profile)
+	if err != nil {
+		return notStarted{err}
+	}
+	defer stop()
 	if c.Pin, err = readPin(o.pin); err != nil {
 		return notStarted{err}
 	}
@@ -86,6 +108,32 @@ func run(ctx context.Context, o options, args []string, stderr io.Writer) error 
 	}
 	defer s.Close()
 	return receive(ctx, s, o, stderr)
+}
+
+// place names what is written, so that golden tells several receivers on a
+// host apart, and knows one again that was started anew.
+func place(out string) string {
+	path, err := filepath.Abs(out)
+	if err != nil {
+		return ""
+	}
+	sum := sha256.Sum256([]byte(path))
+	return hex.EncodeToString(sum[:8])
+}
+
+// profile writes what the processor does until stop is called.
+func profile(path string) (stop func(), err error) {
+	if path == "" {
+		return func() {}, nil
+	}
+	f, err := os.Create(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := pprof.StartCPUProfile(f); err != nil {
+		return nil, fmt.Errorf("profile: %w", err)
+	}
+	return func() { pprof.StopCPUProfile(); f.Close() }, nil
 }
 
 func readPin(arg string) (trust.Pin, error) {
@@ -147,7 +195,7 @@ func receive(ctx context.Context, s *join.Session, o options, stderr io.Writer) 
 		s.Fail("receiving", err)
 		return notStarted{err}
 	}
-	dst, err := open(path, order.Streams)
+	dst, holder, err := open(path, order.Streams, o.update)
 	if err != nil {
 		s.Fail("receiving", err)
 		return notStarted{err}
@@ -156,7 +204,7 @@ func receive(ctx context.Context, s *join.Session, o options, stderr io.Writer) 
 	out := &counted{sink: dst}
 	stop := progress(stderr, order.Streams, out)
 	begun := time.Now()
-	err = s.Receive(ctx, order, out, nil, func(ctx context.Context) error {
+	err = s.Receive(ctx, order, out, holder, func(ctx context.Context) error {
 		if err := out.Finish(ctx); err != nil {
 			return err
 		}
@@ -168,11 +216,15 @@ func receive(ctx context.Context, s *join.Session, o options, stderr io.Writer) 
 		s.Fail("receiving", err)
 		return err
 	}
-	if _, err := s.NextRelease(ctx); err != nil {
+	verdict, err := s.NextRelease(ctx)
+	if err != nil {
 		return fmt.Errorf("wait for golden's verdict: %w", err)
 	}
 	n, d := total(order.Streams), time.Since(begun).Seconds()
 	fmt.Fprintf(stderr, "karecv: %s: %d bytes in %.1f s, %.1f MB/s\n", path, n, d, float64(n)/1e6/d)
+	if verdict.Torn != "" {
+		return fmt.Errorf("%s is here, but it is not one version of what golden has: %s", path, verdict.Torn)
+	}
 	return nil
 }
 
@@ -194,14 +246,25 @@ func target(out string, streams []wire.Stream) (string, error) {
 	return name, nil
 }
 
-func open(path string, streams []wire.Stream) (sink, error) {
+// open prepares to write to path. The holder, with update, finds what is
+// there already.
+func open(path string, streams []wire.Stream, update bool) (sink, chain.Holder, error) {
 	if len(streams) == 1 && streams[0].Kind == wire.ImageStream {
-		return restore.NewImage(path, streams[0])
+		if !update {
+			i, err := restore.NewImage(path, streams[0])
+			return i, nil, err
+		}
+		i, err := restore.UpdateImage(path, streams[0])
+		return i, i, err
 	}
 	if err := os.MkdirAll(path, 0o755); err != nil {
-		return nil, fmt.Errorf("make folder: %w", err)
+		return nil, nil, fmt.Errorf("make folder: %w", err)
 	}
-	return restore.NewTree(path, streams, restore.Options{})
+	t, err := restore.NewTree(path, streams, restore.Options{Update: update})
+	if !update {
+		return t, nil, err
+	}
+	return t, t, err
 }
 
 func total(streams []wire.Stream) (n int64) {

@@ -41,7 +41,7 @@ func run(ctx context.Context, stateFile, root string, console io.Writer) error {
 		return err
 	}
 	r := &replica{root: root, log: slog.New(slog.NewTextHandler(console, nil))}
-	if r.s, err = register(ctx, state, r.log); err != nil {
+	if r.s, err = register(ctx, state, r.log, func(line string) { fmt.Fprintln(console, line) }); err != nil {
 		return fmt.Errorf("register: %w", err)
 	}
 	defer r.s.Close()
@@ -83,10 +83,10 @@ func (r *replica) fail(state status.State, err error) error {
 	return fmt.Errorf("%s: %w", state, err)
 }
 
-func register(ctx context.Context, st *handover.State, log *slog.Logger) (*join.Session, error) {
+func register(ctx context.Context, st *handover.State, log *slog.Logger, say func(string)) (*join.Session, error) {
 	c := join.Config{
 		Server: st.Server, Session: st.Session, Token: st.Token, PinFile: st.PinFile, KeyFile: st.KeyFile,
-		Stage: wire.Stage2, MAC: st.MAC, UUID: join.SystemUUID(), Log: log,
+		Stage: wire.Stage2, MAC: st.MAC, UUID: join.SystemUUID(), Log: log, Say: say,
 	}
 	devs, err := disk.Inventory("/sys")
 	if err != nil {
