@@ -221,7 +221,7 @@ func TestEveryNodeGetsEveryByte(t *testing.T) {
 			for _, squash := range []bool{true, false} {
 				t.Run(fmt.Sprintf("n=%d plain=%v compressible=%v", n, plain, squash), func(t *testing.T) {
 					m := newMemory(t, uint64(n), squash, 3<<20+5, 0, 20<<20+17, 1)
-					l := newLab(t, m, func(h *Head) { h.Plain = plain })
+					l := newLab(t, m, func(h *Head) { h.Plain, h.Compress = plain, 1 })
 					var nodes []*labNode
 					for i := range n {
 						nodes = append(nodes, l.add(i+1, m, nil))

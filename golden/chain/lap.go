@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"runtime"
 	"sync"
 	"time"
 
@@ -14,10 +15,11 @@ import (
 )
 
 // Reading ahead: so many goroutines read, hash and compress, and so many
-// pieces are ready before the wire wants them.
+// pieces for each are ready before the wire wants them.
 const (
-	readers   = 2
-	readAhead = 8
+	minReaders = 2
+	maxReaders = 8
+	readAhead  = 4
 )
 
 // job is one piece on its way from the source to the ring.
@@ -116,7 +118,8 @@ func (h *Head) sendHeader(ctx context.Context, lap uint32, hd wire.Header) error
 func (h *Head) sendPieces(ctx context.Context, lap uint32, todo []wire.Range) (void []wire.Range, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	stop := context.AfterFunc(ctx, h.cond.Broadcast)
-	work, ordered := make(chan *job), make(chan *job, readAhead)
+	readers := max(minReaders, min(maxReaders, runtime.GOMAXPROCS(0)))
+	work, ordered := make(chan *job), make(chan *job, readAhead*readers)
 	var wg sync.WaitGroup
 	wg.Go(func() { h.list(ctx, todo, work, ordered) })
 	for range readers {
@@ -200,7 +203,7 @@ func (h *Head) make(ctx context.Context, lap uint32, s *sealer, j *job, buf []by
 	case !known && h.everybodyHolds(ctx, lap, j, now):
 		return h.keptFrame(j, now), nil
 	}
-	return s.seal(j.stream.ID, j.piece, buf, now), nil
+	return s.seal(j.stream.ID, j.piece, buf, now, h.linkBound()), nil
 }
 
 // knownHash is the hash of a piece that was sent, now or in a run before.

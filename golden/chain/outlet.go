@@ -95,6 +95,13 @@ func (o *outlet) push(f *frame) error {
 	return nil
 }
 
+// waiting is how many bytes are not sent yet.
+func (o *outlet) waiting() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.unsent
+}
+
 // leaveOut moves the cursor on to the newest frames: the next node's link is
 // slow, and what it does not get now it gets in another lap. The end of a lap
 // is never among them, for nothing follows it until the node has it.

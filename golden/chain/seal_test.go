@@ -22,7 +22,7 @@ func program(b testing.TB) []byte {
 	return data[:wire.PieceSize]
 }
 
-func sealed(s *sealer, data []byte) *frame { return s.seal(0, 0, data, blake3.Sum256(data)) }
+func sealed(s *sealer, data []byte) *frame { return s.seal(0, 0, data, blake3.Sum256(data), true) }
 
 func BenchmarkSeal(b *testing.B) {
 	s, err := newSealer(CompressAuto, &buffers{})

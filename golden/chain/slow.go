@@ -18,11 +18,20 @@ const (
 	paceFresh    = 3 * time.Second
 )
 
+// A link is full that was busy for so much of a second without its receiver
+// being the cause. backlog is what waits for the first hop, in bytes, when
+// nothing is known of the links yet.
+const (
+	linkFull = 0.5
+	backlog  = 2 << 20
+)
+
 // pace is how the hop to a node did.
 type pace struct {
 	epoch uint32
 	rate  int64 // bytes a second, the latest
 	slow  int   // reports in a row in which the hop held the chain up
+	full  bool  // the link was full for most of the last second
 	at    time.Time
 }
 
@@ -36,6 +45,7 @@ func (h *Head) paceReport(from uint32, r wire.Hop) {
 		m.hop = pace{epoch: r.Epoch}
 	}
 	m.hop.rate, m.hop.at = r.Rate, time.Now()
+	m.hop.full = r.Busy-r.Receiver >= linkFull
 	if r.Busy >= slowBusy && r.Receiver <= slowReceiver {
 		m.hop.slow++
 	} else {
@@ -61,6 +71,20 @@ func (h *Head) moveSlow() {
 		h.relink()
 		return
 	}
+}
+
+// linkBound tells whether a link is what holds the chain up: then what is
+// compressed arrives sooner.
+func (h *Head) linkBound() bool {
+	h.mu.Lock()
+	known, full := false, false
+	for _, id := range h.order {
+		if m := h.members[id]; time.Since(m.hop.at) < paceFresh {
+			known, full = true, full || m.hop.full && !m.shed
+		}
+	}
+	h.mu.Unlock()
+	return full || !known && h.outlet.waiting() >= backlog
 }
 
 // usualRate is the median of what the other hops deliver.

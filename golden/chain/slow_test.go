@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/kamethod/kamethod/golden/wire"
 )
 
 // paced dials with the kernel's own limit on what a socket sends
@@ -80,5 +82,43 @@ func TestSlowLinkGoesToTheTail(t *testing.T) {
 				t.Errorf("the slow node held the others up: they were done after %v, it after %v", last, slowEnd)
 			}
 		})
+	}
+}
+
+// Auto compresses while a link is full, whichever it is, and not while nodes
+// are what holds the chain up.
+func TestCompressionPaysOnFullLinks(t *testing.T) {
+	m := newMemory(t, 18, true, 48<<20)
+	dial := paced(func(string) int { return 8_000_000 })
+	l := newLab(t, m, func(h *Head) { h.Dial, h.Plain = dial, true })
+	a := l.add(1, m, func(k *Link, v *vessel) { k.Dial, k.Plain = dial, true })
+	b := l.add(2, m, func(k *Link, v *vessel) { k.Dial, k.Plain = dial, true })
+	l.wantComplete(l.run(), a, b)
+	if p := l.head.Progress(); p.Wire > p.Sent*2/3 {
+		t.Errorf("%d bytes went as %d over a full link", p.Sent, p.Wire)
+	}
+	h := newLab(t, m, nil).head
+	h.Tell = func(uint32, wire.LinkOrder) {}
+	for i := uint32(1); i <= 3; i++ {
+		h.Join(Member{ID: i, Addr: "127.0.0.1:1"})
+	}
+	hop := func(to uint32, busy, receiver float64) {
+		h.Report(to-1, wire.LinkReport{Transfer: h.Transfer, Hop: &wire.Hop{
+			Peer: to, Epoch: h.hops[[2]uint32{to - 1, to}], Rate: 1e8, Busy: busy, Receiver: receiver}})
+	}
+	for _, c := range []struct {
+		to             uint32
+		busy, receiver float64
+		want           bool
+	}{
+		{1, 0.2, 0, false},
+		{1, 1, 0.9, false}, // node 1 takes no more: its own affair, or that of those behind it
+		{3, 1, 0.1, true},
+		{3, 0.3, 0.1, false},
+	} {
+		hop(c.to, c.busy, c.receiver)
+		if got := h.linkBound(); got != c.want {
+			t.Errorf("hop to %d is busy %.1f, %.1f of it by its receiver: link bound %v, want %v", c.to, c.busy, c.receiver, got, c.want)
+		}
 	}
 }
