@@ -86,6 +86,11 @@ func (l *Link) Start() error {
 	l.ledger, l.held = newLedger(l.Streams), newLedger(l.Streams)
 	if l.Resume != nil {
 		l.takeOver(l.Resume)
+		if g, ok := l.Sink.(Grower); ok {
+			if err := g.Grow(l.Streams); err != nil {
+				return fmt.Errorf("take up the transfer: %w", err)
+			}
+		}
 	}
 	l.queue = make(chan task, l.Queue)
 	l.done, l.ended = make(chan struct{}), make(chan struct{})

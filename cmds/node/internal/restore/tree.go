@@ -81,7 +81,8 @@ type Tree struct {
 }
 
 // NewTree prepares to restore the tree that streams announce below root, a
-// directory.
+// directory. Behind the tree's own two there may be patches already, for who
+// comes late.
 func NewTree(root string, streams []wire.Stream, opt Options) (*Tree, error) {
 	if opt.Workers <= 0 {
 		opt.Workers = 4
@@ -93,7 +94,7 @@ func NewTree(root string, streams []wire.Stream, opt Options) (*Tree, error) {
 		opt.Log = slog.New(slog.DiscardHandler)
 	}
 	t := &Tree{path: root, opt: opt, ready: make(chan struct{}), latest: map[int32]which{}, privileged: os.Geteuid() == 0}
-	if err := t.takeStreams(streams); err != nil {
+	if err := t.takeStreams(streams[:min(2, len(streams))]); err != nil {
 		return nil, err
 	}
 	fd, err := unix.Open(root, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
@@ -101,6 +102,9 @@ func NewTree(root string, streams []wire.Stream, opt Options) (*Tree, error) {
 		return nil, fmt.Errorf("open root %s: %w", root, err)
 	}
 	t.root = fd
+	if err := t.Grow(streams); err != nil {
+		return nil, errors.Join(err, t.Close())
+	}
 	return t, nil
 }
 
