@@ -17,7 +17,15 @@
 // misses anything, and paces itself so that a share of those who still miss
 // pieces keep up with it.
 //
+// Nodes may hold pieces before they come, of an earlier clone or an earlier
+// part of this transfer: they claim them, and what everybody claims is only
+// named, not sent. Nodes may come late and come back: what they miss goes
+// round in the next lap. A source may change while it is read: at the end of
+// the first lap it announces further streams, which replace what has changed.
+//
 // When a neighbour is gone, golden tells the two beside it; the one before
 // dials the one after, hears the last frame it has, and sends on from there
-// out of its ring. What the ring has lost comes again in the next lap.
+// out of its ring. What the ring has lost comes again in the next lap. A node
+// behind a slow link goes to the tail, and what it can't take in time is left
+// out for it until it holds nobody up.
 package chain

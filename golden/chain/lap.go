@@ -177,15 +177,15 @@ func (h *Head) fetch(ctx context.Context, lap uint32, s *sealer, work <-chan *jo
 		if n := int(j.stream.PieceSize); cap(buf) < n {
 			buf = make([]byte, n)
 		}
-		j.frame, j.err = h.make(ctx, lap, s, j, buf[:j.stream.Len(j.piece)])
+		j.frame, j.err = h.pack(ctx, lap, s, j, buf[:j.stream.Len(j.piece)])
 		close(j.ready)
 	}
 	s.close()
 }
 
-// make gives a piece's frame: its header alone if everybody who misses it
+// pack gives a piece's frame: its header alone if everybody who misses it
 // holds it already, none if it has changed since it was sent.
-func (h *Head) make(ctx context.Context, lap uint32, s *sealer, j *job, buf []byte) (*frame, error) {
+func (h *Head) pack(ctx context.Context, lap uint32, s *sealer, j *job, buf []byte) (*frame, error) {
 	hash, known := h.knownHash(j)
 	if known && h.everybodyHolds(ctx, lap, j, hash) {
 		return h.keptFrame(j, hash), nil
