@@ -63,11 +63,25 @@ func openat2(dir int, path string, flags int, perm uint32) (int, error) {
 // where we may (O_NOATIME needs the owner or CAP_FOWNER).
 func openQuietly(root int, path string, flags int) (int, error) {
 	flags |= unix.O_RDONLY | unix.O_NONBLOCK
-	fd, err := OpenBeneath(root, path, flags|unix.O_NOATIME, 0)
+	open := OpenBeneath
+	if !strings.Contains(path, "/") && path != ".." && path != "" {
+		open = openName
+	}
+	fd, err := open(root, path, flags|unix.O_NOATIME, 0)
 	if err == unix.EPERM {
-		fd, err = OpenBeneath(root, path, flags, 0)
+		fd, err = open(root, path, flags, 0)
 	}
 	return fd, err
+}
+
+// openName is OpenBeneath for a single component, for which openat does.
+func openName(dir int, name string, flags int, perm uint32) (int, error) {
+	for {
+		fd, err := unix.Openat(dir, name, flags|unix.O_NOFOLLOW|unix.O_CLOEXEC, perm)
+		if err != unix.EINTR {
+			return fd, err
+		}
+	}
 }
 
 // openDirPath opens the root of a tree. Here links are followed: the path is

@@ -208,7 +208,7 @@ func (b *builder) add(f *found, parent int32, mount string) error {
 	if f.Type != HardLink {
 		b.count(f, mount)
 	}
-	f.Xattrs = nil // they are in the manifest; a million of them would weigh
+	f.Xattrs, f.Link = nil, "" // they are in the manifest; a million of them would weigh
 	t.m.Entries = append(t.m.Entries, f.Entry)
 	t.ctimes = append(t.ctimes, f.ctime)
 	return nil

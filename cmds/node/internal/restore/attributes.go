@@ -18,43 +18,18 @@ import (
 // xattrs; then the time, which is moved by writing. Flags come at the very
 // end of everything (Finish): an immutable file takes none of these.
 
-// setOpen gives an open file or directory its attributes, exactly.
+// setOpen gives an open file or directory its attributes, exactly, and leaves
+// alone what is right already: on a disk file system each change is one more
+// entry in the journal. What was there before loses what it has too many
+// first, as an ACL would change what chmod means.
 func (t *Tree) setOpen(fd int, i int32) error {
 	e := &t.m.Entries[i]
+	extra := false
 	if t.old[i] {
-		return t.adjust(fd, i)
-	}
-	if err := t.owner(i, unix.Fchown(fd, int(e.UID), int(e.GID))); err != nil {
-		return err
-	}
-	if err := unix.Fchmod(fd, uint32(e.Mode)); err != nil {
-		return fmt.Errorf("chmod %s to %#o: %w", t.name(i), e.Mode, err)
-	}
-	err := t.xattrs(i, func(name string, value []byte) error { return unix.Fsetxattr(fd, name, value, 0) })
-	if err != nil {
-		return err
-	}
-	return t.setTime(fd, i)
-}
-
-func (t *Tree) setTime(fd int, i int32) error {
-	// A null path means the descriptor itself (utimensat(2)).
-	ts := times(&t.m.Entries[i])
-	_, _, errno := unix.Syscall6(unix.SYS_UTIMENSAT, uintptr(fd), 0, uintptr(unsafe.Pointer(&ts)), 0, 0, 0)
-	if errno != 0 {
-		return fmt.Errorf("set time of %s: %w", t.name(i), errno)
-	}
-	return nil
-}
-
-// adjust gives a file or directory that was there before its attributes: only
-// those that it hasn't. What it has too many goes first, as an ACL would
-// change what chmod means.
-func (t *Tree) adjust(fd int, i int32) error {
-	e := &t.m.Entries[i]
-	extra, err := t.dropXattrs(fd, i)
-	if err != nil {
-		return err
+		var err error
+		if extra, err = t.dropXattrs(fd, i); err != nil {
+			return err
+		}
 	}
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
@@ -66,28 +41,38 @@ func (t *Tree) adjust(fd int, i int32) error {
 			return err
 		}
 	}
-	if chown || extra || st.Mode&0o7777 != uint32(e.Mode) {
+	if chown || extra || st.Mode&0o7777 != uint32(e.Mode) { // chown may have changed it
 		if err := unix.Fchmod(fd, uint32(e.Mode)); err != nil {
 			return fmt.Errorf("chmod %s to %#o: %w", t.name(i), e.Mode, err)
 		}
 	}
-	var buf []byte
-	err = t.xattrs(i, func(name string, value []byte) error {
-		if buf == nil {
-			buf = make([]byte, 64<<10) // XATTR_SIZE_MAX (linux/limits.h)
-		}
-		if n, err := unix.Fgetxattr(fd, name, buf); err == nil && string(buf[:n]) == string(value) {
-			return nil
-		}
-		return unix.Fsetxattr(fd, name, value, 0)
-	})
-	if err != nil {
+	if err := t.xattrs(i, func(name string, value []byte) error { return t.setXattr(fd, i, name, value) }); err != nil {
 		return err
 	}
 	if st.Mtim.Sec == e.Sec && st.Mtim.Nsec == int64(e.Nsec) {
 		return nil
 	}
 	return t.setTime(fd, i)
+}
+
+func (t *Tree) setXattr(fd int, i int32, name string, value []byte) error {
+	if t.old[i] {
+		buf := make([]byte, len(value)+1)
+		if n, err := unix.Fgetxattr(fd, name, buf); err == nil && string(buf[:n]) == string(value) {
+			return nil
+		}
+	}
+	return unix.Fsetxattr(fd, name, value, 0)
+}
+
+func (t *Tree) setTime(fd int, i int32) error {
+	// A null path means the descriptor itself (utimensat(2)).
+	ts := times(&t.m.Entries[i])
+	_, _, errno := unix.Syscall6(unix.SYS_UTIMENSAT, uintptr(fd), 0, uintptr(unsafe.Pointer(&ts)), 0, 0, 0)
+	if errno != 0 {
+		return fmt.Errorf("set time of %s: %w", t.name(i), errno)
+	}
+	return nil
 }
 
 // dropXattrs removes the attributes that the entry doesn't have, and says

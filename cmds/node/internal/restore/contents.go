@@ -129,12 +129,16 @@ func (t *Tree) lock(i int32) *sync.Mutex { return &t.locks[int(i)%len(t.locks)] 
 func (t *Tree) createFile(dir int, i int32) (int, error) {
 	e := &t.m.Entries[i]
 	const flags = unix.O_WRONLY | unix.O_CREAT | unix.O_EXCL | unix.O_NOFOLLOW | unix.O_CLOEXEC
-	fd, err := unix.Openat(dir, e.Name, flags, 0o600)
+	mode := uint32(0o600)
+	if t.privileged { // nobody else gets into the directory, and the mode keeps us from nothing
+		mode = uint32(e.Mode & 0o777)
+	}
+	fd, err := unix.Openat(dir, e.Name, flags, mode)
 	if errors.Is(err, unix.EEXIST) {
 		if err := t.clear(dir, i); err != nil {
 			return -1, err
 		}
-		fd, err = unix.Openat(dir, e.Name, flags, 0o600)
+		fd, err = unix.Openat(dir, e.Name, flags, mode)
 	}
 	if err != nil {
 		return -1, fmt.Errorf("create %s: %w", t.name(i), err)

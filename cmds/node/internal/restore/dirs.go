@@ -40,6 +40,24 @@ func (h *held) open(index int32) (int, error) {
 	return fd, nil
 }
 
+// openIn opens entry i in its directory.
+func (h *held) openIn(i int32, flags int) (int, error) {
+	e := &h.t.m.Entries[i]
+	dir, name := h.t.root, "."
+	if i > 0 {
+		var err error
+		if dir, err = h.open(e.Parent); err != nil {
+			return -1, err
+		}
+		name = e.Name
+	}
+	fd, err := unix.Openat(dir, name, flags|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, fmt.Errorf("open %s: %w", h.t.name(i), err)
+	}
+	return fd, nil
+}
+
 // makeDirs makes all directories, for us alone until Finish gives them away.
 func (t *Tree) makeDirs() error {
 	h := t.hold()

@@ -169,50 +169,58 @@ func makeNode(dir int, e *stream.Entry) error {
 	return fmt.Errorf("type %q: %w", byte(e.Type), unix.EINVAL)
 }
 
-// finishDirs gives directories their attributes, children before parents: a
-// parent may then shut us out, and nothing moves its time any more.
+// finishDirs gives directories their attributes. Who isn't root does children
+// before parents: a parent may then shut him out. Nothing moves their times
+// any more.
 func (t *Tree) finishDirs(ctx context.Context) error {
+	if t.privileged {
+		return t.each(ctx, t.finishDir)
+	}
+	h := t.hold()
+	defer h.close()
 	for i := int32(len(t.m.Entries)) - 1; i >= 0; i-- {
-		if t.m.Entries[i].Type != stream.Dir {
-			continue
-		}
 		if err := ctx.Err(); err != nil {
 			return fmt.Errorf("finish %s: %w", t.path, err)
 		}
-		fd, err := stream.OpenBeneath(t.root, t.m.Path(i), unix.O_RDONLY|unix.O_DIRECTORY, 0)
-		if err != nil {
-			return fmt.Errorf("open %s: %w", t.name(i), err)
-		}
-		err = t.setOpen(fd, i)
-		unix.Close(fd)
-		if err != nil {
+		if err := t.finishDir(h, i); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+func (t *Tree) finishDir(h *held, i int32) error {
+	if t.m.Entries[i].Type != stream.Dir {
+		return nil
+	}
+	fd, err := h.openIn(i, unix.O_RDONLY|unix.O_DIRECTORY)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	return t.setOpen(fd, i)
+}
+
 // finishFlags sets the flags of files and directories; a directory that was
 // there before we came also loses those it had.
-func (t *Tree) finishFlags(context.Context) error {
+func (t *Tree) finishFlags(ctx context.Context) error {
 	const late = stream.FlagMask &^ stream.FlagEarly
-	taken := map[int32]bool{}
-	for _, i := range t.taken {
-		taken[i] = true
-	}
-	for i := range t.m.Entries {
-		n, e := int32(i), &t.m.Entries[i]
-		if e.Type != stream.Dir && e.Type != stream.File || e.Flags&late == 0 && !taken[n] || t.removed(n) {
-			continue
+	return t.each(ctx, func(h *held, i int32) error {
+		e := &t.m.Entries[i]
+		switch {
+		case e.Type == stream.File && e.Flags&late != 0 && !t.removed(i):
+		case e.Type == stream.Dir && (e.Flags&late != 0 || t.old[i]):
+		default:
+			return nil
 		}
-		fd, err := stream.OpenBeneath(t.root, t.m.Path(n), unix.O_RDONLY|unix.O_NONBLOCK, 0)
+		fd, err := h.openIn(i, unix.O_RDONLY|unix.O_NONBLOCK)
 		if err != nil {
-			return fmt.Errorf("open %s: %w", t.name(n), err)
+			return err
 		}
-		t.setFlags(fd, n, late)
-		unix.Close(fd)
-	}
-	return nil
+		defer unix.Close(fd)
+		t.setFlags(fd, i, late)
+		return nil
+	})
 }
 
 // sync waits for the disk, once per file system.
