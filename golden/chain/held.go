@@ -151,8 +151,8 @@ func count(rs []wire.Range) (n uint64) {
 	return n
 }
 
-// valid drops what is not in the streams, and sorts: ranges come from the
-// network.
+// valid drops what is not in the streams, sorts, and joins what overlaps:
+// ranges come from the network, and work on them must not outgrow the streams.
 func valid(rs []wire.Range, streams []wire.Stream) []wire.Range {
 	var out []wire.Range
 	for _, r := range rs {
@@ -165,7 +165,15 @@ func valid(rs []wire.Range, streams []wire.Stream) []wire.Range {
 	slices.SortFunc(out, func(a, b wire.Range) int {
 		return cmp.Or(cmp.Compare(a.Stream, b.Stream), cmp.Compare(a.From, b.From))
 	})
-	return out
+	joined := out[:0]
+	for _, r := range out {
+		if n := len(joined) - 1; n >= 0 && joined[n].Stream == r.Stream && r.From <= joined[n].To {
+			joined[n].To = max(joined[n].To, r.To)
+			continue
+		}
+		joined = append(joined, r)
+	}
+	return joined
 }
 
 // union adds ranges to a set of pieces and returns how it lists in order.

@@ -1,0 +1,40 @@
+#!/bin/bash
+# fuzz.sh SECONDS [PATTERN]: every fuzz target of the repository for so many
+# seconds each, or those whose "package FuzzName" matches an extended regular
+# expression. What a target fails on is kept by go test under testdata/fuzz/
+# of its package, and is part of every later test once it is in git.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+seconds=${1-}
+if ! [[ $seconds =~ ^[1-9][0-9]*$ ]]; then
+	echo "usage: fuzz.sh SECONDS [PATTERN]" >&2
+	exit 2
+fi
+started=$SECONDS
+count=0
+failed=()
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+
+# A minute is for a slow machine to build and to run the seeds; go test ends
+# by itself when the time for fuzzing is over.
+while IFS=: read -r file name; do
+	pkg=./$(dirname "$file")
+	[[ "$pkg $name" =~ ${2-.} ]] || continue
+	count=$((count + 1))
+	if ! go test -run '^$' -fuzz "^$name\$" -fuzztime "${seconds}s" -fuzzminimizetime 10x -timeout $((seconds + 60))s "$pkg" >"$log" 2>&1; then
+		failed+=("$pkg $name")
+		echo "fuzz: $pkg $name: failed"
+		cat "$log"
+		continue
+	fi
+	printf 'fuzz: %-40s %-22s %s\n' "$pkg" "$name" "$(grep -o 'execs: [0-9]*' "$log" | tail -1)"
+done < <(grep -rEo --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' builder cmds golden images templates |
+	sed 's/:func /:/' | sort)
+
+if [ "$count" -eq 0 ]; then
+	echo "fuzz: no target matches ${2-.}" >&2
+	exit 2
+fi
+echo "fuzz: $count targets, $((SECONDS - started)) s, ${#failed[@]} failed"
+[ ${#failed[@]} -eq 0 ]
