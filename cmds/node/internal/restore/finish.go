@@ -99,8 +99,8 @@ func (t *Tree) makeRest(h *held, i int32) error {
 	switch {
 	case e.Type == stream.Dir || e.Type == stream.HardLink:
 		return nil
-	case e.Type == stream.File && t.made[i] && !(t.old[i] && (t.left[i] > 0 || e.DataLen() == 0)):
-		return nil // had its attributes with its last bytes
+	case e.Type == stream.File && t.made[i]:
+		return t.finishKept(h, i)
 	}
 	dir, err := h.open(e.Parent)
 	if err != nil {
@@ -132,6 +132,20 @@ func (t *Tree) makeRest(h *held, i int32) error {
 		return fmt.Errorf("create %s: %w", t.name(i), err)
 	}
 	return t.setName(dir, i)
+}
+
+// finishKept gives a file its attributes of which a part was kept; any other
+// had them with its last bytes.
+func (t *Tree) finishKept(h *held, i int32) error {
+	if !t.old[i] || t.left[i] <= 0 && t.m.Entries[i].DataLen() > 0 {
+		return nil
+	}
+	fd, err := h.openIn(i, unix.O_RDONLY|unix.O_NONBLOCK)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	return t.setOpen(fd, i)
 }
 
 // sameLink says whether the symbolic link is there as it shall be. One that

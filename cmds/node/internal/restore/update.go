@@ -173,7 +173,7 @@ func (t *Tree) fits(dir int, i int32, st *unix.Stat_t) (bool, error) {
 	if err := unix.Fstatat(dir, e.Name, st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return false, fmt.Errorf("stat %s: %w", t.name(i), err)
 	}
-	if st.Mode&unix.S_IFMT != unix.S_IFREG || st.Size != e.Size {
+	if st.Mode&unix.S_IFMT != unix.S_IFREG || st.Size != e.Size || !t.privileged && st.Mode&0o600 != 0o600 {
 		return false, nil
 	}
 	fd, err := unix.Openat(dir, e.Name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
