@@ -14,13 +14,14 @@ const (
 	claimEvery = 100 * time.Millisecond
 )
 
-// takeOver makes what an earlier link has stored what is here.
-func (l *Link) takeOver(old *Link) {
+// takeOver makes what an earlier link has stored what is here, and tells of how
+// many streams that one knew.
+func (l *Link) takeOver(old *Link) (known int) {
 	old.mu.Lock()
 	defer old.mu.Unlock()
 	for i, s := range old.streams {
 		if i >= len(l.streams) {
-			return
+			break
 		}
 		if l.streams[i] != s {
 			continue
@@ -33,6 +34,7 @@ func (l *Link) takeOver(old *Link) {
 			}
 		}
 	}
+	return len(old.streams)
 }
 
 // claim tells golden what is here: what an earlier link stored, and what the
