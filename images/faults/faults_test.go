@@ -77,7 +77,7 @@ func try(t *testing.T, f Fault) *Result {
 	for _, b := range res.Breaks {
 		t.Errorf("seed %d: %s", s.Seed, b)
 	}
-	if t.Failed() {
+	if t.Failed() || os.Getenv("FAULTS_LOG") != "" {
 		t.Log("\n" + res.Log)
 	}
 	return res

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -27,24 +28,36 @@ func BadMemory() Fault {
 		if err := r.shapeNode(next, r.Mbit/4); err != nil {
 			return err
 		}
+		at := time.Now()
 		for try := range 4 {
-			at := time.Now()
 			r.Sleep(ctx, 700*time.Millisecond)
+			if relay.prog.Ended() {
+				break
+			}
 			seq, err := turnBit(relay.prog)
 			if err != nil {
-				return err
+				return errors.Join(err, r.shapeNode(next, r.Mbit))
 			}
 			r.Did("%s: a bit of frame %d has turned", relay, seq)
 			for end := time.Now().Add(2 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-				if _, ok := next.prog.Out.Said("wrong frame", at); ok {
-					r.Did("%s has noticed, at try %d", next, try+1)
+				if r.anybodySaid("wrong frame", at) {
+					r.Did("noticed, at try %d", try+1)
 					return r.shapeNode(next, r.Mbit)
 				}
 			}
 		}
-		r.Break("%s has not noticed a turned bit", next)
+		r.Break("nobody has noticed a turned bit")
 		return r.shapeNode(next, r.Mbit)
 	}}
+}
+
+func (r *Run) anybodySaid(text string, after time.Time) bool {
+	for _, p := range r.programs() {
+		if _, ok := p.Out.Said(text, after); ok {
+			return true
+		}
+	}
+	return false
 }
 
 // behind is how many frames before the newest one is taken: the newest may

@@ -31,12 +31,12 @@ func (r *Run) cable(n *Node, do func(netlink.Link) error) error {
 // nothing, and when it is back it knows nothing of its connections. #6
 func Reset() Fault {
 	return Fault{Name: "power-cycled", Promise: 8 * time.Second, To: 0.4, Bytes: 120 << 20, Inject: func(ctx context.Context, r *Run) error {
-		nodes := r.Take(Anywhere, 1, Either)
+		nodes := r.Take(Anywhere, 1, Finishes)
 		if nodes == nil {
 			return errNobody
 		}
 		n := nodes[0]
-		n.Slow, n.Left = true, true
+		n.Slow = true
 		if err := r.cable(n, netlink.LinkSetDown); err != nil {
 			return err
 		}
@@ -49,9 +49,6 @@ func Reset() Fault {
 			return err
 		}
 		r.Did("power of %s is back", n)
-		if r.Golden().Ended() {
-			return nil
-		}
 		return r.Start(n)
 	}}
 }

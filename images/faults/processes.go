@@ -59,10 +59,11 @@ func Hung() Fault {
 // out, and then goes on. #4
 func HungAndBack() Fault {
 	return Fault{Name: "hung and going on", Promise: 8 * time.Second, To: 0.2, Bytes: 200 << 20, Inject: func(ctx context.Context, r *Run) error {
-		n := r.Take(Anywhere, 1, Either)
+		n := r.Take(Anywhere, 1, Finishes)
 		if n == nil {
 			return errNobody
 		}
+		n[0].Slow = true
 		n[0].Signal(syscall.SIGSTOP)
 		r.Did("%s hangs", n[0])
 		r.Sleep(ctx, 8*time.Second)
