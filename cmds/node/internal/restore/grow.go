@@ -39,36 +39,48 @@ type which struct {
 	file int // index into Files
 }
 
-// Grow takes the patches that golden has announced since (chain.Grower).
-// streams are all, those that are known first.
+// Grow makes the patches those that golden announces (chain.Grower). streams
+// are all, the tree's first. A golden that has been started again may announce
+// others than before: then those are dropped.
 func (t *Tree) Grow(streams []wire.Stream) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	known := []wire.Stream{t.manifest, t.contents}
-	for _, p := range t.patches {
-		known = append(known, p.manifest.Stream, p.contents.Stream)
-	}
-	if len(streams) < len(known) || len(streams)%2 != 0 || len(streams) > 2*(stream.MaxPatches+1) {
-		return fmt.Errorf("restore tree: %d streams, %d are known", len(streams), len(known))
+	if len(streams) < 2 || len(streams)%2 != 0 || len(streams) > 2*(stream.MaxPatches+1) {
+		return fmt.Errorf("restore tree: %d streams", len(streams))
 	}
 	byID := map[uint16]wire.Stream{}
 	for _, s := range streams {
 		byID[s.ID] = s
 	}
-	for _, s := range known {
+	for _, s := range []wire.Stream{t.manifest, t.contents} {
 		if byID[s.ID] != s {
 			return fmt.Errorf("restore tree: stream %d was announced as %+v, and now as %+v", s.ID, s, byID[s.ID])
 		}
 	}
-	for n := len(t.patches) + 1; 2*n < len(streams); n++ {
+	for n := 1; 2*n < len(streams); n++ {
 		m, c := stream.PatchIDs(n)
+		if n <= len(t.patches) {
+			if p := t.patches[n-1]; p.manifest.Stream == byID[m] && p.contents.Stream == byID[c] {
+				continue
+			}
+			t.dropPatches(n - 1)
+		}
 		p, err := t.newPatch(byID, m, c)
 		if err != nil {
 			return fmt.Errorf("restore tree: patch %d: %w", n, err)
 		}
 		t.patches = append(t.patches, p)
 	}
+	t.dropPatches(len(streams)/2 - 1)
 	return nil
+}
+
+// dropPatches keeps the first n patches only.
+func (t *Tree) dropPatches(n int) {
+	for _, p := range t.patches[min(n, len(t.patches)):] {
+		p.close()
+	}
+	t.patches = t.patches[:min(n, len(t.patches))]
 }
 
 func (t *Tree) newPatch(byID map[uint16]wire.Stream, m, c uint16) (*patch, error) {
