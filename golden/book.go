@@ -191,7 +191,7 @@ func (b *Book) numbers() map[string]int {
 	return out
 }
 
-func (n *Node) machine() string { return machine(n.Register, n.Pin) }
+func (n *Node) machine() string { return machineKey(n.Register, n.Pin) }
 
 // known tells whether a node was in the session before golden was started
 // again, and it had begun then.

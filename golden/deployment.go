@@ -299,7 +299,6 @@ func (d *deployment) gone(n *Node, why error) {
 		how = silent
 	}
 	d.fail(n, how, string(s), why.Error())
-	d.Log.Error("node is gone", "node", n.Number, "stage", s, "cause", why)
 }
 
 // fail ends a node's part, unless it comes back.
@@ -307,6 +306,11 @@ func (d *deployment) fail(n *Node, how lostHow, stage, cause string) {
 	if stage == "" {
 		stage = "waiting"
 	}
+	what := "node is gone"
+	if how == notLost {
+		what = "node failed"
+	}
+	d.Log.Error(what, "node", n.Number, "stage", stage, "cause", cause)
 	n.fail(how, stage, cause)
 	d.seen(n)
 }

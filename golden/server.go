@@ -187,7 +187,7 @@ func (s *Server) enter(reg wire.Register, r *http.Request) (*Node, error) {
 		return nil, err
 	}
 	s.mu.Lock()
-	n.Number = s.number(machine(reg, pin))
+	n.Number = s.number(machineKey(reg, pin))
 	n.ID = uint32(n.Number)
 	if old != nil {
 		delete(s.nodes, old.Pin)
@@ -211,7 +211,7 @@ func (s *Server) find(reg wire.Register, pin trust.Pin) (*Node, error) {
 	if s.numbers == nil {
 		s.numbers = map[string]int{}
 	}
-	old := s.latest[s.numbers[machine(reg, pin)]]
+	old := s.latest[s.numbers[machineKey(reg, pin)]]
 	if old == nil {
 		if len(s.nodes) >= maxNodes {
 			return nil, fmt.Errorf("there are %d nodes already", maxNodes)
@@ -225,10 +225,10 @@ func (s *Server) find(reg wire.Register, pin trust.Pin) (*Node, error) {
 	return old, nil
 }
 
-// machine is by what golden knows a machine again: its network card; for a
+// machineKey is by what golden knows a machine again: its network card; for a
 // receiver also what it writes, for a host may run several. One that can't
 // tell is known by its key.
-func machine(reg wire.Register, pin trust.Pin) string {
+func machineKey(reg wire.Register, pin trust.Pin) string {
 	switch {
 	case reg.MAC == "":
 		return pin.String()
