@@ -83,13 +83,13 @@ func (r *Room) Start(ctx context.Context, host int, c Command) (*Process, error)
 // watch keeps the largest resident memory. It is asked again and again since
 // it is gone with the process, and rusage's figure has this process's in it.
 func (p *Process) watch() {
-	t := time.NewTicker(50 * time.Millisecond)
-	defer t.Stop()
-	for {
+	// Often at first, so that a short life is seen; then so seldom that asking
+	// costs nothing.
+	for every := 5 * time.Millisecond; ; every = min(2*every, 50*time.Millisecond) {
 		select {
 		case <-p.done:
 			return
-		case <-t.C:
+		case <-time.After(every):
 			if n, err := field(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid), "VmHWM:"); err == nil {
 				p.out.setPeak(n)
 			}
