@@ -11,6 +11,7 @@ type Plan struct {
 	Loader      Loader       `json:"loader"`
 	Golden      Golden       `json:"golden"`
 	Identity    Identity     `json:"identity"`
+	Update      bool         `json:"update,omitempty"` // disks that hold an earlier clone keep partitions and file systems, if they are the same
 }
 
 // DiskPlan is the layout of one disk of the golden node, by its golden name.
@@ -55,8 +56,9 @@ type Identity struct {
 
 // DiskResult says where a plan ended up on a node.
 type DiskResult struct {
-	Disks       []string           `json:"disks"`       // node's device for each Plan.Disks: "/dev/vda"
-	Filesystems []FilesystemResult `json:"filesystems"` // same order as Plan.Filesystems
+	Disks       []string           `json:"disks"`          // node's device for each Plan.Disks: "/dev/vda"
+	Filesystems []FilesystemResult `json:"filesystems"`    // same order as Plan.Filesystems
+	Kept        bool               `json:"kept,omitempty"` // by Plan.Update: an earlier clone's files are there
 }
 
 // FilesystemResult is one file system as made on the node.
