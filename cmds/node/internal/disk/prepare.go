@@ -77,7 +77,8 @@ func candidates(only []string) ([]Device, error) {
 }
 
 // Prepare makes the disks of this node what the plan says and mounts them
-// under root. Until the plan has proved to fit, nothing is written. What it
+// under root. A plan to update keeps what an earlier one has made, if that is
+// the same. Until the plan has proved to fit, nothing is written. What it
 // was about when it failed is in the error; whatever it had mounted by then is
 // unmounted again.
 func Prepare(ctx context.Context, plan wire.Plan, root string, opt Options) (wire.DiskResult, error) {
@@ -96,6 +97,17 @@ func Prepare(ctx context.Context, plan wire.Plan, root string, opt Options) (wir
 	}
 	if err := ctx.Err(); err != nil {
 		return wire.DiskResult{}, fmt.Errorf("prepare: nothing was written: %w", err)
+	}
+	if plan.Update {
+		res, err := keep(ctx, plan, a, root, opt)
+		if err == nil {
+			opt.step("partitions and file systems are as the plan wants them: kept, and mounted under %s", root)
+			return res, nil
+		}
+		if ctx.Err() != nil {
+			return wire.DiskResult{}, fmt.Errorf("prepare: the earlier clone's files are as they were: %w", ctx.Err())
+		}
+		opt.step("no earlier clone to bring up to date, all is made anew: %v", err)
 	}
 	var res wire.DiskResult
 	for i, d := range a.Devices {

@@ -1,0 +1,240 @@
+package disk
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/kamethod/kamethod/golden/layout"
+	"github.com/kamethod/kamethod/golden/wire"
+)
+
+// output runs a program that only looks, and returns what it prints.
+func output(ctx context.Context, name string, args ...string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Env = append(os.Environ(), "LC_ALL=C")
+	cmd.WaitDelay = 10 * time.Second
+	var said bytes.Buffer
+	cmd.Stderr = &said
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("%s %s: %w: %s", name, strings.Join(args, " "), err, tail(said.String()))
+	}
+	return out, nil
+}
+
+// tag is a word of what blkid finds on the device itself, not in a cache;
+// empty if there is nothing. What could be two things at once is an error.
+func tag(ctx context.Context, dev, name string) (string, error) {
+	out, err := output(ctx, "blkid", "--probe", "--match-tag", name, "--output", "value", dev)
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.ExitCode() == 2 { // blkid(8): nothing found
+		return "", nil
+	}
+	return strings.TrimSuffix(string(out), "\n"), err
+}
+
+// foundTable is what sfdisk --json prints.
+type foundTable struct {
+	PartitionTable struct {
+		Label, ID  string
+		SectorSize int64
+		Partitions []foundPart
+	}
+}
+
+type foundPart struct {
+	Node        string
+	Start, Size int64 // sectors
+	Type        string
+	UUID, Name  string
+	Attrs       string // GPT
+	Bootable    bool   // MBR
+}
+
+// sameTable returns the layout with the identifiers of the table that is on
+// the disk, if that has just these partitions, and sees to it that the kernel
+// has them.
+func sameTable(ctx context.Context, d Device, want layout.Fitted) (layout.Fitted, error) {
+	file, err := openDisk(d.Path) // nobody else has it
+	if err != nil {
+		return want, err
+	}
+	file.Close()
+	over, err := tag(ctx, d.Path, "TYPE")
+	if err != nil {
+		return want, err
+	}
+	if over != "" {
+		return want, fmt.Errorf("the whole disk holds %s", over)
+	}
+	out, err := output(ctx, "sfdisk", "--json", d.Path)
+	if err != nil {
+		return want, err
+	}
+	var found foundTable
+	if err := json.Unmarshal(out, &found); err != nil {
+		return want, fmt.Errorf("read partition table: %w", err)
+	}
+	got, err := compareTable(found, d, want)
+	if err != nil {
+		return want, err
+	}
+	if err := reread(d, got); err != nil {
+		return want, fmt.Errorf("reread table: %w", err)
+	}
+	return got, waitNodes(ctx, d, got)
+}
+
+func compareTable(found foundTable, d Device, want layout.Fitted) (layout.Fitted, error) {
+	t := found.PartitionTable
+	if layout.Table(t.Label) != want.Table {
+		return want, fmt.Errorf("its table is %s, want %s", orNothing(t.Label), want.Table)
+	}
+	if t.SectorSize != 0 && t.SectorSize != want.SectorSize { // sfdisk before 2.35 doesn't say
+		return want, fmt.Errorf("its table has sectors of %d bytes, want %d", t.SectorSize, want.SectorSize)
+	}
+	if len(t.Partitions) != len(want.Parts) {
+		return want, fmt.Errorf("it has %d partitions, want %d", len(t.Partitions), len(want.Parts))
+	}
+	want.ID, want.Parts = t.ID, slices.Clone(want.Parts)
+	for i := range want.Parts {
+		p := &want.Parts[i]
+		k := slices.IndexFunc(t.Partitions, func(q foundPart) bool { return q.Node == d.Partition(p.Number) })
+		if k < 0 {
+			return want, fmt.Errorf("it has no partition %d", p.Number)
+		}
+		if err := t.Partitions[k].differs(*p, want); err != nil {
+			return want, fmt.Errorf("partition %d %w", p.Number, err)
+		}
+		p.UUID = t.Partitions[k].UUID
+	}
+	return want, nil
+}
+
+// differs is how a partition isn't the one wanted.
+func (q foundPart) differs(p layout.FittedPart, f layout.Fitted) error {
+	boot := q.Bootable
+	kind, wantKind := strings.ToLower(q.Type), fmt.Sprintf("%x", p.Type)
+	if f.Table == layout.GPT {
+		kind, wantKind = strings.ToUpper(q.Type), strings.ToUpper(p.GUID)
+		boot = q.Attrs == "LegacyBIOSBootable"
+	}
+	switch {
+	case q.Size != p.Count:
+		return fmt.Errorf("has %s, want %s", amount(q.Size*f.SectorSize, p.Count*f.SectorSize), amount(p.Count*f.SectorSize, q.Size*f.SectorSize))
+	case q.Start != p.Start:
+		return fmt.Errorf("begins at sector %d, want %d", q.Start, p.Start)
+	case kind != wantKind:
+		return fmt.Errorf("is of type %s, want %s", kind, wantKind)
+	case q.Name != p.Name:
+		return fmt.Errorf("is named %q, want %q", q.Name, p.Name)
+	case boot != p.Boot, f.Table == layout.GPT && q.Attrs != "" && !boot:
+		return fmt.Errorf("has other flags: %q, bootable: %v", q.Attrs, q.Bootable)
+	}
+	return nil
+}
+
+// amount is n bytes as a person reads them, and as precisely as it takes to
+// see the difference to other.
+func amount(n, other int64) string {
+	if n>>20 != other>>20 {
+		return fmt.Sprintf("%d MB", n>>20)
+	}
+	return fmt.Sprintf("%d bytes", n)
+}
+
+// super is what an ext file system says of itself.
+type super struct {
+	uuid              string
+	features          []string
+	block, blocks     int64
+	inodes, inodeSize int64
+}
+
+// readSuper has dumpe2fs read it, which knows the features' names.
+func readSuper(ctx context.Context, dev string) (super, error) {
+	var s super
+	out, err := output(ctx, "dumpe2fs", "-h", dev)
+	if err != nil {
+		return s, err
+	}
+	numbers := map[string]*int64{"Block size": &s.block, "Block count": &s.blocks, "Inode count": &s.inodes, "Inode size": &s.inodeSize}
+	for line := range strings.Lines(string(out)) {
+		key, value, _ := strings.Cut(line, ":")
+		value = strings.TrimSpace(value)
+		if n := numbers[key]; n != nil {
+			if *n, err = strconv.ParseInt(value, 10, 64); err != nil {
+				return s, fmt.Errorf("dumpe2fs %s: %s: %w", dev, key, err)
+			}
+		}
+		switch key {
+		case "Filesystem UUID":
+			s.uuid = value
+		case "Filesystem features":
+			s.features = strings.Fields(value)
+		}
+	}
+	if u, err := uuid.Parse(s.uuid); err != nil || u == uuid.Nil || s.block == 0 || s.blocks == 0 {
+		return s, fmt.Errorf("dumpe2fs %s: UUID %q, %d blocks of %d bytes", dev, s.uuid, s.blocks, s.block)
+	}
+	return s, nil
+}
+
+// same refuses a file system that isn't what mkfs would make of the partition
+// of so many bytes, or that has too few inodes for the files that are to come.
+func (s super) same(fs wire.Filesystem, bytes int64) error {
+	have, slack := s.block*s.blocks, 8*s.block*s.block // mke2fs leaves out a last group that isn't worth it
+	switch {
+	case fs.BlockSize > 0 && s.block != int64(fs.BlockSize):
+		return fmt.Errorf("it has blocks of %d bytes, want %d", s.block, fs.BlockSize)
+	case fs.InodeSize > 0 && s.inodeSize != int64(fs.InodeSize):
+		return fmt.Errorf("it has inodes of %d bytes, want %d", s.inodeSize, fs.InodeSize)
+	case have > bytes || have < bytes-slack:
+		return fmt.Errorf("the file system has %s, its partition %s", amount(have, bytes), amount(bytes, have))
+	case s.inodes < fs.NeedInodes+spareInodes:
+		return fmt.Errorf("it has %d inodes, the files take %d", s.inodes, fs.NeedInodes)
+	}
+	if len(fs.Features) == 0 {
+		return nil // mkfs's defaults, whichever they were
+	}
+	for _, f := range fs.Features {
+		if !slices.Contains(s.features, f) && !acquired(f, s.features) {
+			return fmt.Errorf("it lacks the feature %s", f)
+		}
+	}
+	for _, f := range s.features {
+		if !slices.Contains(fs.Features, f) && !acquired(f, fs.Features) {
+			return fmt.Errorf("it has the feature %s, golden has not", f)
+		}
+	}
+	return nil
+}
+
+// spareInodes is for the folders and special files of the file system itself.
+const spareInodes = 64
+
+// acquired tells of features that are no choice of mkfs's: the kernel sets
+// them when the first file needs them, or while it is mounted
+// (fs/ext4/super.c), or mke2fs takes them for another one's part.
+func acquired(f string, others []string) bool {
+	switch f {
+	case "needs_recovery", "orphan_present", "large_file", "huge_file", "dir_nlink", "ext_attr":
+		return true
+	case "uninit_bg": // metadata_csum is more than it
+		return slices.Contains(others, "metadata_csum")
+	}
+	return false
+}

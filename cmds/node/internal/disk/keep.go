@@ -1,0 +1,141 @@
+package disk
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+
+	"github.com/google/uuid"
+
+	"github.com/kamethod/kamethod/golden/layout"
+	"github.com/kamethod/kamethod/golden/wire"
+)
+
+// keep leaves the disks as they are when an earlier clone has made them just
+// what the plan wants: it checks the file systems, makes the swap areas anew,
+// and mounts. An error says what is different, and that everything is to be
+// made anew; no file system has lost anything by then.
+//
+//	tables ─▶ file systems' superblocks ─▶ e2fsck -p ─▶ mkswap ─▶ mount
+func keep(ctx context.Context, plan wire.Plan, a Assignment, root string, opt Options) (wire.DiskResult, error) {
+	res := wire.DiskResult{Kept: true}
+	fitted := make([]layout.Fitted, len(a.Devices))
+	for i, d := range a.Devices {
+		var err error
+		if fitted[i], err = sameTable(ctx, d, a.Fitted[i]); err != nil {
+			return res, fmt.Errorf("%s: %w", d.Path, err)
+		}
+		res.Disks = append(res.Disks, d.Path)
+	}
+	for _, fs := range plan.Filesystems {
+		f := fitted[fs.Disk]
+		part, _ := find(f, fs.Part) // Check saw it
+		r := wire.FilesystemResult{Device: a.Devices[fs.Disk].Partition(fs.Part), PartID: partID(f, part)}
+		if r.PartID == fs.OldPartID {
+			return res, fmt.Errorf("%s: it is golden's own: PARTUUID %s", r.Device, r.PartID)
+		}
+		var err error
+		if r.UUID, err = sameFilesystem(ctx, fs, r.Device, part.Count*f.SectorSize); err != nil {
+			return res, fmt.Errorf("%s: %w", r.Device, err)
+		}
+		res.Filesystems = append(res.Filesystems, r)
+	}
+	return res, reuse(ctx, plan, fitted, res, root, opt)
+}
+
+// reuse makes the file systems that are there ready.
+func reuse(ctx context.Context, plan wire.Plan, fitted []layout.Fitted, res wire.DiskResult, root string, opt Options) error {
+	for i, fs := range plan.Filesystems {
+		if fs.Type == "swap" {
+			continue
+		}
+		opt.step("checking %s", describeFS(fs, res.Filesystems[i].Device))
+		if err := preen(ctx, res.Filesystems[i].Device); err != nil {
+			return err
+		}
+	}
+	for i, fs := range plan.Filesystems {
+		if fs.Type != "swap" {
+			continue
+		}
+		// Anew, under the same UUID: the memory of a machine that was
+		// suspended to it must not come back over files that have changed.
+		r := res.Filesystems[i]
+		part, _ := find(fitted[fs.Disk], fs.Part)
+		if err := mkfs(ctx, fs, r.Device, r.UUID, part.Count*fitted[fs.Disk].SectorSize); err != nil {
+			return err
+		}
+	}
+	if err := mountAll(plan, res.Filesystems, root); err != nil {
+		return errors.Join(err, Unmount(root))
+	}
+	return nil
+}
+
+// preen replays the journal and repairs what can be repaired without a
+// question. e2fsck(8): 0 nothing was wrong, 1 it was, and is repaired.
+func preen(ctx context.Context, dev string) error {
+	err := run(ctx, "", "e2fsck", "-p", dev)
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.ExitCode() == 1 {
+		return nil
+	}
+	return err
+}
+
+// sameFilesystem returns the UUID of what is on dev, a partition of so many
+// bytes, if it is what the plan's mkfs would make there.
+func sameFilesystem(ctx context.Context, fs wire.Filesystem, dev string, bytes int64) (string, error) {
+	found, err := tag(ctx, dev, "TYPE")
+	if err != nil {
+		return "", err
+	}
+	if fs.Type == "swap" {
+		return swapUUID(ctx, fs, dev, found)
+	}
+	if found != fs.Type {
+		return "", fmt.Errorf("it holds %s, want %s", orNothing(found), fs.Type)
+	}
+	label, err := tag(ctx, dev, "LABEL")
+	if err != nil {
+		return "", err
+	}
+	if label != fs.Label {
+		return "", fmt.Errorf("its label is %q, want %q", label, fs.Label)
+	}
+	s, err := readSuper(ctx, dev)
+	if err != nil {
+		return "", err
+	}
+	if s.uuid == fs.OldUUID {
+		return "", fmt.Errorf("it is golden's own: UUID %s", s.uuid)
+	}
+	return s.uuid, s.same(fs, bytes)
+}
+
+// swapUUID is that of the swap area that is there, or a new one: an area is
+// made anew in any case.
+func swapUUID(ctx context.Context, fs wire.Filesystem, dev, found string) (string, error) {
+	if found == "swap" {
+		id, err := tag(ctx, dev, "UUID")
+		if err != nil {
+			return "", err
+		}
+		if u, err := uuid.Parse(id); err == nil && u != uuid.Nil && u.String() != fs.OldUUID {
+			return u.String(), nil
+		}
+	}
+	if found != "" && found != "swap" && found != "swsuspend" {
+		return "", fmt.Errorf("it holds %s, want swap", found)
+	}
+	u, err := uuid.NewRandom()
+	return u.String(), err
+}
+
+func orNothing(s string) string {
+	if s == "" {
+		return "nothing that is known"
+	}
+	return s
+}
