@@ -415,22 +415,45 @@ func TestNotYet(t *testing.T) {
 	}
 }
 
+// A late node joins at any time, the ring long past what it missed, and even
+// when a lap is over.
 func TestLateNodeJoins(t *testing.T) {
-	m := newMemory(t, 6, false, 64<<20)
-	l := newLab(t, m, func(h *Head) { h.Ring = 8 << 20 })
-	late := make(chan *labNode, 1)
-	a := l.add(1, m, func(k *Link, v *vessel) {
-		k.Ring = 8 << 20
-		v.fail = func(uint16, uint32) error {
-			if v.puts.Load() == 30 {
-				go func() { late <- l.add(2, m, nil) }()
-			}
-			return nil
-		}
-		v.delay = 5 * time.Millisecond
-	})
-	out := l.run()
-	l.wantComplete(out, a, <-late)
+	const pieces = 64
+	for name, at := range map[string]int64{"10 %": pieces / 10, "50 %": pieces / 2, "95 %": pieces * 95 / 100, "after lap 1": 0} {
+		t.Run(name, func(t *testing.T) {
+			m := newMemory(t, 6, false, pieces<<20)
+			l := newLab(t, m, func(h *Head) { h.Ring = 8 << 20 })
+			late := make(chan *labNode, 1)
+			join := sync.OnceFunc(func() {
+				l.head.Expect(1)
+				go func() {
+					defer l.head.Expect(-1)
+					late <- l.add(3, m, nil)
+				}()
+			})
+			a := l.add(1, m, func(k *Link, v *vessel) {
+				k.Ring = 8 << 20
+				v.fail = func(uint16, uint32) error {
+					if at > 0 && v.puts.Load() >= at {
+						join()
+					}
+					return nil
+				}
+				v.delay = 5 * time.Millisecond
+			})
+			b := l.add(2, m, func(k *Link, v *vessel) { // makes a second lap
+				k.Queue, k.Workers, v.delay = 2, 1, 20*time.Millisecond
+				v.fail = func(uint16, uint32) error {
+					if l.head.Progress().Lap > 1 {
+						join()
+					}
+					return nil
+				}
+			})
+			out := l.run()
+			l.wantComplete(out, a, b, <-late)
+		})
+	}
 }
 
 // liar flips one byte of what goes through it, every so often.

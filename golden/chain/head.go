@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -183,6 +184,9 @@ func (h *Head) Retire(id uint32) {
 // remove takes a node out of the order.
 func (h *Head) remove(id uint32) {
 	h.order = slices.DeleteFunc(h.order, func(o uint32) bool { return o == id })
+	// Should it come back behind the same node, that is a new hop: the old one
+	// was given up.
+	maps.DeleteFunc(h.hops, func(k [2]uint32, _ uint32) bool { return k[0] == id || k[1] == id })
 	h.Tell(id, wire.LinkOrder{Transfer: h.Transfer, End: true})
 	h.relink()
 }
