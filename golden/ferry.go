@@ -38,7 +38,8 @@ type ferry struct {
 
 // member is how the chain knows a node.
 func (n *Node) member() chain.Member {
-	return chain.Member{ID: n.ID, Addr: n.Addr, Pin: n.Pin, Queue: n.Queue, Holds: n.Holds}
+	made := n.Ready()
+	return chain.Member{ID: n.ID, Addr: n.Addr, Pin: n.Pin, Queue: n.Queue, Holds: n.Holds || made != nil && made.Kept}
 }
 
 // board takes a node along.

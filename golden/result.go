@@ -31,6 +31,8 @@ type NodeStatus struct {
 type Result struct {
 	Session string       `json:"session"`
 	Bytes   int64        `json:"bytes"` // of one copy
+	Sent    int64        `json:"sent"`  // of these, by golden, with what had to be sent again
+	Kept    int64        `json:"kept"`  // of these, what every node held already
 	Seconds float64      `json:"seconds"`
 	Nodes   []NodeResult `json:"nodes"`
 	Touched bool         `json:"touched"`        // disks of nodes may have been written
@@ -78,7 +80,8 @@ func (d *deployment) result() Result {
 	defer d.mu.Unlock()
 	r := Result{Session: d.Session, Touched: d.touched, Seconds: time.Since(d.begun).Seconds()}
 	if d.tree.last != nil {
-		r.Bytes = d.tree.last.Progress().Bytes
+		p := d.tree.last.Progress()
+		r.Bytes, r.Sent, r.Kept = p.Bytes, p.Sent, p.Kept
 	}
 	r.Torn = d.tree.torn()
 	for _, n := range d.nodes {
