@@ -17,6 +17,7 @@ import (
 	"github.com/kamethod/kamethod/cmds/node/internal/handover"
 	"github.com/kamethod/kamethod/cmds/node/internal/join"
 	"github.com/kamethod/kamethod/cmds/node/internal/restore"
+	"github.com/kamethod/kamethod/golden/chain"
 	"github.com/kamethod/kamethod/golden/status"
 	"github.com/kamethod/kamethod/golden/wire"
 )
@@ -151,12 +152,16 @@ func (r *replica) receive(ctx context.Context) error {
 		return err
 	}
 	r.s.Report(wire.Report{State: string(status.Receiving)})
-	tree, err := restore.NewTree(r.root, o.Streams, restore.Options{Log: r.log})
+	tree, err := restore.NewTree(r.root, o.Streams, restore.Options{Log: r.log, Update: r.made.Kept})
 	if err != nil {
 		return failure{status.Receiving, err}
 	}
 	defer tree.Close()
-	err = r.s.Receive(ctx, o, tree, nil, func(ctx context.Context) error {
+	var holder chain.Holder
+	if r.made.Kept { // golden knows by the report, and waits for what it says
+		holder = tree
+	}
+	err = r.s.Receive(ctx, o, tree, holder, func(ctx context.Context) error {
 		if err := tree.Finish(ctx); err != nil {
 			return err
 		}
