@@ -29,7 +29,7 @@ type cloneFlags struct {
 	from, to, router, domain     string
 	dns                          []string
 	httpPort                     int
-	force, yes                   bool
+	force, yes, update           bool
 	linger                       time.Duration
 }
 
@@ -58,6 +58,7 @@ func cloneCommand() *cobra.Command {
 	f.DurationVar(&o.linger, "linger", 3*time.Minute, "after the release, answer the nodes' network boots with their own disks for so long at most")
 	f.StringVar(&o.hostname, "hostname", "node%d", "the clones' names, %d or %03d is the node's number")
 	f.StringVar(&o.macs, "macs", "", "file with the network card addresses of the machines to clone to, one a line")
+	f.BoolVar(&o.update, "update", false, "machines that hold an earlier clone keep partitions and file systems, if they are the same; only what differs is sent")
 	f.BoolVar(&o.yes, "yes", false, "erase the disks of the first N machines without asking")
 	f.StringVar(&o.dhcp, "dhcp", "proxy", "proxy: beside the network's DHCP server; full: be it; off")
 	f.StringVar(&o.from, "from", "", "first address to lease (full); default: the network's upper half")
@@ -101,6 +102,7 @@ func (o *cloneFlags) run(ctx context.Context) error {
 		return err
 	}
 	defer d.Tree.Close()
+	d.Plan.Update = o.update
 	printPlan(os.Stderr, d)
 	if err := o.takeUp(&cfg, d.Tree, token); err != nil {
 		return err
@@ -112,6 +114,9 @@ func (o *cloneFlags) run(ctx context.Context) error {
 		Delay: time.Duration(o.delay) * 100 * time.Millisecond, Linger: o.linger, Confirm: o.confirm,
 	})
 	stop()
+	if o.update && r.Bytes > 0 {
+		fmt.Fprintf(os.Stderr, "%s of %s were sent, %s were there already\n", size(r.Sent), size(r.Bytes), size(r.Kept))
+	}
 	return o.finish(r, err)
 }
 
@@ -208,7 +213,11 @@ var errNotConfirmed = errors.New("not confirmed: no disk was touched")
 // confirm shows whose disks will be erased, and asks, unless the machines were
 // named or --yes was given.
 func (o *cloneFlags) confirm(nodes []*golden.Node) error {
-	fmt.Fprintln(os.Stderr, "\nTHE DISKS OF THESE MACHINES WILL BE ERASED:")
+	fate := "ERASED"
+	if o.update {
+		fate = "ERASED, or made what this machine is where they hold an earlier clone"
+	}
+	fmt.Fprintf(os.Stderr, "\nTHE DISKS OF THESE MACHINES WILL BE %s:\n", fate)
 	for _, n := range nodes {
 		fmt.Fprintf(os.Stderr, "  node %-3d %s  %-21s %s\n", n.Number, n.MAC, n.Addr, disks(n.Disks))
 	}
