@@ -32,8 +32,48 @@ const (
 	pause = 20 * time.Millisecond
 )
 
-// add copies the file that is at entry n now, or notes that it is gone.
-func (c *copier) add(ctx context.Context, n int32) error {
+// add copies what is needed of entry n.
+func (c *copier) add(ctx context.Context, n int32, x *need) error {
+	if !x.whole {
+		ok, err := c.addParts(ctx, n, x.parts)
+		if ok || err != nil {
+			return err
+		}
+	}
+	return c.addWhole(ctx, n)
+}
+
+// addParts copies ranges of a file that is as it was scanned, or says that it
+// isn't.
+func (c *copier) addParts(ctx context.Context, n int32, xs []Extent) (ok bool, err error) {
+	e := &c.t.m.Entries[n]
+	fd, err := openQuietly(c.t.root, c.t.m.Path(n), 0)
+	if gone(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer unix.Close(fd)
+	whole, err := c.copyData(ctx, fd, n, xs)
+	if err != nil || !whole {
+		return false, err
+	}
+	after, err := statOpen(fd)
+	if err != nil {
+		return false, fmt.Errorf("stat: %w", err)
+	}
+	if versionOf(&after) != (version{size: e.Size, mtime: stamp{e.Sec, e.Nsec}, ctime: c.t.ctimes[n]}) {
+		return false, nil
+	}
+	f := Entry{Type: File, Parent: -1, Target: -1, Size: e.Size, DataOff: c.end, Sparse: &Layout{Data: xs}}
+	c.end += f.DataLen()
+	c.patch.Files = append(c.patch.Files, Patched{Base: n, Part: true, File: f})
+	return true, nil
+}
+
+// addWhole copies the file that is at entry n now, or notes that it is gone.
+func (c *copier) addWhole(ctx context.Context, n int32) error {
 	for try := range tries {
 		if try > 0 {
 			if err := sleep(ctx, pause*time.Duration(4*try-3)); err != nil {

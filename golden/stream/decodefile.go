@@ -26,6 +26,11 @@ func (d *decoder) file(e *Entry) error {
 	default:
 		return fmt.Errorf("unknown file layout %d", layout)
 	}
+	return d.place(e)
+}
+
+// place reads where in the contents the data of a file is.
+func (d *decoder) place(e *Entry) error {
 	n := e.DataLen()
 	if n == 0 {
 		return nil

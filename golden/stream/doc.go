@@ -86,8 +86,8 @@
 //
 // Patch n, from 1, is files that have changed since the tree was scanned, each
 // as it was at one later moment. Its manifest is stream 2n, its contents are
-// stream 2n+1. What it says of a file replaces all that the tree and the
-// patches before said of it.
+// stream 2n+1. What an 'f' or 'r' says of a file replaces all that the tree and
+// the patches before said of it.
 //
 //	offset  length  field
 //	0       8       magic "kampatch"
@@ -99,6 +99,8 @@
 //	     body of an 'f' has after the name; offsets are in the patch's contents,
 //	     xattr sets are numbered anew
 //	'r'  uvarint index: that name is gone
+//	'w'  uvarint index; uvarint number of extents, extents and offset as in an
+//	     'f': ranges of a file that is as it was, for those who lack them
 //	'E'  as above: the number of records before, bytes of contents
 //
 // Indexes are strictly ascending. Other names of the same file (hard links)

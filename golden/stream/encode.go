@@ -118,6 +118,11 @@ func (e *Encoder) appendFile(b []byte, x *Entry) []byte {
 		b = appendExtents(b, l.Data)
 		b = appendExtents(b, l.Unwritten)
 	}
+	return e.appendData(b, x)
+}
+
+// appendData says where in the contents the data of a file is.
+func (e *Encoder) appendData(b []byte, x *Entry) []byte {
 	if n := x.DataLen(); n > 0 {
 		b = binary.AppendVarint(b, x.DataOff-e.end)
 		e.end = x.DataOff + n

@@ -3,6 +3,7 @@ package stream
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math"
 	"os"
@@ -16,6 +17,7 @@ const (
 
 	recFile    = 'f'
 	recRemoved = 'r'
+	recPart    = 'w'
 )
 
 // PatchIDs are the numbers of the two streams of patch n, from 1; those of
@@ -36,6 +38,7 @@ type Patch struct {
 type Patched struct {
 	Base    int32 // its index in the manifest
 	Removed bool  // its name is gone; File is empty then
+	Part    bool  // only ranges of it, as they were from the beginning: File has its size, and the ranges as if they were all its data
 	File    Entry // without name and parent; DataOff is in the patch's contents
 }
 
@@ -58,9 +61,13 @@ func (p *Patch) encode() ([]byte, error) {
 	e.w.Write([]byte{patchVersion, 0, 0, 0})
 	for i := range p.Files {
 		f := &p.Files[i]
-		if f.Removed {
+		switch {
+		case f.Removed:
 			e.body = binary.AppendUvarint(append(e.body[:0], recRemoved), uint64(f.Base))
-		} else {
+		case f.Part:
+			e.body = appendExtents(binary.AppendUvarint(append(e.body[:0], recPart), uint64(f.Base)), f.File.Data())
+			e.body = e.appendData(e.body, &f.File)
+		default:
 			e.body = e.appendInode(binary.AppendUvarint(append(e.body[:0], recFile), uint64(f.Base)), &f.File)
 		}
 		e.n++
@@ -109,7 +116,7 @@ func (d *decoder) patched(p *Patch, entries []Entry) (last bool, err error) {
 	switch t {
 	case recEnd:
 		last, err = true, d.closed(len(p.Files))
-	case recFile, recRemoved:
+	case recFile, recRemoved, recPart:
 		var x Patched
 		if x, err = d.patchedFile(t, entries); err == nil {
 			if n := len(p.Files); n > 0 && x.Base <= p.Files[n-1].Base {
@@ -137,12 +144,22 @@ func (d *decoder) patchedFile(t byte, entries []Entry) (Patched, error) {
 	if entries[n].Type != File {
 		return Patched{}, fmt.Errorf("entry %d is of type %q, no file", n, entries[n].Type)
 	}
-	x := Patched{Base: int32(n), Removed: t == recRemoved}
+	x := Patched{Base: int32(n), Removed: t == recRemoved, Part: t == recPart}
 	if x.Removed {
 		return x, nil
 	}
 	x.File = Entry{Type: File, Parent: -1, Target: -1}
-	return x, d.inode(&x.File)
+	if !x.Part {
+		return x, d.inode(&x.File)
+	}
+	x.File.Size, x.File.Sparse = entries[n].Size, new(Layout)
+	if x.File.Sparse.Data, err = d.extents(x.File.Size); err != nil {
+		return x, err
+	}
+	if len(x.File.Sparse.Data) == 0 {
+		return x, errors.New("a part without ranges")
+	}
+	return x, d.place(&x.File)
 }
 
 // patched is a patch that was announced.

@@ -14,21 +14,21 @@ import (
 // Settle makes a patch of all files that aren't as they were sent, each as
 // one consistent version, and returns the patch's streams: none if there is
 // no such file. The first time, and whenever void is empty, those are the
-// files that have changed; those that have a part in void, pieces that can't
-// be read again as they were, come into it unless an earlier patch has them.
-// The copies are kept until Close.
+// files that have changed. Of those that have a part in void, pieces that can't
+// be read again as they were, it takes the changed ones, and that part of the
+// others, unless an earlier patch has them. The copies are kept until Close.
 func (t *Tree) Settle(ctx context.Context, void []wire.Range) ([]wire.Stream, error) {
 	t.settling.Lock()
 	defer t.settling.Unlock()
-	entries, err := t.unsettled(void)
-	if err != nil || len(entries) == 0 {
+	needs, err := t.unsettled(void)
+	if err != nil || len(needs) == 0 {
 		return nil, err
 	}
 	spool, err := t.openSpool()
 	if err != nil {
 		return nil, fmt.Errorf("settle: %w", err)
 	}
-	streams, err := t.settle(ctx, entries, void, spool)
+	streams, err := t.settle(ctx, needs, void, spool)
 	if err != nil {
 		spool.Close()
 		return nil, fmt.Errorf("settle: %w", err)
@@ -36,27 +36,64 @@ func (t *Tree) Settle(ctx context.Context, void []wire.Range) ([]wire.Stream, er
 	return streams, nil
 }
 
-// unsettled lists the entries of which a patch is needed, ascending.
-func (t *Tree) unsettled(void []wire.Range) ([]int32, error) {
-	need := map[int32]bool{}
-	if len(void) == 0 || len(t.Streams()) == 2 {
-		for _, c := range t.Changed() {
-			need[c.Entry] = true
+// need is what of an entry a patch has to have: all of it, or some ranges.
+type need struct {
+	whole bool
+	parts []Extent
+}
+
+// unsettled lists the entries of which a patch is needed.
+func (t *Tree) unsettled(void []wire.Range) (map[int32]*need, error) {
+	needs := map[int32]*need{}
+	changed := map[int32]bool{}
+	for _, c := range t.Changed() {
+		changed[c.Entry] = true
+		if len(void) == 0 || len(t.Streams()) == 2 {
+			needs[c.Entry] = &need{whole: true}
 		}
 	}
-	size := int64(t.Streams()[ContentsID].PieceSize)
+	for n := range t.copied {
+		changed[n] = true
+	}
 	for _, r := range void {
 		if r.Stream != ContentsID {
 			return nil, fmt.Errorf("settle: piece %d of stream %d is not what it was, and no file is the reason", r.From, r.Stream)
 		}
-		for i := FindSegment(t.segs, int64(r.From)*size); i < len(t.segs) && t.segs[i].Off < int64(r.To)*size; i++ {
-			n := t.segs[i].Entry
-			if _, ok := t.copied[n]; !ok {
-				need[n] = true
+		for p := r.From; p < r.To; p++ {
+			if !t.voided[p] {
+				t.lost(p, changed, needs)
 			}
 		}
 	}
-	return slices.Sorted(maps.Keys(need)), nil
+	return needs, nil
+}
+
+// lost adds what is lost with a void piece: the files that have changed, and
+// its share of those that haven't. If none has, one was written to without
+// any sign (by mmap), and who knows which.
+func (t *Tree) lost(piece uint32, changed map[int32]bool, needs map[int32]*need) {
+	s := t.Streams()[ContentsID]
+	off := int64(piece) * int64(s.PieceSize)
+	end := off + int64(s.Len(piece))
+	first := FindSegment(t.segs, off)
+	reason := false
+	for i := first; i < len(t.segs) && t.segs[i].Off < end; i++ {
+		reason = reason || changed[t.segs[i].Entry]
+	}
+	for i := first; i < len(t.segs) && t.segs[i].Off < end; i++ {
+		g := t.segs[i]
+		if _, ok := t.copied[g.Entry]; ok {
+			continue
+		}
+		x := needs[g.Entry]
+		if x == nil {
+			x = new(need)
+			needs[g.Entry] = x
+		}
+		from, to := max(off, g.Off), min(end, g.Off+g.Len)
+		x.parts = addExtent(x.parts, Extent{g.Pos + from - g.Off, to - from})
+		x.whole = x.whole || changed[g.Entry] || !reason
+	}
 }
 
 // openSpool opens a file without a name.
@@ -72,10 +109,10 @@ func (t *Tree) openSpool() (*os.File, error) {
 	return f, nil
 }
 
-func (t *Tree) settle(ctx context.Context, entries []int32, void []wire.Range, spool *os.File) ([]wire.Stream, error) {
+func (t *Tree) settle(ctx context.Context, needs map[int32]*need, void []wire.Range, spool *os.File) ([]wire.Stream, error) {
 	c := copier{t: t, spool: spool, patch: new(Patch), versions: map[int32]version{}, moving: map[int32]string{}}
-	for _, n := range entries {
-		err := c.add(ctx, n)
+	for _, n := range slices.Sorted(maps.Keys(needs)) {
+		err := c.add(ctx, n, needs[n])
 		if errors.Is(err, errNoRoom) && len(void) == 0 {
 			c.moving[n] = err.Error() // the nodes have what was read of it
 			continue
@@ -89,11 +126,11 @@ func (t *Tree) settle(ctx context.Context, entries []int32, void []wire.Range, s
 	if err != nil {
 		return nil, err
 	}
-	return t.announce(&c, manifest)
+	return t.announce(&c, manifest, void)
 }
 
 // announce makes the copies part of what the tree is.
-func (t *Tree) announce(c *copier, manifest []byte) ([]wire.Stream, error) {
+func (t *Tree) announce(c *copier, manifest []byte, void []wire.Range) ([]wire.Stream, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for n := range c.versions {
@@ -115,6 +152,11 @@ func (t *Tree) announce(c *copier, manifest []byte) ([]wire.Stream, error) {
 	t.streams = append(slices.Clone(t.streams), streams...)
 	t.patches = append(slices.Clone(t.patches), &patched{manifest, c.spool})
 	maps.Copy(t.copied, c.versions)
+	for _, r := range void {
+		for p := r.From; p < r.To; p++ {
+			t.voided[p] = true
+		}
+	}
 	for _, f := range c.patch.Files {
 		if f.Removed {
 			t.removed = append(t.removed, "/"+t.m.Path(f.Base))

@@ -54,7 +54,7 @@ func settled(t *testing.T, tree *Tree, void ...wire.Range) map[string]string {
 	for _, f := range p.Files {
 		got[base.Path(f.Base)] = "-"
 		if !f.Removed {
-			got[base.Path(f.Base)] = string(make([]byte, f.File.Size))
+			got[base.Path(f.Base)] = strings.Repeat(map[bool]string{false: "\x00", true: "?"}[f.Part], int(f.File.Size))
 		}
 	}
 	for _, s := range segs {
@@ -131,6 +131,38 @@ func TestSettle(t *testing.T) {
 	settled(t, tree)
 	if torn := tree.Torn(); len(torn) != 1 || !strings.HasPrefix(torn[0], "/linked: ") {
 		t.Errorf("torn %q", torn)
+	}
+}
+
+// TestSettleParts: with a void piece goes the file that has changed, and of
+// the others what they have in the piece; if none has changed to the eye, all.
+func TestSettleParts(t *testing.T) {
+	dir := t.TempDir()
+	want := map[string]string{}
+	for i, n := range []string{"0", "1", "2"} {
+		b := bytes.Repeat([]byte(n), 1_500_000)
+		want[n] = string(b)
+		if err := os.WriteFile(filepath.Join(dir, n), b, 0o600); err != nil {
+			t.Fatal(err, i)
+		}
+	}
+	tree := scan(t, ScanOptions{Root: dir})
+	m := decoded(t, tree)
+	order := []string{}
+	for off := int64(0); off < m.Contents; off += 1_500_000 {
+		order = append(order, m.Path(tree.segs[FindSegment(tree.segs, off)].Entry))
+	}
+	if err := os.WriteFile(filepath.Join(dir, order[1]), []byte("changed"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// Piece 1 has the end of the first and the beginning of the second.
+	cut := strings.Repeat("?", 1<<20) + want[order[0]][1<<20:]
+	if d := cmp.Diff(map[string]string{order[0]: cut, order[1]: "changed"}, settled(t, tree, wire.Range{Stream: ContentsID, From: 1, To: 2})); d != "" {
+		t.Error(len(d))
+	}
+	got := settled(t, tree, wire.Range{Stream: ContentsID, From: 3, To: 4})
+	if d := cmp.Diff(map[string]string{order[2]: want[order[2]]}, got); d != "" {
+		t.Error(len(d))
 	}
 }
 
@@ -386,10 +418,10 @@ func patchBase(t testing.TB) []Entry {
 
 func patchSample() *Patch {
 	file := func(e Entry) Entry { e.Type, e.Parent, e.Target = File, -1, -1; return e }
-	return &Patch{Contents: 4100, Files: []Patched{
-		{Base: 1, File: file(Entry{Dense: true, Size: 4, Mode: 0o4755, Sec: -5, Nsec: 7, Xattrs: &XattrSet{[]Xattr{{"user.x", "y"}}}})},
-		{Base: 3, Removed: true},
-		{Base: 4, File: file(Entry{Size: 1 << 30, DataOff: 4, Sparse: &Layout{Data: []Extent{{8192, 4096}}, Unwritten: []Extent{{0, 4096}}}})},
+	return &Patch{Contents: 4105, Files: []Patched{
+		{Base: 1, Part: true, File: file(Entry{Size: 9, Sparse: &Layout{Data: []Extent{{1, 2}, {6, 3}}}})},
+		{Base: 3, File: file(Entry{Dense: true, Size: 4, DataOff: 5, Mode: 0o4755, Sec: -5, Nsec: 7, Xattrs: &XattrSet{[]Xattr{{"user.x", "y"}}}})},
+		{Base: 4, File: file(Entry{Size: 1 << 30, DataOff: 9, Sparse: &Layout{Data: []Extent{{8192, 4096}}, Unwritten: []Extent{{0, 4096}}}})},
 	}}
 }
 
@@ -411,7 +443,7 @@ func TestPatchRoundTrip(t *testing.T) {
 	if d := cmp.Diff(patchSample(), p, cmpopts.EquateEmpty()); d != "" {
 		t.Error(d)
 	}
-	if segs, err := p.Segments(); err != nil || !slices.Equal(segs, []Segment{{0, 0, 4, 0}, {4, 8192, 4096, 2}}) {
+	if segs, err := p.Segments(); err != nil || !slices.Equal(segs, []Segment{{0, 1, 2, 0}, {2, 6, 3, 0}, {5, 0, 4, 1}, {9, 8192, 4096, 2}}) {
 		t.Errorf("%v, %v", segs, err)
 	}
 	for n := range b {
@@ -445,6 +477,8 @@ func TestPatchHostile(t *testing.T) {
 		"size":               {file(1, Entry{Dense: true, Size: 1<<61 + 1})},
 		"contents offset":    {file(1, Entry{Dense: true, Size: 1 << 61}), file(3, Entry{Dense: true, Size: 1 << 61, DataOff: 1 << 61})},
 		"extent 0":           {file(1, Entry{Size: 5, Sparse: &Layout{Data: []Extent{{4, 4}}}})},
+		"4 bytes at 6":       {{Base: 1, Part: true, File: Entry{Type: File, Sparse: &Layout{Data: []Extent{{6, 4}}}}}},
+		"without ranges":     {{Base: 1, Part: true}},
 		"mode":               {file(1, Entry{Dense: true, Mode: 0o10000})},
 		"the end says 0":     {},
 	} {

@@ -47,6 +47,7 @@ type Tree struct {
 	patches  []*patched
 	torn     map[int32]bool     // files that gave fewer bytes than they had
 	copied   map[int32]version  // what is in the patches, the latest
+	voided   map[uint32]bool    // pieces of the contents all of which is in patches
 	bad      map[int32][]Extent // what the disk can't read
 	moving   map[int32]string   // files that have no consistent copy, and why
 	removed  []string
@@ -76,7 +77,7 @@ func newTree(path string, root int, top *found, count int, warns []string) (*Tre
 	var out bytes.Buffer
 	t := &Tree{
 		path: path, root: root, warnings: warns, ctimes: make([]stamp, 0, count), linked: map[int32]inodeKey{},
-		torn: map[int32]bool{}, copied: map[int32]version{}, bad: map[int32][]Extent{}, moving: map[int32]string{},
+		torn: map[int32]bool{}, copied: map[int32]version{}, voided: map[uint32]bool{}, bad: map[int32][]Extent{}, moving: map[int32]string{},
 	}
 	t.m.Entries = make([]Entry, 0, count)
 	b := &builder{t: t, enc: NewEncoder(&out), links: map[inodeKey]int32{}, usage: map[string]*Usage{}, sets: map[string]*XattrSet{}}

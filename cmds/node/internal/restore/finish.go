@@ -46,7 +46,7 @@ func (t *Tree) Finish(ctx context.Context) error {
 }
 
 // checkComplete wants each piece of the contents: Put, or held before; if not,
-// then a patch of each file that has a part in it.
+// then all that was in it from the patches.
 func (t *Tree) checkComplete(context.Context) error {
 	for p := range t.contents.Pieces {
 		if t.got[p].Load() || t.told[p].Load() {
@@ -55,11 +55,11 @@ func (t *Tree) checkComplete(context.Context) error {
 		off := int64(p) * int64(t.contents.PieceSize)
 		end := off + int64(t.contents.Len(p))
 		for i := stream.FindSegment(t.segs, off); i < len(t.segs) && t.segs[i].Off < end; i++ {
-			n := t.segs[i].Entry
-			if _, ok := t.latest[n]; ok {
-				continue
+			g := t.segs[i]
+			from, to := max(off, g.Off), min(end, g.Off+g.Len)
+			if !t.patched(g.Entry, g.Pos+from-g.Off, g.Pos+to-g.Off) {
+				return fmt.Errorf("finish %s: a part of it, in piece %d, is missing", t.name(g.Entry), p)
 			}
-			return fmt.Errorf("finish %s: a part of it, in piece %d, is missing", t.name(n), p)
 		}
 	}
 	return nil
@@ -95,6 +95,8 @@ func (t *Tree) makeRest(h *held, i int32) error {
 	e := &t.m.Entries[i]
 	if w, ok := t.latest[i]; ok && !t.removed(i) {
 		return t.patchFile(h, i, w)
+	} else if parts := t.parts[i]; !ok && len(parts) > 0 {
+		return t.patchParts(h, i, parts)
 	}
 	switch {
 	case e.Type == stream.Dir || e.Type == stream.HardLink:

@@ -1,11 +1,13 @@
 package restore
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
@@ -178,7 +180,11 @@ func (t *Tree) readPatches(context.Context) error {
 	}
 	for _, p := range t.patches {
 		for k := range p.Files {
-			t.latest[p.Files[k].Base] = which{p, k}
+			if x := &p.Files[k]; x.Part {
+				t.parts[x.Base] = append(t.parts[x.Base], which{p, k})
+			} else {
+				t.latest[x.Base] = which{p, k}
+			}
 		}
 	}
 	for i, w := range t.latest {
@@ -228,16 +234,65 @@ func (t *Tree) patchFile(h *held, i int32, w which) error {
 	if err := t.shape(fd, i); err != nil {
 		return err
 	}
-	e := &t.m.Entries[i]
+	if err := t.copyPatch(fd, &t.m.Entries[i], w); err != nil {
+		return err
+	}
+	return t.setOpen(fd, i)
+}
+
+// patchParts gives a file the ranges that void pieces have taken from it, if
+// it lacks anything.
+func (t *Tree) patchParts(h *held, i int32, parts []which) error {
+	if t.made[i] && !t.old[i] && t.left[i] <= 0 {
+		return nil
+	}
+	dir, err := h.open(t.m.Entries[i].Parent)
+	if err != nil {
+		return err
+	}
+	fd, err := t.openFile(dir, i)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	for _, w := range parts {
+		if err := t.copyPatch(fd, &w.Files[w.file].File, w); err != nil {
+			return err
+		}
+	}
+	return t.setOpen(fd, i)
+}
+
+// copyPatch copies the data of e from a patch to where it belongs.
+func (t *Tree) copyPatch(fd int, e *stream.Entry, w which) error {
 	from := e.DataOff
 	buf := make([]byte, 256<<10)
 	for _, x := range e.Data() {
 		if err := copyRange(fd, int(w.contents.file.Fd()), x.Off, from, x.Len, buf); err != nil {
-			return fmt.Errorf("patch %s: %w", t.name(i), err)
+			return fmt.Errorf("patch %s: %w", t.name(w.Files[w.file].Base), err)
 		}
 		from += x.Len
 	}
-	return t.setOpen(fd, i)
+	return nil
+}
+
+// patched says whether the patches have all of a file that a void piece had
+// of it.
+func (t *Tree) patched(i int32, from, to int64) bool {
+	if _, ok := t.latest[i]; ok {
+		return true
+	}
+	var xs []stream.Extent
+	for _, w := range t.parts[i] {
+		xs = append(xs, w.Files[w.file].File.Data()...)
+	}
+	slices.SortFunc(xs, func(a, b stream.Extent) int { return cmp.Compare(a.Off, b.Off) })
+	for _, x := range xs {
+		if x.Off <= from {
+			from = max(from, x.Off+x.Len)
+		}
+	}
+	return from >= to
 }
 
 // removeGone removes the names that golden has lost since.
@@ -282,7 +337,9 @@ func (t *Tree) readBack(s *spooled, piece uint32, buf []byte) error {
 	segs := make([]stream.Segment, len(p.segs))
 	for k, x := range p.segs {
 		base := p.Files[x.Entry].Base
-		if w := t.latest[base]; x.Off < off+int64(len(buf)) && x.Off+x.Len > off && (w.patch != p || w.file != int(x.Entry)) {
+		w, ok := t.latest[base]
+		mine := !ok && p.Files[x.Entry].Part || w.patch == p && w.file == int(x.Entry)
+		if x.Off < off+int64(len(buf)) && x.Off+x.Len > off && !mine {
 			return ErrReplaced
 		}
 		x.Entry = base

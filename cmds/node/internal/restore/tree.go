@@ -74,8 +74,9 @@ type Tree struct {
 	mounts []int32 // directories that begin a file system
 	taken  []int32 // directories that were there already
 
-	patches []*patch        // under mu
-	latest  map[int32]which // by entry; made by Finish
+	patches []*patch          // under mu
+	latest  map[int32]which   // by entry; made by Finish
+	parts   map[int32][]which // by entry, in order; made by Finish
 
 	warnings warnings
 }
@@ -93,7 +94,7 @@ func NewTree(root string, streams []wire.Stream, opt Options) (*Tree, error) {
 	if opt.Log == nil {
 		opt.Log = slog.New(slog.DiscardHandler)
 	}
-	t := &Tree{path: root, opt: opt, ready: make(chan struct{}), latest: map[int32]which{}, privileged: os.Geteuid() == 0}
+	t := &Tree{path: root, opt: opt, ready: make(chan struct{}), latest: map[int32]which{}, parts: map[int32][]which{}, privileged: os.Geteuid() == 0}
 	if err := t.takeStreams(streams[:min(2, len(streams))]); err != nil {
 		return nil, err
 	}
