@@ -2,6 +2,7 @@ package faults
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 // report is what golden says of a run.
 type report struct {
 	Nodes []reportNode
+	Torn  []string
 }
 
 type reportNode struct {
@@ -79,6 +81,10 @@ func (r *Run) judge(res *Result) {
 	}
 	if err != nil {
 		r.Break("golden's report: %v", err)
+		return
+	}
+	if r.Torn {
+		r.judgeTorn(res, rep)
 		return
 	}
 	failed := 0
@@ -154,6 +160,28 @@ func (r *Run) judgeNode(n *Node, rep report) {
 	if len(lines) > 1 {
 		r.Break("%s stands %d times in the report", n, len(lines))
 	}
+}
+
+// judgeTorn: golden could not read all of its source. It says so, its exit
+// status does, every node has been told, and all have the same.
+func (r *Run) judgeTorn(res *Result, rep report) {
+	if res.Exit != 1 || len(rep.Torn) == 0 {
+		r.Break("golden could not read all: exit status %d, want 1; torn: %q", res.Exit, rep.Torn)
+	}
+	var first [sha256.Size]byte
+	for i, n := range r.Nodes {
+		sum, err := hashFile(n.Out)
+		if i == 0 {
+			first = sum
+		}
+		if err != nil || sum != first {
+			r.Break("%s has other bytes than the first node (%v)", n, err)
+		}
+		if status, ok := n.prog.Wait(lastWord); !ok || status != 1 {
+			r.Break("%s: ended %v, exit status %d; it must know that golden's source is torn", n, ok, status)
+		}
+	}
+	res.Released = len(rep.Nodes)
 }
 
 // holdsSource compares a node's copy with the source.

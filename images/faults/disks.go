@@ -209,7 +209,8 @@ func LyingDisk() Fault {
 	}}
 }
 
-// BadSource is a source that golden can't read from some place on. #21
+// BadSource is a source that golden can't read from some place on: it goes on
+// with zeros in their place, names them, and nobody takes that for success. #21
 func BadSource() Fault {
 	return Fault{Name: "golden's disk can't be read", Alone: true, Prepare: func(r *Run) error {
 		file := filepath.Join(r.Dir, "source")
@@ -220,10 +221,7 @@ func BadSource() Fault {
 		if hold != nil {
 			r.Defer(func() { hold.Close() })
 		}
-		r.Source, r.Exit = device, 1
-		for _, n := range r.Nodes {
-			n.Want = Fails
-		}
+		r.Source, r.Torn = device, true
 		return err
 	}, To: 0.3, Inject: func(ctx context.Context, r *Run) error {
 		r.Did("golden's disk ends in the middle")

@@ -29,6 +29,7 @@ type Run struct {
 	Wanted     int      // how many nodes golden waits for; 0: all
 	Exit       int      // golden's status that is wanted; -1: as the report says
 	NoStart    bool     // golden must not begin to send
+	Torn       bool     // golden can't read all of it
 
 	room    *room
 	sum     source
