@@ -24,6 +24,7 @@ func (r *rehearsal) judge(ctx context.Context, result *Result) error {
 	if err := json.Unmarshal(b, &report); err != nil {
 		return fmt.Errorf("golden-serve's report: %w", err)
 	}
+	result.Bytes, result.Sent, result.Kept = report.Bytes, report.Sent, report.Kept
 	golden, err := compare.ReadIdentity(r.golden)
 	if err != nil {
 		return err

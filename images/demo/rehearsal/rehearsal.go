@@ -34,6 +34,7 @@ import (
 type Config struct {
 	Top     string          // the repository
 	Work    string          // for disks, consoles and logs; must be empty or missing
+	Again   bool            // no: the golden root and the machines' disks of an earlier run are there
 	Kind    goldenroot.Kind // which golden root
 	Nodes   int             // how many machines
 	Accel   string          // QEMU's accelerator; empty: tcg
@@ -94,11 +95,14 @@ func (r *rehearsal) play(ctx context.Context, result *Result) error {
 
 // prepare makes all that doesn't need the lab.
 func (r *rehearsal) prepare(ctx context.Context) error {
-	r.say("making the golden root (%s) in %s", r.Kind, r.golden)
-	if err := goldenroot.Make(ctx, r.Top, r.Kind, r.golden, r.Out); err != nil {
+	var err error
+	if !r.Again {
+		r.say("making the golden root (%s) in %s", r.Kind, r.golden)
+		err = goldenroot.Make(ctx, r.Top, r.Kind, r.golden, r.Out)
+	}
+	if err != nil {
 		return err
 	}
-	var err error
 	if r.before, err = compare.Scan(r.golden); err != nil {
 		return err
 	}

@@ -16,6 +16,9 @@ import (
 
 // serveReport is what golden-serve --report writes.
 type serveReport struct {
+	Bytes int64       `json:"bytes"`
+	Sent  int64       `json:"sent"`
+	Kept  int64       `json:"kept"`
 	Nodes []ServeNode `json:"nodes"`
 }
 
@@ -42,6 +45,8 @@ func (r serveReport) byMAC(mac string) *ServeNode {
 // Result is how it went.
 type Result struct {
 	Work          string
+	Bytes         int64 // of one copy
+	Sent, Kept    int64 // of these, by golden; what the machines had already
 	Nodes         []*NodeResult
 	GoldenChanged []compare.Difference // golden itself must not change
 }
