@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -24,28 +25,38 @@ type copier struct {
 // errNoRoom: the spool is full.
 var errNoRoom = errors.New("no room for a copy")
 
-// tries is how often a file is copied that moves meanwhile, and pause how
-// long it is left alone before the second time; before the third five times
-// as long.
+// tries is how often a file is copied that moves meanwhile, pause how long it
+// is left alone before the second time, and before the third five times as
+// long. What took longer than patience is not copied again.
 const (
-	tries = 3
-	pause = 20 * time.Millisecond
+	tries    = 3
+	pause    = 20 * time.Millisecond
+	patience = 20 * time.Second
 )
 
 // add copies what is needed of entry n.
 func (c *copier) add(ctx context.Context, n int32, x *need) error {
 	if !x.whole {
-		ok, err := c.addParts(ctx, n, x.parts)
+		ok, err := c.addParts(ctx, n, x.parts, false)
 		if ok || err != nil {
 			return err
 		}
 	}
-	return c.addWhole(ctx, n)
+	err := c.addWhole(ctx, n)
+	if !errors.Is(err, errNoRoom) {
+		return err
+	}
+	c.moving[n] = err.Error()
+	if len(x.parts) == 0 {
+		return nil // the nodes have what was read of it
+	}
+	_, err = c.addParts(ctx, n, x.parts, true) // some of them lack these
+	return err
 }
 
 // addParts copies ranges of a file that is as it was scanned, or says that it
-// isn't.
-func (c *copier) addParts(ctx context.Context, n int32, xs []Extent) (ok bool, err error) {
+// isn't; whatever it is if torn.
+func (c *copier) addParts(ctx context.Context, n int32, xs []Extent, torn bool) (ok bool, err error) {
 	e := &c.t.m.Entries[n]
 	fd, err := openQuietly(c.t.root, c.t.m.Path(n), 0)
 	if gone(err) {
@@ -56,14 +67,14 @@ func (c *copier) addParts(ctx context.Context, n int32, xs []Extent) (ok bool, e
 	}
 	defer unix.Close(fd)
 	whole, err := c.copyData(ctx, fd, n, xs)
-	if err != nil || !whole {
+	if err != nil || !whole && !torn {
 		return false, err
 	}
 	after, err := statOpen(fd)
 	if err != nil {
 		return false, fmt.Errorf("stat: %w", err)
 	}
-	if versionOf(&after) != (version{size: e.Size, mtime: stamp{e.Sec, e.Nsec}, ctime: c.t.ctimes[n]}) {
+	if !torn && versionOf(&after) != (version{size: e.Size, mtime: stamp{e.Sec, e.Nsec}, ctime: c.t.ctimes[n]}) {
 		return false, nil
 	}
 	f := Entry{Type: File, Parent: -1, Target: -1, Size: e.Size, DataOff: c.end, Sparse: &Layout{Data: xs}}
@@ -74,6 +85,7 @@ func (c *copier) addParts(ctx context.Context, n int32, xs []Extent) (ok bool, e
 
 // addWhole copies the file that is at entry n now, or notes that it is gone.
 func (c *copier) addWhole(ctx context.Context, n int32) error {
+	begun := time.Now()
 	for try := range tries {
 		if try > 0 {
 			if err := sleep(ctx, pause*time.Duration(4*try-3)); err != nil {
@@ -92,11 +104,11 @@ func (c *copier) addWhole(ctx context.Context, n int32) error {
 			c.versions[n] = version{gone: true}
 			return nil
 		}
-		if !stable && try+1 < tries {
+		if !stable && try+1 < tries && time.Since(begun) < patience {
 			continue
 		}
 		if !stable {
-			c.moving[n] = fmt.Sprintf("is written to all the time: %d copies of it and none consistent", tries)
+			c.moving[n] = fmt.Sprintf("is written to all the time: copied %d times and never consistent", try+1)
 		} else if k, ok := c.t.linked[n]; ok && k != (inodeKey{f.dev, f.ino}) {
 			c.moving[n] = "has become another file than that of its other names, which the clones give its contents too"
 		}
@@ -146,6 +158,9 @@ func (c *copier) copy(ctx context.Context, n int32) (f *found, stable bool, err 
 	if err := f.lookData(fd, &st); err != nil {
 		return nil, false, err
 	}
+	if err := c.room(f.DataLen()); err != nil {
+		return nil, false, err
+	}
 	whole, err := c.copyData(ctx, fd, n, f.Data())
 	if err != nil {
 		return nil, false, err
@@ -156,6 +171,20 @@ func (c *copier) copy(ctx context.Context, n int32) (f *found, stable bool, err 
 	}
 	stable = whole && versionOf(&after) == versionOf(&st) && begun.Sub(time.Unix(f.ctime.sec, int64(f.ctime.nsec))) >= tick()
 	return f, stable, nil
+}
+
+// room says whether so many bytes may go into the spool: golden is a machine
+// in use, and a full disk would harm it.
+func (c *copier) room(n int64) error {
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(int(c.spool.Fd()), &st); err != nil {
+		return fmt.Errorf("stat the spool: %w", err)
+	}
+	reserve := min(int64(st.Blocks)*st.Bsize/20, 1<<30)
+	if free := int64(st.Bavail)*st.Bsize - reserve; n > free {
+		return fmt.Errorf("%w of %d bytes in %s, which may take %d", errNoRoom, n, filepath.Dir(c.spool.Name()), max(free, 0))
+	}
+	return nil
 }
 
 // copyData copies extents one after the other; whole is false if some of them
@@ -184,7 +213,7 @@ func (c *copier) copyData(ctx context.Context, fd int, n int32, xs []Extent) (wh
 				clear(b[m:])
 			}
 			if _, err := c.spool.WriteAt(b, to); errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
-				return false, fmt.Errorf("%w in %s: %w", errNoRoom, c.spool.Name(), err)
+				return false, fmt.Errorf("%w in %s: %w", errNoRoom, filepath.Dir(c.spool.Name()), err)
 			} else if err != nil {
 				return false, err
 			}

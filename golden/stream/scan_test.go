@@ -182,7 +182,7 @@ func TestReadPiece(t *testing.T) {
 		}
 	}
 	for what, err := range map[string]error{
-		"piece":  tree.ReadPiece(ContentsID, 4, make([]byte, 5)),
+		"piece":  tree.ReadPiece(ContentsID, tree.Streams()[1].Pieces, make([]byte, 5)),
 		"buffer": tree.ReadPiece(ContentsID, 0, make([]byte, 5)),
 		"stream": tree.ReadPiece(2, 0, make([]byte, 5)),
 	} {
@@ -283,17 +283,19 @@ func TestImage(t *testing.T) {
 	}
 	defer i.Close()
 	s := i.Streams()[0]
-	if d := cmp.Diff(wire.Stream{ID: 3, Kind: wire.ImageStream, Name: "disk.img", PieceSize: 1 << 20, Pieces: 2, Bytes: 1500000}, s); d != "" {
+	want := wire.NewStream(3, wire.ImageStream, 1500000)
+	want.Name = "disk.img"
+	if d := cmp.Diff(want, s); d != "" {
 		t.Error(d)
 	}
 	buf := make([]byte, s.Len(1))
-	if err := i.ReadPiece(3, 1, buf); err != nil || !bytes.Equal(buf, data[1<<20:]) {
+	if err := i.ReadPiece(3, 1, buf); err != nil || !bytes.Equal(buf, data[s.PieceSize:][:len(buf)]) {
 		t.Errorf("piece 1 differs (%v)", err)
 	}
 	if err := os.Truncate(p, 5); err != nil {
 		t.Fatal(err)
 	}
-	if i.ReadPiece(3, 1, buf) == nil || i.ReadPiece(2, 0, make([]byte, 1<<20)) == nil || i.ReadPiece(3, 2, buf) == nil {
+	if i.ReadPiece(3, 1, buf) == nil || i.ReadPiece(2, 0, make([]byte, s.Len(0))) == nil || i.ReadPiece(3, s.Pieces, buf) == nil {
 		t.Error("shrunk, wrong stream or wrong piece: no error")
 	}
 	if err := unix.Mkfifo(dir+"/fifo", 0o600); err != nil {

@@ -2,7 +2,6 @@ package stream
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -112,12 +111,7 @@ func (t *Tree) openSpool() (*os.File, error) {
 func (t *Tree) settle(ctx context.Context, needs map[int32]*need, void []wire.Range, spool *os.File) ([]wire.Stream, error) {
 	c := copier{t: t, spool: spool, patch: new(Patch), versions: map[int32]version{}, moving: map[int32]string{}}
 	for _, n := range slices.Sorted(maps.Keys(needs)) {
-		err := c.add(ctx, n, needs[n])
-		if errors.Is(err, errNoRoom) && len(void) == 0 {
-			c.moving[n] = err.Error() // the nodes have what was read of it
-			continue
-		}
-		if err != nil {
+		if err := c.add(ctx, n, needs[n]); err != nil {
 			return nil, fmt.Errorf("copy /%s: %w", t.m.Path(n), err)
 		}
 	}

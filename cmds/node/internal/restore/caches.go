@@ -15,3 +15,15 @@ func DropCaches() error {
 	}
 	return nil
 }
+
+// FlushEarly makes the kernel of this machine begin to write when 32 MiB wait
+// for the disk, not a tenth of the memory: so the disk works while the network
+// does, and Finish waits for little. It is for a machine that does nothing
+// else, and needs root.
+func FlushEarly() error {
+	// linux, Documentation/admin-guide/sysctl/vm.rst.
+	if err := os.WriteFile("/proc/sys/vm/dirty_background_bytes", []byte("33554432"), 0o644); err != nil {
+		return fmt.Errorf("flush early: %w", err)
+	}
+	return nil
+}

@@ -104,6 +104,7 @@ func openSame(dir int, name string) (int, error) {
 // there is a name in a directory.
 type there struct {
 	name string
+	ino  uint64
 	dir  bool
 }
 
@@ -130,7 +131,7 @@ func list(fd int) ([]there, error) {
 				return nil, fmt.Errorf("directory record of %d bytes: %w", reclen, unix.EIO)
 			}
 			name, _, _ := bytes.Cut(b[19:reclen], []byte{0})
-			x := there{name: string(name), dir: b[18] == unix.DT_DIR}
+			x := there{name: string(name), ino: binary.NativeEndian.Uint64(b), dir: b[18] == unix.DT_DIR}
 			if b[18] == unix.DT_UNKNOWN {
 				x.dir = isDir(fd, x.name)
 			}

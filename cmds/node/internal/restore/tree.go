@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -36,7 +37,7 @@ const maxManifest = 1 << 30
 
 // Options are the ways to restore a tree; the zero value works.
 type Options struct {
-	Workers int           // goroutines of Finish; 0: 4
+	Workers int           // goroutines of Finish; 0: one more than processors, at least 4
 	Wait    time.Duration // how long contents wait for the directories before ErrNotYet; 0: 5 s
 	Log     *slog.Logger  // nil: none
 	// Update: the directory holds an older tree. What of it is still right is
@@ -86,7 +87,7 @@ type Tree struct {
 // comes late.
 func NewTree(root string, streams []wire.Stream, opt Options) (*Tree, error) {
 	if opt.Workers <= 0 {
-		opt.Workers = 4
+		opt.Workers = max(4, runtime.GOMAXPROCS(0)+1)
 	}
 	if opt.Wait <= 0 {
 		opt.Wait = 5 * time.Second

@@ -1,8 +1,10 @@
 package restore
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
@@ -79,17 +81,11 @@ func (t *Tree) lookDir(d int32, kids span, groups map[int32]uint64, b *before) e
 	if err != nil {
 		return fmt.Errorf("read %s: %w", t.name(d), err)
 	}
+	// Inodes lie on the disk by number: look at them in that order.
+	slices.SortFunc(names, func(a, b there) int { return cmp.Compare(a.ino, b.ino) })
 	entries := t.m.Entries[kids.from:kids.to]
 	for _, x := range names {
-		k, known := slices.BinarySearchFunc(entries, x.name, func(e stream.Entry, name string) int {
-			switch {
-			case e.Name < name:
-				return -1
-			case e.Name > name:
-				return 1
-			}
-			return 0
-		})
+		k, known := slices.BinarySearchFunc(entries, x.name, func(e stream.Entry, name string) int { return strings.Compare(e.Name, name) })
 		i := kids.from + int32(k)
 		switch {
 		case !known && x.name == "lost+found" && x.dir && slices.Contains(t.mounts, d):
