@@ -166,18 +166,25 @@ type super struct {
 
 // readSuper has dumpe2fs read it, which knows the features' names.
 func readSuper(ctx context.Context, dev string) (super, error) {
-	var s super
 	out, err := output(ctx, "dumpe2fs", "-h", dev)
 	if err != nil {
-		return s, err
+		return super{}, err
 	}
+	s, err := parseSuper(string(out))
+	if err != nil {
+		return s, fmt.Errorf("dumpe2fs %s: %w", dev, err)
+	}
+	return s, nil
+}
+
+func parseSuper(text string) (s super, err error) {
 	numbers := map[string]*int64{"Block size": &s.block, "Block count": &s.blocks, "Inode count": &s.inodes, "Inode size": &s.inodeSize}
-	for line := range strings.Lines(string(out)) {
+	for line := range strings.Lines(text) {
 		key, value, _ := strings.Cut(line, ":")
 		value = strings.TrimSpace(value)
 		if n := numbers[key]; n != nil {
 			if *n, err = strconv.ParseInt(value, 10, 64); err != nil {
-				return s, fmt.Errorf("dumpe2fs %s: %s: %w", dev, key, err)
+				return s, fmt.Errorf("%s: %w", key, err)
 			}
 		}
 		switch key {
@@ -187,8 +194,8 @@ func readSuper(ctx context.Context, dev string) (super, error) {
 			s.features = strings.Fields(value)
 		}
 	}
-	if u, err := uuid.Parse(s.uuid); err != nil || u == uuid.Nil || s.block == 0 || s.blocks == 0 {
-		return s, fmt.Errorf("dumpe2fs %s: UUID %q, %d blocks of %d bytes", dev, s.uuid, s.blocks, s.block)
+	if u, err := uuid.Parse(s.uuid); err != nil || u == uuid.Nil || s.block < 1024 || s.block > 64<<10 || s.blocks < 1 || s.blocks > 1<<46 {
+		return s, fmt.Errorf("UUID %q, %d blocks of %d bytes", s.uuid, s.blocks, s.block)
 	}
 	return s, nil
 }

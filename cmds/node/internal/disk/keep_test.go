@@ -2,6 +2,7 @@ package disk
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"os"
 	"os/exec"
@@ -219,6 +220,39 @@ func TestNotKept(t *testing.T) {
 			}
 		})
 	}
+}
+
+// FuzzSuper: whatever a foreign disk has dumpe2fs say, no more than the size
+// of the partition is ever believed.
+func FuzzSuper(f *testing.F) {
+	f.Add("Filesystem UUID: 0b6b2c9a-5b35-4d1f-9d1c-d0f2a5b6e7f8\nFilesystem features: extent 64bit\nInode count: 65536\nBlock count: 262144\nBlock size: 4096\nInode size: 256\n")
+	f.Add("Block count: 9223372036854775807\nBlock size: -1\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		s, err := parseSuper(text)
+		if err != nil {
+			return
+		}
+		if s.same(wire.Filesystem{Type: "ext4"}, gib) == nil && s.block*s.blocks > gib {
+			t.Errorf("%+v is taken for a file system of 1 GiB", s)
+		}
+	})
+}
+
+// FuzzTable: what is taken for the layout wanted has its places.
+func FuzzTable(f *testing.F) {
+	f.Add([]byte(`{"partitiontable":{"label":"dos","id":"0x1","partitions":[{"node":"/dev/sda1","start":2048,"size":2048,"type":"83"}]}}`))
+	f.Add([]byte(`{"partitiontable":{"label":"gpt","sectorsize":4096,"partitions":[{"node":"/dev/sda1"},{}]}}`))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		var found foundTable
+		if json.Unmarshal(text, &found) != nil {
+			return
+		}
+		want := layout.Fitted{Table: layout.MBR, SectorSize: 512, Parts: []layout.FittedPart{{Part: layout.Part{Number: 1, Type: 0x83}, Start: 2048, Count: 2048}}}
+		got, err := compareTable(found, Device{Path: "/dev/sda"}, want)
+		if p := found.PartitionTable.Partitions; err == nil && (len(p) != 1 || p[0].Start != 2048 || p[0].Size != 2048 || len(got.Parts) != 1) {
+			t.Errorf("%s is taken for %+v", text, want)
+		}
+	})
 }
 
 // TestNotKeptOfTwo: where one of two disks is different both are made anew,
