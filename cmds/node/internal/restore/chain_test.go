@@ -137,7 +137,9 @@ func TestChain(t *testing.T) {
 	l.add(2, base, trees[1])
 	l.head.Expect(1)
 	l.wg.Go(func() {
-		time.Sleep(300 * time.Millisecond)
+		for l.head.Progress().Sent < 16<<20 && l.ctx.Err() == nil { // more than the rings hold
+			time.Sleep(10 * time.Millisecond)
+		}
 		l.add(3, base, trees[2])
 		l.head.Expect(-1)
 	})
