@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/kamethod/kamethod/golden/wire"
 )
 
 // cpu is what the process has used.
@@ -23,6 +25,7 @@ func BenchmarkChain(b *testing.B) {
 		for _, plain := range []bool{true, false} {
 			b.Run(fmt.Sprintf("nodes=%d plain=%v", n, plain), func(b *testing.B) {
 				m := newMemory(b, 1, false, 256<<20)
+				m.streams[0] = wire.NewStream(0, wire.ImageStream, 256<<20)
 				b.SetBytes(256 << 20)
 				before := cpu()
 				for b.Loop() {

@@ -31,10 +31,12 @@ func (f *frame) drop() {
 	}
 }
 
-// buffers are kept by powers of two, so that a ring of well compressed pieces
-// takes the memory of what it holds.
+// buffers are kept by size, so that a ring of well compressed pieces takes the
+// memory of what it holds: in powers of two, and, for whole pieces, which have
+// such a length, in powers of two and a header.
 type buffers struct {
-	class [32]sync.Pool
+	class [32]sync.Pool // of 1<<c bytes
+	whole [32]sync.Pool // of 1<<c bytes and a header
 }
 
 func (b *buffers) frame(h wire.Header) *frame {
@@ -46,21 +48,21 @@ func (b *buffers) frame(h wire.Header) *frame {
 
 func (b *buffers) get(n int) []byte {
 	c := bits.Len(uint(n - 1))
-	if p, ok := b.class[c].Get().(*[]byte); ok && cap(*p) >= n {
+	pool, size := &b.class[c], 1<<c
+	if half := size / 2; half >= wire.MinPieceSize && n <= half+wire.HeaderSize {
+		pool, size = &b.whole[c-1], half+wire.HeaderSize
+	}
+	if p, ok := pool.Get().(*[]byte); ok {
 		return (*p)[:n]
 	}
-	// A piece of 1 MiB with its header would double to 2 MiB: such sizes
-	// have a class of their own beside the power of two.
-	if n > wire.PieceSize && n <= wire.PieceSize+wire.HeaderSize {
-		return make([]byte, n, wire.PieceSize+wire.HeaderSize)
-	}
-	return make([]byte, n, 1<<c)
+	return make([]byte, n, size)
 }
 
 func (b *buffers) put(buf []byte) {
 	c := bits.Len(uint(cap(buf) - 1))
-	if cap(buf) < 1<<c && cap(buf) != wire.PieceSize+wire.HeaderSize {
-		return
+	if cap(buf) == 1<<c {
+		b.class[c].Put(&buf)
+	} else {
+		b.whole[c-1].Put(&buf)
 	}
-	b.class[c].Put(&buf)
 }

@@ -38,9 +38,15 @@ func newMemory(t testing.TB, seed uint64, compressible bool, sizes ...int) *memo
 			}
 		}
 		m.data = append(m.data, b)
-		m.streams = append(m.streams, wire.NewStream(uint16(i), wire.ImageStream, int64(n)))
+		m.streams = append(m.streams, mebibytes(uint16(i), n))
 	}
 	return m
+}
+
+// mebibytes is a stream of n bytes in pieces of 1 MiB, however small it is: the
+// tests count pieces.
+func mebibytes(id uint16, n int) wire.Stream {
+	return wire.Stream{ID: id, Kind: wire.ImageStream, PieceSize: 1 << 20, Pieces: uint32((n + 1<<20 - 1) >> 20), Bytes: int64(n)}
 }
 
 func (m *memory) Streams() []wire.Stream { return m.streams }

@@ -65,7 +65,7 @@ type Member struct {
 	ID    uint32
 	Addr  string // where it takes frames
 	Pin   trust.Pin
-	Queue int  // pieces that may wait for its sink
+	Queue int  // pieces of wire.PieceSize that may wait for its sink
 	Holds bool // it will report what it holds already
 }
 
@@ -154,6 +154,7 @@ func (h *Head) Join(m Member) {
 	if m.Queue <= 0 {
 		m.Queue = DefaultQueue
 	}
+	m.Queue *= perQueue(h.streams)
 	h.members[m.ID] = &member{Member: m, holdings: holdings{awaited: m.Holds}, moved: time.Now(), settled: h.seq}
 	h.order = append(h.order, m.ID)
 	h.relink()

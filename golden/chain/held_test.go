@@ -46,7 +46,7 @@ func TestMissingListsExactlyWhatWasNotAdded(t *testing.T) {
 }
 
 func TestValidDropsForeignRanges(t *testing.T) {
-	streams := []wire.Stream{wire.NewStream(1, wire.ImageStream, 10<<20)}
+	streams := []wire.Stream{mebibytes(1, 10<<20)}
 	got := valid([]wire.Range{{Stream: 1, From: 0, To: 10}, {Stream: 1, From: 0, To: 11}, {Stream: 1, From: 5, To: 5},
 		{Stream: 2, From: 0, To: 1}, {Stream: 1, From: 9, To: 3}}, streams)
 	if d := cmp.Diff([]wire.Range{{Stream: 1, From: 0, To: 10}}, got); d != "" {

@@ -125,68 +125,28 @@ func (l *Link) expect(h wire.Hello, pin trust.Pin) error {
 	return nil
 }
 
-// read takes frames until the connection ends or brings something wrong.
-func (l *Link) read(c net.Conn) error {
-	head := make([]byte, wire.HeaderSize)
-	for {
-		if _, err := io.ReadFull(c, head); err != nil {
-			return err
-		}
-		h, err := wire.ParseHeader(head)
-		if err == nil {
-			err = l.announced(h)
-		}
-		if err != nil {
-			l.complain(err)
-			return err
-		}
-		f := l.pool.frame(h)
-		if _, err = io.ReadFull(c, f.body()); err == nil {
-			err = l.take(f)
-		}
-		f.drop()
-		if err != nil {
-			return err
-		}
-	}
-}
-
 // announced checks a frame against the streams. The order that announces a
 // new one may come a moment after the first of its pieces.
 func (l *Link) announced(h wire.Header) error {
+	l.mu.Lock()
+	known := h.Kind == wire.LapEnd || place(l.streams, h.Stream) >= 0
+	streams := l.streams
+	l.mu.Unlock()
+	if known {
+		return h.Check(streams)
+	}
 	timeout := time.AfterFunc(helloPatience/2, l.cond.Broadcast)
 	defer timeout.Stop()
 	until := time.Now().Add(helloPatience / 2)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for h.Kind != wire.LapEnd && place(l.streams, h.Stream) < 0 && !l.finished && l.broken == nil && !l.over && time.Now().Before(until) {
+	for place(l.streams, h.Stream) < 0 && !l.finished && l.broken == nil && !l.over && time.Now().Before(until) {
 		l.cond.Wait()
 	}
 	if (l.finished || l.broken != nil) && place(l.streams, h.Stream) < 0 {
 		return nil // only passed on
 	}
 	return h.Check(l.streams)
-}
-
-// take checks a frame, hands it on, and only then offers it to the sink.
-func (l *Link) take(f *frame) error {
-	if f.Seq <= l.last() {
-		return nil
-	}
-	var piece *loan
-	if f.Kind == wire.PieceFrame {
-		var err error
-		if piece, err = l.check(f); err != nil {
-			l.complain(err)
-			return err
-		}
-		defer piece.drop()
-	}
-	if err := l.outlet.push(f); err != nil {
-		return err
-	}
-	l.settle(f, piece)
-	return nil
 }
 
 // loan is a piece's true bytes, and whose buffer they lie in.
@@ -211,23 +171,6 @@ func (p *loan) drop() {
 	} else {
 		p.frame.drop()
 	}
-}
-
-func (l *Link) check(f *frame) (*loan, error) {
-	p := &loan{frame: f}
-	var room []byte
-	if f.Flags&wire.Zstd != 0 {
-		p.room = l.pool.frame(wire.Header{Stored: f.True})
-		room = p.room.body()
-	} else {
-		f.hold()
-	}
-	var err error
-	if p.data, err = l.opener.open(f, room); err != nil {
-		p.drop()
-		return nil, err
-	}
-	return p, nil
 }
 
 // complain tells golden of a wrong piece. The connection is closed by the

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"runtime"
 	"sync"
 	"time"
 
@@ -22,7 +23,7 @@ type Link struct {
 	Identity *trust.Identity
 	Plain    bool
 	Sink     Sink
-	Queue    int           // pieces that may wait for the sink; default DefaultQueue
+	Queue    int           // pieces of wire.PieceSize that may wait for the sink; default DefaultQueue
 	Ring     int           // bytes kept for replay; default DefaultRing
 	Workers  int           // that call the sink; default 4
 	Quiet    time.Duration // a neighbour silent for so long is gone; default DefaultQuiet
@@ -35,8 +36,9 @@ type Link struct {
 	// state
 	pool    buffers
 	outlet  outlet
-	opener  *opener
+	openers []*opener
 	queue   chan task
+	slots   int // in the queue
 	guests  sync.WaitGroup
 	reading sync.Mutex // held by the one connection that is read
 
@@ -60,8 +62,17 @@ type Link struct {
 	ended    chan struct{} // closed when golden ends the transfer
 }
 
-// DefaultQueue is how many pieces may wait for the sink.
+// DefaultQueue is how much may wait for the sink, in pieces of wire.PieceSize.
 const DefaultQueue = 48
+
+// perQueue is how many pieces of these streams count as one in a queue.
+func perQueue(streams []wire.Stream) int {
+	largest := uint32(wire.MinPieceSize)
+	for _, s := range streams {
+		largest = max(largest, s.PieceSize)
+	}
+	return max(1, wire.PieceSize/int(largest))
+}
 
 // task is a piece for the sink.
 type task struct {
@@ -77,9 +88,12 @@ func (l *Link) Start() error {
 	if l.Workers == 0 {
 		l.Workers = 4
 	}
-	var err error
-	if l.opener, err = newOpener(); err != nil {
-		return err
+	for range max(1, min(maxCheckers, runtime.GOMAXPROCS(0))) {
+		o, err := newOpener()
+		if err != nil {
+			return err
+		}
+		l.openers = append(l.openers, o)
 	}
 	l.cond = sync.NewCond(&l.mu)
 	l.streams = l.Streams
@@ -92,7 +106,8 @@ func (l *Link) Start() error {
 			}
 		}
 	}
-	l.queue = make(chan task, l.Queue)
+	l.slots = l.Queue * perQueue(l.Streams)
+	l.queue = make(chan task, l.slots)
 	l.done, l.ended = make(chan struct{}), make(chan struct{})
 	l.outlet.self, l.outlet.transfer = l.Self, l.Transfer
 	l.outlet.identity, l.outlet.plain = l.Identity, l.Plain
@@ -191,7 +206,9 @@ func (l *Link) Run(ctx context.Context, ln net.Listener) error {
 	l.guests.Wait()
 	close(l.queue)
 	sinks.Wait()
-	l.opener.close()
+	for _, o := range l.openers {
+		o.close()
+	}
 	return l.verdict(errors.Join(err, acceptErr))
 }
 
@@ -269,7 +286,7 @@ func (l *Link) stored(h wire.Header, skipped bool, err error) {
 		l.ledger.add(h.Stream, h.Piece, h.Hash)
 	}
 	l.endLap()
-	if s := l.lastSeq - l.pending; s >= l.told+uint64(max(1, l.Queue/4)) {
+	if s := l.lastSeq - l.pending; s >= l.told+uint64(max(1, l.slots/4)) {
 		l.tellProgress()
 	}
 	l.finishIfComplete()

@@ -270,7 +270,7 @@ func (o *outlet) begin(p wire.Peer, c io.Closer, last uint64) bool {
 	}
 	o.conn = c
 	o.cursor, o.unsent = len(o.ring), 0
-	for o.cursor > 0 && o.ring[o.cursor-1].Seq > last && (last > 0 || o.unsent < maxLag/2) {
+	for o.cursor > 0 && o.ring[o.cursor-1].Seq > last && (last > 0 || o.unsent < maxLag) {
 		o.cursor--
 		o.unsent += o.ring[o.cursor].size()
 	}

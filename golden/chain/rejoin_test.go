@@ -187,7 +187,7 @@ func (g *growing) Settle(_ context.Context, void []wire.Range) ([]wire.Stream, e
 		g.change()
 		g.change = nil
 	}
-	return []wire.Stream{wire.NewStream(id, wire.ImageStream, int64(len(g.patch[id])))}, nil
+	return []wire.Stream{mebibytes(id, len(g.patch[id]))}, nil
 }
 
 type growingVessel struct {

@@ -1,8 +1,16 @@
 package wire
 
-// PieceSize is the usual size of a piece, in bytes. A source so large that
-// its pieces would outnumber MaxPieces takes a multiple of it.
-const PieceSize = 1 << 20
+// PieceSize is the largest usual size of a piece, in bytes, MinPieceSize the
+// smallest. A node passes a piece on when it has all of it, so each node of a
+// chain adds the time of one piece: a source takes the smallest size of which
+// it has no more than fewPieces, which keeps that below 1 % for a hundred
+// nodes. A source so large that its pieces would outnumber MaxPieces takes
+// larger ones.
+const (
+	PieceSize    = 1 << 20
+	MinPieceSize = 256 << 10
+	fewPieces    = 16 << 10
+)
 
 // MaxPieceSize and MaxPieces bound what a peer may announce: 64 MiB a piece,
 // 2^24 pieces a stream (16 TiB at 1 MiB).
@@ -36,11 +44,12 @@ type Stream struct {
 
 // NewStream divides size bytes into pieces.
 func NewStream(id uint16, kind StreamKind, size int64) Stream {
-	s := Stream{ID: id, Kind: kind, PieceSize: PieceSize, Bytes: size}
-	for (size+int64(s.PieceSize)-1)/int64(s.PieceSize) > MaxPieces {
+	s := Stream{ID: id, Kind: kind, PieceSize: MinPieceSize, Bytes: size}
+	pieces := func() int64 { return (size + int64(s.PieceSize) - 1) / int64(s.PieceSize) }
+	for pieces() > MaxPieces || pieces() > fewPieces && s.PieceSize < PieceSize {
 		s.PieceSize *= 2
 	}
-	s.Pieces = uint32((size + int64(s.PieceSize) - 1) / int64(s.PieceSize))
+	s.Pieces = uint32(pieces())
 	return s
 }
 

@@ -46,7 +46,7 @@ func TestImpossibleLengthsAreRefused(t *testing.T) {
 }
 
 func TestCheckAgainstStreams(t *testing.T) {
-	streams := []Stream{NewStream(1, ImageStream, 3<<20+7)}
+	streams := []Stream{{ID: 1, Kind: ImageStream, PieceSize: 1 << 20, Pieces: 4, Bytes: 3<<20 + 7}}
 	last := piece()
 	last.Piece, last.True, last.Stored = 3, 7, 7
 	for _, h := range []Header{piece(), last} {
@@ -64,6 +64,17 @@ func TestCheckAgainstStreams(t *testing.T) {
 		edit(&h)
 		if err := h.Check(streams); err == nil {
 			t.Errorf("%+v: no error", h)
+		}
+	}
+}
+
+// A short stream has small pieces, or a chain of many nodes waits for its
+// first one; a long one has no more pieces than it must.
+func TestPieceSizes(t *testing.T) {
+	for size, want := range map[int64]uint32{0: 256 << 10, 1: 256 << 10, 4 << 30: 256 << 10, 4<<30 + 1: 512 << 10, 9 << 30: 1 << 20,
+		16 << 40: 1 << 20, 16<<40 + 1: 2 << 20} {
+		if got := NewStream(0, ImageStream, size).PieceSize; got != want {
+			t.Errorf("%d bytes: pieces of %d, want %d", size, got, want)
 		}
 	}
 }
