@@ -1,12 +1,13 @@
 # Words for developers. What they do is in scripts/ and in the programs.
 .DEFAULT_GOAL := help
-.PHONY: help image test demo bench lint clean
+.PHONY: help image test demo bench soak lint clean
 
 help:
 	@echo 'make image   vmlinuz, all.rdz, rescue.sqfs and a TFTP tree, in images/'
 	@echo 'make test    all tests, set-up included; make test PKG=./golden/chain RUN=TestX for some'
 	@echo 'make demo    clone a Debian to NODES=2 virtual machines; KEEP=1 keeps their disks'
 	@echo 'make bench   what the chain carries, beside its peers; PART=b for a part of it'
+	@echo 'make soak    200 random combinations of faults; SOAK="-n 20 -seed 7" for others'
 	@echo 'make lint    everything that reads the code without running it'
 	@echo 'make clean   remove what make image made; not .cache/'
 
@@ -30,6 +31,10 @@ bench:
 	@scripts/setup.sh
 	@go build -o .cache/bench ./images/bench
 	@exec .cache/bench $(if $(PART),--part $(PART)) $(if $(JSON),--json $(JSON)) $(if $(QUICK),--quick)
+
+soak:
+	@scripts/setup.sh
+	@scripts/soak.sh $(SOAK)
 
 lint:
 	@scripts/lint.sh

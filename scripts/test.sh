@@ -32,13 +32,22 @@ scripts/lint.sh
 # The race detector costs a factor of 5 to 10: it runs where goroutines share
 # memory. The images' tests start programs and wait for them.
 mapfile -t raced < <(go list ./golden/... ./cmds/... ./images/vmlab/...)
-mapfile -t plain < <(go list ./builder/... ./templates/... ./images/compare/... ./images/demo/... 2>/dev/null)
+mapfile -t plain < <(go list ./builder/... ./templates/... ./images/compare/... ./images/demo/... ./images/bench/... 2>/dev/null)
 
 say "unit and namespace tests, with the race detector"
 go test -race -count=1 -timeout 12m "${raced[@]}"
 
 say "unit tests"
 go test -count=1 -timeout 10m "${plain[@]}"
+
+say "every fuzz target for some seconds"
+scripts/fuzz.sh 3
+
+say "faults: processes, links, packets, bytes and disks, while the real programs work"
+go test -count=1 -timeout 20m ./images/faults
+
+say "would the tests see it if pieces were not compared with their hashes?"
+scripts/mutation.sh
 
 say "stage 1 in a machine: its lease, the five tries, the reboot"
 go test -count=1 -timeout 10m -run TestBoot ./cmds/node/stage1/init
