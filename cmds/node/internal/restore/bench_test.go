@@ -40,8 +40,8 @@ func smallFiles(b *testing.B, dir string) (files int, size int64) {
 	return files, size
 }
 
-// BenchmarkSmallFiles: scan, read, restore and the whole way, beside tar to
-// tar and ending in a sync as it. Run it with -benchtime 1x.
+// BenchmarkSmallFiles: scan, read, restore, the whole way and an update, beside
+// tar to tar and ending in a sync as it. Run it with -benchtime 1x.
 func BenchmarkSmallFiles(b *testing.B) {
 	tmp := b.TempDir()
 	from := filepath.Join(tmp, "from")
@@ -120,6 +120,25 @@ func BenchmarkSmallFiles(b *testing.B) {
 			src := scan(b)
 			whole(b, src, to)
 			src.Close()
+		}
+		report(b)
+	})
+	b.Run("update", func(b *testing.B) { // nothing has changed
+		src := scan(b)
+		defer src.Close()
+		whole(b, src, target(b))
+		for b.Loop() {
+			before = cpuSeconds(b)
+			dst, err := NewTree(filepath.Join(tmp, "to"), src.Streams(), Options{Update: true})
+			if err != nil {
+				b.Fatal(err)
+			}
+			if sum := carryLacking(b, src, dst); sum.sent > 0 {
+				b.Fatalf("%+v", sum)
+			}
+			if err := errors.Join(dst.Finish(context.Background()), dst.Close()); err != nil {
+				b.Fatal(err)
+			}
 		}
 		report(b)
 	})
