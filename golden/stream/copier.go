@@ -58,7 +58,7 @@ func (c *copier) add(ctx context.Context, n int32, x *need) error {
 // isn't; whatever it is if torn.
 func (c *copier) addParts(ctx context.Context, n int32, xs []Extent, torn bool) (ok bool, err error) {
 	e := &c.t.m.Entries[n]
-	fd, err := openQuietly(c.t.root, c.t.m.Path(n), 0)
+	fd, err := c.t.openEntry(n)
 	if gone(err) {
 		return false, nil
 	}
@@ -99,7 +99,7 @@ func (c *copier) addWhole(ctx context.Context, n int32) error {
 		if f == nil {
 			c.patch.Files = append(c.patch.Files, Patched{Base: n, Removed: true})
 			if _, ok := c.t.linked[n]; ok {
-				c.moving[n] = "is gone, and what it held may lack where it has other names"
+				c.moving[n] = "is gone, and its other names are other files now: the clones may lack what it held there"
 			}
 			c.versions[n] = version{gone: true}
 			return nil
@@ -135,7 +135,7 @@ func sleep(ctx context.Context, d time.Duration) error {
 // copy copies a file to the end of the spool and says whether it stood still
 // meanwhile; it is nil if no file is there.
 func (c *copier) copy(ctx context.Context, n int32) (f *found, stable bool, err error) {
-	fd, err := openQuietly(c.t.root, c.t.m.Path(n), 0)
+	fd, err := c.t.openEntry(n)
 	if gone(err) {
 		return nil, true, nil
 	}

@@ -42,7 +42,7 @@ func (t *Tree) ReadPiece(stream uint16, piece uint32, buf []byte) error {
 		return nil
 	case stream == ContentsID:
 		r := newReader(t.root, &t.m, t.shortened)
-		r.bad = t.unreadable
+		r.bad, r.tree = t.unreadable, t
 		return r.readContents(t.segs, off, buf)
 	}
 	return patches[stream/2-1].read(s.Kind, off, buf)
@@ -88,6 +88,7 @@ type reader struct {
 	m         *Manifest
 	short     func(entry int32)
 	bad       func(entry int32, x Extent) // nil: what can't be read is an error
+	tree      *Tree                       // nil: not golden's
 	dirIndex  int32
 	dir       int
 	fileIndex int32
@@ -155,10 +156,13 @@ func (r *reader) open(entry int32) error {
 			}
 		}
 	}
-	if r.dir < 0 {
-		return nil
+	fd, err := -1, error(unix.ENOENT)
+	if r.dir >= 0 {
+		fd, err = openQuietly(r.dir, e.Name, 0)
 	}
-	fd, err := openQuietly(r.dir, e.Name, 0)
+	if r.tree != nil {
+		fd, err = r.tree.sameInode(entry, fd, err)
+	}
 	if gone(err) {
 		return nil
 	}

@@ -118,12 +118,42 @@ func TestSettle(t *testing.T) {
 	if names, err := os.ReadDir(tree.Spool); err != nil || len(names) != 0 {
 		t.Errorf("left in the spool: %v, %v", names, err)
 	}
-	// A name of several that has become a file of its own.
-	if err := errors.Join(os.Remove(p("linked")), os.WriteFile(p("linked"), []byte("own"), 0o600)); err != nil {
+}
+
+// TestSettleLinked: a file whose first name is gone or has become another file
+// is read by its other names, until there is none.
+func TestSettleLinked(t *testing.T) {
+	dir := t.TempDir()
+	p := func(n string) string { return filepath.Join(dir, n) }
+	for _, n := range []string{"d/gone", "d/other"} {
+		grow(t, dir, n)
+		if err := os.Link(p(n), p(n+"-z")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tree := scan(t, ScanOptions{Root: dir})
+	before := readAll(t, tree, ContentsID)
+	err := errors.Join(os.Remove(p("d/gone")), os.WriteFile(p("new"), []byte("another file"), 0o600), os.Rename(p("new"), p("d/other")))
+	if err != nil {
 		t.Fatal(err)
 	}
-	settled(t, tree)
-	if torn := tree.Torn(); len(torn) != 1 || !strings.HasPrefix(torn[0], "/linked: ") {
+	if after := readAll(t, tree, ContentsID); string(after) != string(before) {
+		t.Errorf("read %q, want %q", after, before)
+	}
+	if d := cmp.Diff(map[string]string{"d/gone": "d/gone", "d/other": "d/other"}, settled(t, tree)); d != "" {
+		t.Error(d)
+	}
+	if torn := tree.Torn(); len(torn) != 0 {
+		t.Errorf("torn %q", torn)
+	}
+	grow(t, dir, "new") // while the old ones are there: an inode's number may be used again
+	if err := errors.Join(os.RemoveAll(p("d")), os.Mkdir(p("d"), 0o755), os.Rename(p("new"), p("d/other"))); err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(map[string]string{"d/gone": "-", "d/other": "new"}, settled(t, tree)); d != "" {
+		t.Error(d)
+	}
+	if torn := tree.Torn(); len(torn) != 2 || !strings.HasPrefix(torn[0], "/d/gone: ") || !strings.HasPrefix(torn[1], "/d/other: ") {
 		t.Errorf("torn %q", torn)
 	}
 }

@@ -50,6 +50,7 @@ type Tree struct {
 	voided   map[uint32]bool    // pieces of the contents all of which is in patches
 	bad      map[int32][]Extent // what the disk can't read
 	moving   map[int32]string   // files that have no consistent copy, and why
+	names    map[int32][]int32  // further names of entries, once somebody asks
 	removed  []string
 }
 
