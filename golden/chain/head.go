@@ -50,6 +50,7 @@ type Head struct {
 	members  map[uint32]*member
 	order    []uint32 // the chain
 	hops     map[[2]uint32]uint32
+	accused  map[uint32]uint32 // by who got wrong pieces: who was cut out for it; itself in the end
 	epoch    uint32
 	seq      uint64
 	sent     int64 // bytes, of pieces, all laps
@@ -132,7 +133,7 @@ func (h *Head) Start() {
 	h.closedAt = len(h.streams)
 	h.cond = sync.NewCond(&h.mu)
 	h.ledger = newLedger(h.streams)
-	h.members, h.hops = map[uint32]*member{}, map[[2]uint32]uint32{}
+	h.members, h.hops, h.accused = map[uint32]*member{}, map[[2]uint32]uint32{}, map[uint32]uint32{}
 	h.outlet.transfer, h.outlet.identity, h.outlet.plain = h.Transfer, h.Identity, h.Plain
 	h.outlet.ringMax, h.outlet.dial, h.outlet.quiet = h.Ring, h.Dial, h.Quiet
 	h.outlet.trouble = func(t wire.Trouble) {

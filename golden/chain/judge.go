@@ -126,20 +126,30 @@ func (h *Head) lost(id uint32, t wire.Trouble) {
 	h.relink()
 }
 
-// bad: m got a wrong piece from the node before it.
+// bad: m got a wrong piece from the node before it. Which end of a hop turns
+// bytes can't be seen from one hop: first the node before is held to be the
+// one, and who says the same of a second node is the one itself.
 func (h *Head) bad(m *member, t wire.Trouble) {
 	h.Log.Warn("wrong piece", "node", m.ID, "from", t.Peer, "why", t.Why)
-	guilty := t.Peer
-	if guilty == 0 {
-		guilty = m.ID // the hop is bad, and golden cannot be cut out
+	g := h.members[t.Peer]
+	if t.Peer == 0 || h.accused[m.ID] == m.ID {
+		g = m // golden cannot be cut out; or it has been m before
 	}
-	g := h.members[guilty]
 	if g == nil || g.cause != nil {
 		return
 	}
-	if g.bad++; g.bad >= maxBad {
-		h.cut(guilty, fmt.Errorf("%d wrong pieces came over the hop from node %d to node %d, the last: %s", g.bad, t.Peer, m.ID, t.Why))
+	if g.bad++; g.bad < maxBad {
+		return
 	}
+	n := g.bad
+	if before, again := h.accused[m.ID]; g != m && again && before != t.Peer {
+		g.bad, g = 0, m
+	}
+	h.accused[m.ID] = t.Peer
+	if g == m {
+		h.accused[m.ID] = m.ID
+	}
+	h.cut(g.ID, fmt.Errorf("%d wrong pieces came over the hop from node %d to node %d, the last: %s", n, t.Peer, m.ID, t.Why))
 }
 
 // cutStalled finds who holds up the chain. When a node hangs, the one before

@@ -194,9 +194,17 @@ func Late(share float64) Fault {
 	var late *Node
 	return Fault{Name: fmt.Sprintf("late at %.0f %%", share*100), Promise: 3 * time.Second, From: share, To: share, Bytes: 120 << 20,
 		Prepare: func(r *Run) error {
-			late = r.Nodes[r.rand(60).IntN(len(r.Nodes))]
-			late.Late, late.taken = true, true
-			r.GoldenArgs = append(r.GoldenArgs, "--wait", "3s", "--min", fmt.Sprint(r.Shape.Nodes-1))
+			if late = r.victim(Finishes); late == nil {
+				return errNobody
+			}
+			late.Late = true
+			here := 0
+			for _, n := range r.Nodes {
+				if !n.Late {
+					here++
+				}
+			}
+			r.GoldenArgs = append(r.GoldenArgs, "--wait", "3s", "--min", fmt.Sprint(here))
 			return nil
 		},
 		Inject: func(ctx context.Context, r *Run) error {

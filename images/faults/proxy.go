@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -100,6 +101,11 @@ func Corrupting(name string, count int64, spread int64, want Want, plain bool) F
 		},
 		Inject: func(ctx context.Context, r *Run) error {
 			r.Did("bytes to %s turn", victim)
+			if chain := r.Chain(); want != Finishes { // which end of the hop it is takes two hops to see
+				if i := slices.Index(chain, victim); i > 0 && chain[i-1].Want == Finishes {
+					chain[i-1].taken, chain[i-1].Want = true, Either
+				}
+			}
 			armed.Store(true)
 			return nil
 		},
