@@ -2,6 +2,7 @@ package chain
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/kamethod/kamethod/golden/wire"
@@ -14,9 +15,9 @@ const (
 	claimEvery = 100 * time.Millisecond
 )
 
-// takeOver makes what an earlier link has stored what is here, and tells of how
-// many streams that one knew.
-func (l *Link) takeOver(old *Link) (known int) {
+// takeOver makes what an earlier link has stored what is here, and tells
+// whether that one knew of the same streams.
+func (l *Link) takeOver(old *Link) (same bool) {
 	old.mu.Lock()
 	defer old.mu.Unlock()
 	for i, s := range old.streams {
@@ -34,7 +35,7 @@ func (l *Link) takeOver(old *Link) (known int) {
 			}
 		}
 	}
-	return len(old.streams)
+	return slices.Equal(l.streams, old.streams)
 }
 
 // claim tells golden what is here: what an earlier link stored, and what the

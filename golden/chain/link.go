@@ -99,8 +99,8 @@ func (l *Link) Start() error {
 	l.streams = l.Streams
 	l.ledger, l.held = newLedger(l.Streams), newLedger(l.Streams)
 	if l.Resume != nil {
-		known := l.takeOver(l.Resume)
-		if g, ok := l.Sink.(Grower); ok && len(l.Streams) > known {
+		same := l.takeOver(l.Resume)
+		if g, ok := l.Sink.(Grower); ok && !same {
 			if err := g.Grow(l.Streams); err != nil {
 				return fmt.Errorf("take up the transfer: %w", err)
 			}
