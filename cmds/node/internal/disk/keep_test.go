@@ -54,9 +54,13 @@ func marked(root, dir string) bool {
 // TestKept: the same plan once more leaves everything in its place, though
 // the machine was switched off with its disks mounted and had slept before.
 func TestKept(t *testing.T) {
-	for what, plan := range map[string]wire.Plan{"mbr": manual(t, "linux 300"), "gpt": gpt(t)} {
+	for what, plan := range map[string]wire.Plan{"mbr": manual(t, "linux 300"), "gpt": gpt(t), "gpt with large sectors": gpt(t)} {
 		t.Run(what, func(t *testing.T) {
-			name, _ := loop(t, gib, "512")
+			sector := "512"
+			if what == "gpt with large sectors" {
+				sector = "4096"
+			}
+			name, _ := loop(t, gib, sector)
 			was, root := prepare(t, plan, name)
 			if was.Kept {
 				t.Error("a new disk was kept")
