@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -104,7 +105,7 @@ func (l *Lab) play(ctx context.Context, s Scenario) (*Result, error) {
 		return nil, fmt.Errorf("%w\n%s", err, r.logs())
 	}
 	var faults sync.WaitGroup
-	for i, f := range s.Faults {
+	for i, f := range r.Faults {
 		faults.Go(func() { r.inject(ctx, i, f) })
 	}
 	faults.Wait()
@@ -134,11 +135,17 @@ func (r *Run) furnish() (err error) {
 		}
 		r.Nodes = append(r.Nodes, n)
 	}
-	for _, f := range r.Faults {
+	r.Faults = slices.Clone(r.Faults)
+	for i, f := range r.Faults {
 		if f.Prepare == nil {
 			continue
 		}
-		if err := f.Prepare(r); err != nil {
+		err := f.Prepare(r)
+		if r.nobodyLeft(f, err) {
+			r.Faults[i].Inject, r.Faults[i].Verify = nil, nil
+			continue
+		}
+		if err != nil {
 			return fmt.Errorf("prepare %s: %w", f.Name, err)
 		}
 	}
@@ -238,9 +245,19 @@ func (r *Run) inject(ctx context.Context, i int, f Fault) {
 		return
 	}
 	r.Did("%s at %.0f %%", f.Name, at*100)
-	if err := f.Inject(ctx, r); err != nil {
+	if err := f.Inject(ctx, r); err != nil && !r.nobodyLeft(f, err) {
 		r.Break("%s could not be done: %v", f.Name, err)
 	}
+}
+
+// nobodyLeft: of several faults one may find that all nodes it could befall
+// have another already. That is nobody's error.
+func (r *Run) nobodyLeft(f Fault, err error) bool {
+	if len(r.Faults) < 2 || !errors.Is(err, errNobody) {
+		return false
+	}
+	r.Did("%s: nothing was done: %v", f.Name, err)
+	return true
 }
 
 // Sleep waits, but not longer than the run may last.
