@@ -129,10 +129,10 @@ func TestRecloneFolder(t *testing.T) {
 		update []string
 		most   float64 // of the bytes of a copy may be sent
 	}{
-		{"first", func() {}, nil, 1.01},
+		{"first", func() {}, nil, 1.2},
 		{"nothing changed", func() {}, []string{"--update"}, 0.02}, // the manifest is sent always
-		{"two packages and 20 files more", f.upgrade, []string{"--update"}, 0.4},
-		{"200 files everywhere", f.scatter, []string{"--update"}, 0.75},
+		{"two packages and 20 files more", f.upgrade, []string{"--update"}, 0.2},
+		{"200 files everywhere", f.scatter, []string{"--update"}, 0.4},
 	} {
 		c.change()
 		begun := time.Now()
@@ -144,7 +144,8 @@ func TestRecloneFolder(t *testing.T) {
 		}
 		took, s := time.Since(begun), r.sent("report.json")
 		t.Logf("%s: %.1f s, %d of %d bytes sent (%.1f %%), %d kept", c.what, took.Seconds(), s.Sent, s.Bytes, 100*float64(s.Sent)/float64(s.Bytes), s.Kept)
-		if s.Bytes < 250e6 || float64(s.Sent) > c.most*float64(s.Bytes) || s.Sent+s.Kept != s.Bytes {
+		// A piece may have been sent twice: a disk may be too slow for it the first time.
+		if s.Bytes < 250e6 || float64(s.Sent) > c.most*float64(s.Bytes) || s.Sent+s.Kept < s.Bytes || s.Kept > s.Bytes {
 			t.Errorf("%s: %+v: want at most %.0f %% sent, and all else kept", c.what, s, 100*c.most)
 		}
 		f.wantSame(filepath.Join(r.dir, "a"), filepath.Join(r.dir, "b"))
@@ -190,7 +191,7 @@ func TestReclone(t *testing.T) {
 	if after := uuids(t, filepath.Join(work, "node1.cloned.img")); after != before {
 		t.Errorf("the file systems were\n%s\nand are now\n%s", before, after)
 	}
-	if second.Sent > second.Bytes*4/10 || second.Sent+second.Kept != second.Bytes {
+	if second.Sent > second.Bytes*4/10 || second.Sent+second.Kept < second.Bytes {
 		t.Errorf("%d of %d bytes were sent, %d kept", second.Sent, second.Bytes, second.Kept)
 	}
 	for i, r := range []*rehearsal.Result{first, second} {
