@@ -7,7 +7,7 @@ help:
 	@echo 'make test    all tests, set-up included; make test PKG=./golden/chain RUN=TestX for some'
 	@echo 'make demo    clone a Debian to NODES=2 virtual machines; KEEP=1 keeps their disks'
 	@echo 'make bench   what the chain carries, beside its peers; PART=b for a part of it'
-	@echo 'make soak    200 random combinations of faults; SOAK="-n 20 -seed 7" for others'
+	@echo 'make soak    200 random combinations of faults; SOAK="-n 20 -first 7" for others'
 	@echo 'make lint    everything that reads the code without running it'
 	@echo 'make clean   remove what make image made; not .cache/'
 

@@ -57,7 +57,8 @@ type Head struct {
 	wireLen  int64 // the same as stored in frames
 	kept     int64 // bytes that needn't be sent
 	lap      uint32
-	expected int // late nodes on their way
+	ending   bool // the lap was sent, and nodes are still to say what they miss of it
+	expected int  // late nodes on their way
 	over     bool
 }
 

@@ -179,7 +179,7 @@ func (h *Head) cutIdle() {
 			h.cond.Broadcast()
 			continue
 		}
-		if m.waits(h.lap) || m.settled >= h.seq {
+		if m.waits(h.lap) || m.settled >= h.seq && !h.ending {
 			continue
 		}
 		h.cut(m.ID, fmt.Errorf("got nowhere for %s", h.Patience))

@@ -381,9 +381,11 @@ func (h *Head) windowOpen() bool {
 func (h *Head) endLap(ctx context.Context, lap uint32) ([]wire.Range, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.ending = true
 	for ctx.Err() == nil && h.somebody() && !h.lapOver(lap) {
 		h.cond.Wait()
 	}
+	h.ending = false
 	if err := h.can(ctx); err != nil {
 		return nil, err
 	}

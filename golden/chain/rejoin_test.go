@@ -297,3 +297,23 @@ func TestSourceThatChangesAndCannotSettle(t *testing.T) {
 		t.Errorf("outcomes %+v, slow node's link says %v", out, slow.err)
 	}
 }
+
+// A node that has settled everything and never says what it misses is cut
+// out: nobody waits for it for ever.
+func TestNodeThatNeverEndsItsLap(t *testing.T) {
+	m := newMemory(t, 17, false, 8<<20)
+	l := newLab(t, m, func(h *Head) { h.Patience = 2 * time.Second })
+	a := l.add(1, m, nil)
+	l.add(2, m, func(k *Link, v *vessel) {
+		tell := k.Tell
+		k.Tell = func(r wire.LinkReport) {
+			r.Lap, r.Missing, r.Complete = 0, nil, false
+			tell(r)
+		}
+	})
+	out := l.run()
+	l.wantComplete(out, a)
+	if out[2].Complete || out[2].Err == nil {
+		t.Errorf("silent node: %+v", out[2])
+	}
+}

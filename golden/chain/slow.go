@@ -9,12 +9,12 @@ import (
 
 // When a hop is slow: it is busy for nearly all of the time, not because the
 // node behind it is held up itself, and delivers less than a quarter of what
-// the other hops can, for two reports (one a second) in a row.
+// the other hops can, for three reports (one a second) in a row.
 const (
 	slowBusy     = 0.85
 	slowReceiver = 0.5
 	slowShare    = 4
-	slowReports  = 2
+	slowReports  = 3
 	paceFresh    = 3 * time.Second
 )
 
