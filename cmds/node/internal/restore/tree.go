@@ -60,6 +60,7 @@ type Tree struct {
 	buf   []byte
 	seen  []bool // pieces of the manifest
 	lacks uint32
+	grace time.Time     // until then contents wait for the manifest
 	ready chan struct{} // closed when the directories are made, or can't be
 	err   error         // why not
 
@@ -236,6 +237,11 @@ func (t *Tree) begin() error {
 	return nil
 }
 
+// manifestGrace is how long the first contents wait for the last pieces of the
+// manifest, which may be with other goroutines yet. Who came late, and will
+// not have it before the next lap, waits so long once.
+const manifestGrace = 250 * time.Millisecond
+
 // await waits a moment for the directories.
 func (t *Tree) await() error {
 	select {
@@ -243,20 +249,39 @@ func (t *Tree) await() error {
 		return t.err
 	default:
 	}
+	if done, err := t.awaitFor(t.graceLeft()); done {
+		return err
+	}
 	t.mu.Lock()
 	lacks := t.lacks
 	t.mu.Unlock()
-	if lacks > 0 {
-		return chain.ErrNotYet
+	if lacks == 0 {
+		if done, err := t.awaitFor(t.opt.Wait); done {
+			return err
+		}
 	}
-	timer := time.NewTimer(t.opt.Wait)
+	return chain.ErrNotYet
+}
+
+func (t *Tree) awaitFor(d time.Duration) (done bool, err error) {
+	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-t.ready:
-		return t.err
+		return true, t.err
 	case <-timer.C:
-		return chain.ErrNotYet
+		return false, nil
 	}
+}
+
+// graceLeft is what is left of the grace, which begins with the first call.
+func (t *Tree) graceLeft() time.Duration {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.grace.IsZero() {
+		t.grace = time.Now().Add(manifestGrace)
+	}
+	return max(0, time.Until(t.grace))
 }
 
 // ReadPiece reads a piece back from the manifest or the files, so that what is
