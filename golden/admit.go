@@ -8,11 +8,12 @@ import (
 	"github.com/kamethod/kamethod/golden/wire"
 )
 
-// A machine that is lost may come back so often in a session. One that sent so
-// many wrong pieces may not.
+// A machine that is lost may come back so often in a session. One from which
+// so many wrong pieces came may not: twice what package chain cuts a node out
+// for, since the one before a machine that turns bytes itself is cut out first.
 const (
 	maxBack = 8
-	maxBad  = 3 // as in package chain
+	maxBad  = 6
 )
 
 // admit decides whether a machine that registers takes part. Its words are

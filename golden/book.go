@@ -36,6 +36,7 @@ type Book struct {
 	mu      sync.Mutex
 	page    page
 	written []byte
+	wrote   time.Time
 }
 
 // page is the file.
@@ -55,6 +56,13 @@ type bookNode struct {
 	Confirmed bool         `json:"confirmed,omitempty"` // its disks may be erased
 	State     status.State `json:"state"`
 }
+
+// A session is taken up again only within maxAway of golden's end: by then its
+// nodes have given up. alsoWrite is how often the record's time is renewed.
+const (
+	maxAway   = 15 * time.Minute
+	alsoWrite = time.Minute
+)
 
 // maxBook bounds what is read: 4096 nodes have a megabyte.
 const maxBook = 16 << 20
@@ -95,6 +103,9 @@ func OpenBook(dir, session, source string, fresh bool, log *slog.Logger) (*Book,
 	case err != nil:
 		log.Warn("the record of an earlier session of this name is of no use; beginning anew", "err", err)
 		return b, b.setAside(log)
+	case time.Since(b.modified()) > maxAway:
+		log.Info("an earlier session of this name ended too long ago to be taken up", "begun", old.Begun.Local().Format(time.DateTime))
+		return b, b.setAside(log)
 	case fresh:
 		log.Info("an earlier session of this name is forgotten", "begun", old.Begun.Local().Format(time.DateTime))
 		return b, nil
@@ -105,6 +116,7 @@ func OpenBook(dir, session, source string, fresh bool, log *slog.Logger) (*Book,
 	b.page, b.earlier, b.began = old, old.Nodes, old.Started
 	b.page.Nodes = map[string]bookNode{}
 	for k, n := range old.Nodes {
+		n.Confirmed = false // what has come anew since then is asked for anew
 		b.page.Nodes[k] = n
 	}
 	log.Info(fmt.Sprintf("resuming session %s begun at %s: %d nodes known", session, old.Begun.Local().Format(time.DateTime), len(old.Nodes)))
@@ -135,6 +147,15 @@ func (b *Book) setAside(log *slog.Logger) error {
 	}
 	log.Info("its record is kept", "file", to)
 	return nil
+}
+
+// modified is when golden last renewed the record.
+func (b *Book) modified() time.Time {
+	st, err := os.Stat(b.path)
+	if err != nil {
+		return time.Time{}
+	}
+	return st.ModTime()
 }
 
 func readBook(path string) (page, error) {
@@ -268,13 +289,13 @@ func (b *Book) write() error {
 	if err != nil {
 		return fmt.Errorf("encode the session's record: %w", err)
 	}
-	if bytes.Equal(text, b.written) {
+	if bytes.Equal(text, b.written) && time.Since(b.wrote) < alsoWrite {
 		return nil
 	}
 	if err := renameio.WriteFile(b.path, append(text, '\n'), 0o600); err != nil {
 		return fmt.Errorf("keep the session's record: %w", err)
 	}
-	b.written = text
+	b.written, b.wrote = text, time.Now()
 	return nil
 }
 

@@ -70,7 +70,9 @@ func (a *arms) resume(nodes map[string]bookNode) {
 		if n.MAC == "" {
 			continue
 		}
-		a.armed[n.MAC] = true
+		if !a.named { // else the list of today counts
+			a.armed[n.MAC] = true
+		}
 		if n.State == status.Done || n.State == status.Released {
 			a.off[n.MAC] = n.State
 		}

@@ -284,7 +284,11 @@ func (d *deployment) gone(n *Node, why error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	defer d.poke()
+	cause := why
 	for _, f := range d.ferries() {
+		if cut := f.cause(n); cut != nil {
+			cause = cut // it closes because it was cut out
+		}
 		f.leave(n, why)
 	}
 	s := n.State()
@@ -298,7 +302,7 @@ func (d *deployment) gone(n *Node, why error) {
 	if errors.Is(why, errSilent) {
 		how = silent
 	}
-	d.fail(n, how, string(s), why.Error())
+	d.fail(n, how, string(s), cause.Error())
 }
 
 // fail ends a node's part, unless it comes back.

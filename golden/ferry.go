@@ -77,6 +77,14 @@ func (f *ferry) leave(n *Node, why error) {
 	}
 }
 
+// cause is why the chain has cut a node out, or nil.
+func (f *ferry) cause(n *Node) error {
+	if f.head == nil || !f.is(n) {
+		return nil
+	}
+	return f.head.Cause(n.ID)
+}
+
 // retire lets a node go that has everything, though others have not.
 func (f *ferry) retire(n *Node) {
 	if f.head != nil && f.is(n) {

@@ -149,7 +149,7 @@ func (l *lab) start() {
 	go func() { l.result, l.err = Clone(ctx, l.c); close(l.done) }()
 	l.t.Cleanup(func() { cancel(); <-l.done })
 	l.until("golden to listen", func() bool {
-		c, err := net.Dial("tcp", fmt.Sprintf("%s:%d", labAddr, wire.ControlPort))
+		c, err := net.Dial("tcp", net.JoinHostPort(labAddr, fmt.Sprint(wire.ControlPort)))
 		if err == nil {
 			c.Close()
 		}

@@ -184,6 +184,16 @@ func (h *Head) Retire(id uint32) {
 	h.remove(id)
 }
 
+// Cause is why a node was cut out, or nil.
+func (h *Head) Cause(id uint32) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if m := h.members[id]; m != nil {
+		return m.cause
+	}
+	return nil
+}
+
 // remove takes a node out of the order.
 func (h *Head) remove(id uint32) {
 	h.order = slices.DeleteFunc(h.order, func(o uint32) bool { return o == id })

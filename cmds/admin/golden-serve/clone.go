@@ -102,6 +102,7 @@ func (o *cloneFlags) run(ctx context.Context) error {
 		return err
 	}
 	defer d.Tree.Close()
+	d.Tree.Spool = spoolDir(cfg.Log)
 	d.Plan.Update = o.update
 	printPlan(os.Stderr, d)
 	if err := o.takeUp(&cfg, d.Tree, token); err != nil {

@@ -207,6 +207,16 @@ func stateDir() string {
 	return "/var/lib/kamethod"
 }
 
+// spoolDir is where copies of files that change are kept while they are sent;
+// empty: where temporary files are.
+func spoolDir(log *slog.Logger) string {
+	if err := os.MkdirAll(stateDir(), 0o755); err != nil {
+		log.Warn("copies of what changes are kept among the temporary files", "err", err)
+		return ""
+	}
+	return stateDir()
+}
+
 func leaseFile(log *slog.Logger) string {
 	if err := os.MkdirAll(stateDir(), 0o755); err != nil {
 		log.Warn("leases are not kept over a restart", "err", err)

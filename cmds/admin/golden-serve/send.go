@@ -75,7 +75,11 @@ func openSource(ctx context.Context, path string, cfg golden.Config) (source, er
 		return nil, err
 	}
 	if st.IsDir() {
-		return stream.Scan(ctx, stream.ScanOptions{Root: path, Log: cfg.Log})
+		t, err := stream.Scan(ctx, stream.ScanOptions{Root: path, Log: cfg.Log})
+		if err == nil {
+			t.Spool = spoolDir(cfg.Log)
+		}
+		return t, err
 	}
 	return stream.OpenImage(0, path)
 }

@@ -152,6 +152,9 @@ func (r *replica) receive(ctx context.Context) error {
 		return err
 	}
 	r.s.Report(wire.Report{State: string(status.Receiving)})
+	if err := restore.FlushEarly(); err != nil {
+		r.log.Warn("the disk may be given much at once", "err", err)
+	}
 	tree, err := restore.NewTree(r.root, o.Streams, restore.Options{Log: r.log, Update: r.made.Kept})
 	if err != nil {
 		return failure{status.Receiving, err}

@@ -1,0 +1,66 @@
+package golden
+
+import (
+	"log/slog"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/kamethod/kamethod/golden/status"
+	"github.com/kamethod/kamethod/golden/wire"
+)
+
+// Consent isn't inherited: a machine that comes anew after golden was started
+// again is asked for again, and a record that nobody has renewed is not taken
+// up at all.
+func TestRecordGivesNoConsent(t *testing.T) {
+	dir := t.TempDir()
+	open := func() *Book {
+		t.Helper()
+		b, err := OpenBook(dir, "s", "source", false, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	n := newNode(wire.Register{MAC: "02:00:00:00:00:01"})
+	n.Number = 1
+	b := open()
+	b.confirm([]*Node{n})
+	b.begun()
+	if !b.confirmed(n) {
+		t.Fatal("not confirmed: the test shows nothing")
+	}
+	if err := b.write(); err != nil {
+		t.Fatal(err)
+	}
+	b.lock.Close() // as if it had been killed
+	b = open()
+	if !b.known(n) || b.confirmed(n) {
+		t.Errorf("after a restart: known %v, want true; confirmed %v, want false", b.known(n), b.confirmed(n))
+	}
+	b.lock.Close()
+	old := time.Now().Add(-2 * maxAway)
+	if err := os.Chtimes(b.path, old, old); err != nil {
+		t.Fatal(err)
+	}
+	if b = open(); b.known(n) {
+		t.Error("a record of long ago was taken up")
+	}
+	b.remove()
+}
+
+// A list of machines is not widened by those of an earlier run.
+func TestRecordArmsNobodyBesideTheList(t *testing.T) {
+	const listed, other, done = "02:00:00:00:00:01", "02:00:00:00:00:02", "02:00:00:00:00:03"
+	a, err := newArms(2, []string{listed, done}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.resume(map[string]bookNode{"b": {Number: 2, MAC: other}, "c": {Number: 3, MAC: done, State: status.Done}})
+	for mac, ok := range map[string]bool{listed: true, other: false, done: false} {
+		if err := a.admit(wire.Register{MAC: mac}); (err == nil) != ok {
+			t.Errorf("%s: %v", mac, err)
+		}
+	}
+}
