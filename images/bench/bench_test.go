@@ -96,7 +96,7 @@ func TestQuick(t *testing.T) {
 		{"a", figures.Transfer, figures.Chain, false, 1},
 		{"b", figures.Transfer, figures.Iperf3, true, 2},
 		{"b", figures.Time, figures.One, true, 1},
-		{"b", figures.HopTime, "1 MiB on the link", true, 1},
+		{"b", figures.HopTime, "256 KiB on the link", true, 1},
 		{"c", "text, no golden root, compress auto", figures.Iperf3, true, 1},
 		{"c", "text, no golden root, compress off", figures.Iperf3, true, 1},
 		{"d", figures.SmallFiles, figures.Tar, true, 2},

@@ -78,7 +78,7 @@ func (r *run) slowLinks(ctx context.Context) error {
 				// What a further hop adds, beside the time that the link needs
 				// for a piece: a node has a piece before it passes it on.
 				f.What, f.Unit, f.Ours = figures.HopTime, "ms", max(1e3*(f.Ours-one)/float64(n-r.slowCrowd[0]), 0.01)
-				r.report.Add(against(f, "1 MiB on the link", float64(1<<20)/line/1e3))
+				r.report.Add(against(f, "256 KiB on the link", float64(256<<10)/line/1e3))
 			}
 			return nil
 		})
