@@ -31,11 +31,6 @@ type Head struct {
 	Tell     func(node uint32, o wire.LinkOrder) // must not block
 	Dial     Dialer                              // default TCP
 
-	// Of an earlier run that was interrupted: hashes that are known without
-	// reading. Sent is told of each piece's, once. Both may be nil.
-	Known func(stream uint16, piece uint32) (wire.Hash, bool)
-	Sent  func(stream uint16, piece uint32, h wire.Hash)
-
 	// state
 	pool   buffers
 	outlet outlet
@@ -85,6 +80,8 @@ type member struct {
 	broken     string
 	cause      error // why it was cut out, or failed
 	strikes    int
+	struck     time.Time // when the last was
+	lostPeer   uint32    // a node that it said it can't reach, and that was cut out for it
 	bad        int
 	stalled    time.Time // when the one before last said that it takes nothing
 	stallBegan time.Time
@@ -291,16 +288,23 @@ var ErrNobody = errors.New("no node is left in the chain")
 // each node came out. The error is golden's own trouble, not a node's.
 func (h *Head) Run(ctx context.Context) (map[uint32]Outcome, error) {
 	ctx, cancel := context.WithCancel(ctx)
-	wake := context.AfterFunc(ctx, h.cond.Broadcast)
+	stop := context.AfterFunc(ctx, h.wake)
 	var wg sync.WaitGroup
 	wg.Go(func() { h.outlet.run(ctx) })
 	wg.Go(func() { h.judge(ctx) })
 	err := h.laps(ctx)
 	h.finish()
 	cancel()
-	wake()
+	stop()
 	wg.Wait()
 	return h.outcomes(err), err
+}
+
+// wake has everybody look again who waits for something.
+func (h *Head) wake() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.cond.Broadcast()
 }
 
 func (h *Head) laps(ctx context.Context) error {

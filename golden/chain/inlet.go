@@ -108,12 +108,10 @@ func (l *Link) expect(h wire.Hello, pin trust.Pin) error {
 	if h.Transfer != l.Transfer || h.To != l.Self {
 		return fmt.Errorf("hello is for another transfer or node (%d, this is %d)", h.To, l.Self)
 	}
-	timeout := time.AfterFunc(helloPatience/2, l.cond.Broadcast)
-	defer timeout.Stop()
-	until := time.Now().Add(helloPatience / 2)
+	late := l.after(helloPatience / 2)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for l.prev.Epoch < h.Epoch && time.Now().Before(until) && !l.over {
+	for l.prev.Epoch < h.Epoch && !*late && !l.leaving() {
 		l.cond.Wait()
 	}
 	if l.prev.ID != h.From || l.prev.Epoch != h.Epoch {
@@ -125,6 +123,21 @@ func (l *Link) expect(h wire.Hello, pin trust.Pin) error {
 	return nil
 }
 
+// after sets what it returns when a time is over. It is read with the lock held.
+func (l *Link) after(d time.Duration) *bool {
+	late := new(bool)
+	time.AfterFunc(d, func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		*late = true
+		l.cond.Broadcast()
+	})
+	return late
+}
+
+// leaving tells whether the transfer is over, or this node's part in it.
+func (l *Link) leaving() bool { return l.over || l.stopped }
+
 // announced checks a frame against the streams. The order that announces a
 // new one may come a moment after the first of its pieces.
 func (l *Link) announced(h wire.Header) error {
@@ -135,12 +148,10 @@ func (l *Link) announced(h wire.Header) error {
 	if known {
 		return h.Check(streams)
 	}
-	timeout := time.AfterFunc(helloPatience/2, l.cond.Broadcast)
-	defer timeout.Stop()
-	until := time.Now().Add(helloPatience / 2)
+	late := l.after(helloPatience / 2)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for place(l.streams, h.Stream) < 0 && !l.finished && l.broken == nil && !l.over && time.Now().Before(until) {
+	for place(l.streams, h.Stream) < 0 && !l.finished && l.broken == nil && !l.leaving() && !*late {
 		l.cond.Wait()
 	}
 	if (l.finished || l.broken != nil) && place(l.streams, h.Stream) < 0 {

@@ -76,18 +76,21 @@ func (h *Head) lapReport(m *member, r wire.LinkReport) {
 	}
 }
 
+// ErrNotComplete is why a node is cut out that says it has everything, wrongly.
+var ErrNotComplete = errors.New("not complete")
+
 func (h *Head) completed(m *member, r wire.LinkReport) {
 	n := r.Streams
 	if h.open || n < h.closedAt {
-		h.cut(m.ID, errors.New("says that it is complete before all was sent"))
+		h.cut(m.ID, fmt.Errorf("%w: it says so before all was sent", ErrNotComplete))
 		return
 	}
 	want, sent := h.ledger.root(n)
 	switch {
 	case !sent:
-		h.cut(m.ID, errors.New("says that it is complete before all was sent"))
+		h.cut(m.ID, fmt.Errorf("%w: it says so before all was sent", ErrNotComplete))
 	case r.Root == nil || *r.Root != want:
-		h.cut(m.ID, errors.New("has all pieces, but their hash is not golden's"))
+		h.cut(m.ID, fmt.Errorf("%w: the hash over its pieces is not golden's", ErrNotComplete))
 	default:
 		m.complete, m.missing, m.awaited = true, nil, false
 	}
@@ -118,12 +121,31 @@ func (h *Head) lost(id uint32, t wire.Trouble) {
 		peer.stalled = time.Now()
 		return
 	}
+	if time.Since(peer.struck) > h.Patience {
+		peer.strikes = 0 // of long ago
+	}
+	peer.struck = time.Now()
 	if peer.strikes++; peer.strikes >= maxStrikes {
-		h.cut(t.Peer, fmt.Errorf("cannot be reached: %s", t.Why))
+		h.unreachable(id, t)
 		return
 	}
 	delete(h.hops, [2]uint32{id, t.Peer})
 	h.relink()
+}
+
+// unreachable cuts out who can't be reached, or, when the same node has said
+// that of another one before, who can reach nobody.
+func (h *Head) unreachable(id uint32, t wire.Trouble) {
+	from := h.members[id]
+	if from == nil || from.cause != nil || from.lostPeer == 0 || from.lostPeer == t.Peer {
+		if from != nil {
+			from.lostPeer = t.Peer
+		}
+		h.cut(t.Peer, fmt.Errorf("cannot be reached: %s", t.Why))
+		return
+	}
+	h.members[t.Peer].strikes = 0
+	h.cut(id, fmt.Errorf("can reach neither node %d nor node %d: %s", from.lostPeer, t.Peer, t.Why))
 }
 
 // bad: m got a wrong piece from the node before it. Which end of a hop turns

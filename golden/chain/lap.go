@@ -117,7 +117,7 @@ func (h *Head) sendHeader(ctx context.Context, lap uint32, hd wire.Header) error
 //	     ─▶ reader ┴─▶ in order ─▶ window ─▶ ring
 func (h *Head) sendPieces(ctx context.Context, lap uint32, todo []wire.Range) (void []wire.Range, err error) {
 	ctx, cancel := context.WithCancel(ctx)
-	stop := context.AfterFunc(ctx, h.cond.Broadcast)
+	stop := context.AfterFunc(ctx, h.wake)
 	readers := max(minReaders, min(maxReaders, runtime.GOMAXPROCS(0)))
 	work, ordered := make(chan *job), make(chan *job, readAhead*readers)
 	var wg sync.WaitGroup
@@ -194,11 +194,8 @@ func (h *Head) pack(ctx context.Context, lap uint32, s *sealer, j *job, buf []by
 		return nil, fmt.Errorf("read piece %d of %s: %w", j.piece, j.stream.Kind, err)
 	}
 	now := wire.Hash(blake3.Sum256(buf))
-	h.mu.Lock()
-	first, sent := h.ledger.known(j.stream.ID, j.piece)
-	h.mu.Unlock()
 	switch {
-	case sent && first != now:
+	case known && hash != now:
 		return nil, nil
 	case !known && h.everybodyHolds(ctx, lap, j, now):
 		return h.keptFrame(j, now), nil
@@ -206,14 +203,11 @@ func (h *Head) pack(ctx context.Context, lap uint32, s *sealer, j *job, buf []by
 	return s.seal(j.stream.ID, j.piece, buf, now, h.linkBound()), nil
 }
 
-// knownHash is the hash of a piece that was sent, now or in a run before.
+// knownHash is the hash of a piece that was sent in an earlier lap.
 func (h *Head) knownHash(j *job) (wire.Hash, bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if hash, ok := h.ledger.known(j.stream.ID, j.piece); ok || h.Known == nil {
-		return hash, ok
-	}
-	return h.Known(j.stream.ID, j.piece)
+	return h.ledger.known(j.stream.ID, j.piece)
 }
 
 func (h *Head) keptFrame(j *job, hash wire.Hash) *frame {
@@ -313,9 +307,6 @@ func (h *Head) note(lap uint32, f *frame) {
 		h.kept += int64(f.True)
 	default:
 		return
-	}
-	if _, old := h.ledger.known(f.Stream, f.Piece); !old && h.Sent != nil {
-		h.Sent(f.Stream, f.Piece, f.Hash)
 	}
 	h.ledger.add(f.Stream, f.Piece, f.Hash)
 }

@@ -48,6 +48,7 @@ type Link struct {
 	prev     wire.Peer
 	lastSeq  uint64
 	streams  []wire.Stream
+	stopped  bool // Run is about to return
 	ordered  bool // golden has given it its place
 	open     bool // golden may announce further streams
 	ledger   *ledger
@@ -202,6 +203,10 @@ func (l *Link) Run(ctx context.Context, ln net.Listener) error {
 	}
 	err := ctx.Err()
 	cancel()
+	l.mu.Lock()
+	l.stopped = true
+	l.cond.Broadcast()
+	l.mu.Unlock()
 	rest.Wait()
 	l.guests.Wait()
 	close(l.queue)
@@ -264,7 +269,7 @@ func (l *Link) settle(f *frame, p *loan) {
 func (l *Link) store() {
 	for t := range l.queue {
 		l.mu.Lock()
-		skip := l.broken != nil
+		skip := l.broken != nil || l.stopped
 		l.mu.Unlock()
 		var err error
 		if !skip {

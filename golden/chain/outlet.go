@@ -260,8 +260,8 @@ func (o *outlet) feed(ctx context.Context, p wire.Peer) (sent int, err error) {
 
 // begin sets the cursor behind what the next node already has. One that has
 // nothing at all comes late, or anew: while it is given old frames, all before
-// it would wait, so it gets no more of them than may be under way at any time,
-// and the rest in another lap.
+// it would wait, so it gets what nobody was sent yet, of the others no more than
+// may be under way at any time, and the rest in another lap.
 func (o *outlet) begin(p wire.Peer, c io.Closer, last uint64) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -269,8 +269,9 @@ func (o *outlet) begin(p wire.Peer, c io.Closer, last uint64) bool {
 		return false
 	}
 	o.conn = c
+	fresh := o.cursor
 	o.cursor, o.unsent = len(o.ring), 0
-	for o.cursor > 0 && o.ring[o.cursor-1].Seq > last && (last > 0 || o.unsent < maxLag) {
+	for o.cursor > 0 && o.ring[o.cursor-1].Seq > last && (last > 0 || o.cursor > fresh || o.unsent < maxLag) {
 		o.cursor--
 		o.unsent += o.ring[o.cursor].size()
 	}
