@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -53,7 +54,7 @@ type page struct {
 type bookNode struct {
 	Number    int          `json:"number"`
 	MAC       string       `json:"mac,omitempty"`
-	Confirmed bool         `json:"confirmed,omitempty"` // its disks may be erased
+	Confirmed string       `json:"confirmed,omitempty"` // these disks of it may be erased
 	State     status.State `json:"state"`
 }
 
@@ -109,6 +110,9 @@ func OpenBook(dir, session, source string, fresh bool, log *slog.Logger) (*Book,
 	case fresh:
 		log.Info("an earlier session of this name is forgotten", "begun", old.Begun.Local().Format(time.DateTime))
 		return b, nil
+	case old.over():
+		b.lock.Close()
+		return nil, fmt.Errorf("the session %q has ended a moment ago, and its %d machines are done; --fresh begins another one of this name", session, len(old.Nodes))
 	case old.Source != source || old.Session != session:
 		log.Warn("an earlier session of this name sent something else, or it has changed since; beginning anew", "begun", old.Begun.Local().Format(time.DateTime))
 		return b, b.setAside(log)
@@ -116,7 +120,7 @@ func OpenBook(dir, session, source string, fresh bool, log *slog.Logger) (*Book,
 	b.page, b.earlier, b.began = old, old.Nodes, old.Started
 	b.page.Nodes = map[string]bookNode{}
 	for k, n := range old.Nodes {
-		n.Confirmed = false // what has come anew since then is asked for anew
+		n.Confirmed = "" // what has come anew since then is asked for anew
 		b.page.Nodes[k] = n
 	}
 	log.Info(fmt.Sprintf("resuming session %s begun at %s: %d nodes known", session, old.Begun.Local().Format(time.DateTime), len(old.Nodes)))
@@ -147,6 +151,16 @@ func (b *Book) setAside(log *slog.Logger) error {
 	}
 	log.Info("its record is kept", "file", to)
 	return nil
+}
+
+// over tells whether all that took part were let go.
+func (p page) over() bool {
+	for _, n := range p.Nodes {
+		if n.State != status.Released {
+			return false
+		}
+	}
+	return p.Started && len(p.Nodes) > 0
 }
 
 // modified is when golden last renewed the record.
@@ -234,6 +248,23 @@ func (b *Book) expected() (n int) {
 	return n
 }
 
+// absent are the nodes of a resumed session that have not come back.
+func (b *Book) absent(here []*Node) []NodeResult {
+	var out []NodeResult
+	for k, n := range b.earlier {
+		back := slices.ContainsFunc(here, func(h *Node) bool { return h.machine() == k })
+		switch {
+		case back || !b.began:
+		case n.State == status.Released:
+			out = append(out, NodeResult{Number: n.Number, MAC: n.MAC, State: n.State})
+		default:
+			out = append(out, NodeResult{Number: n.Number, MAC: n.MAC, State: status.Failed, Stage: string(n.State),
+				Error: "did not come back after golden was started again"})
+		}
+	}
+	return out
+}
+
 func (b *Book) begun() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -245,22 +276,33 @@ func (b *Book) confirm(list []*Node) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, n := range list {
-		b.put(n, true)
+		b.put(n, n.hardware())
 	}
 }
 
 func (b *Book) confirmed(n *Node) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.page.Nodes[n.machine()].Confirmed
+	return b.page.Nodes[n.machine()].Confirmed == n.hardware()
 }
 
-func (b *Book) put(n *Node, confirmed bool) {
+// hardware tells a machine from another that has come with its network card.
+func (n *Node) hardware() string {
+	text := "machine " + n.UUID
+	for _, d := range n.Disks {
+		text += fmt.Sprintf("; %s %d %s %s", d.Name, d.Bytes, d.Model, d.Serial)
+	}
+	return text
+}
+
+func (b *Book) put(n *Node, confirmed string) {
 	if b.page.Nodes == nil {
 		b.page.Nodes = map[string]bookNode{}
 	}
-	old := b.page.Nodes[n.machine()]
-	b.page.Nodes[n.machine()] = bookNode{Number: n.Number, MAC: n.MAC, Confirmed: confirmed || old.Confirmed, State: n.State()}
+	if confirmed == "" {
+		confirmed = b.page.Nodes[n.machine()].Confirmed
+	}
+	b.page.Nodes[n.machine()] = bookNode{Number: n.Number, MAC: n.MAC, Confirmed: confirmed, State: n.State()}
 }
 
 // open takes note where the control server is.
@@ -308,7 +350,7 @@ func (d *deployment) keepBook(ctx context.Context) {
 		d.mu.Lock()
 		d.Book.mu.Lock()
 		for _, n := range d.nodes {
-			d.Book.put(n, false)
+			d.Book.put(n, "")
 		}
 		d.Book.mu.Unlock()
 		d.mu.Unlock()

@@ -3,6 +3,7 @@ package golden
 import (
 	"log/slog"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -62,5 +63,44 @@ func TestRecordArmsNobodyBesideTheList(t *testing.T) {
 		if err := a.admit(wire.Register{MAC: mac}); (err == nil) != ok {
 			t.Errorf("%s: %v", mac, err)
 		}
+	}
+}
+
+// Who has not come back after a restart is in the result, as failed; and a
+// session whose machines are all done is not begun again by accident.
+func TestRecordOfWhoIsMissing(t *testing.T) {
+	dir := t.TempDir()
+	log := slog.New(slog.DiscardHandler)
+	b, err := OpenBook(dir, "s", "source", false, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var nodes []*Node
+	for i, s := range []status.State{status.Receiving, status.Released} {
+		n := newNode(wire.Register{MAC: string(rune('a' + i))})
+		n.Number, n.state = i+1, s
+		b.put(n, "")
+		nodes = append(nodes, n)
+	}
+	b.begun()
+	restart := func() (*Book, error) {
+		if err := b.write(); err != nil {
+			t.Fatal(err)
+		}
+		b.lock.Close()
+		return OpenBook(dir, "s", "source", false, log)
+	}
+	if b, err = restart(); err != nil {
+		t.Fatal(err)
+	}
+	got := b.absent(nil)
+	failed := Result{Nodes: got}.Failed()
+	if len(got) != 2 || failed != 1 || len(b.absent(nodes[:1])) != 1 {
+		t.Errorf("nobody is back: %+v", got)
+	}
+	nodes[0].state = status.Released
+	b.put(nodes[0], "")
+	if _, err = restart(); err == nil || !strings.Contains(err.Error(), "--fresh") {
+		t.Errorf("a session that has ended: %v", err)
 	}
 }

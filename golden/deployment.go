@@ -238,6 +238,7 @@ func (d *deployment) takeUp(n *Node) {
 }
 
 func (d *deployment) reported(n *Node, r wire.Report) {
+	r.Lines = r.Lines[:min(len(r.Lines), maxLines)]
 	for _, line := range r.Lines {
 		d.Log.Info(line, "node", n.Number)
 	}
@@ -255,6 +256,9 @@ func (d *deployment) reported(n *Node, r wire.Report) {
 		if r.Fault != nil {
 			f.leave(n, fmt.Errorf("%s: %s", r.Fault.Stage, r.Fault.Cause))
 		}
+	}
+	if cut := d.tree.cause(n); r.Done != nil && errors.Is(cut, chain.ErrNotComplete) {
+		d.fail(n, notLost, string(n.State()), cut.Error())
 	}
 	if r.Link != nil && r.Link.Bad != nil {
 		from := int(r.Link.Bad.Peer)

@@ -157,6 +157,8 @@ func (f *ferry) land(out map[uint32]chain.Outcome, err error) {
 		switch {
 		case !known && f.err == nil: // it came when the transfer was just over
 			f.waiting = append(f.waiting, n)
+		case errors.Is(o.Err, chain.ErrNotComplete):
+			f.d.fail(n, notLost, f.name, o.Err.Error())
 		case o.Complete || n.State() == status.Done || n.State() == status.Released:
 		case o.Err != nil:
 			f.d.fail(n, cutHow(n), f.name, o.Err.Error())

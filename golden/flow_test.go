@@ -181,7 +181,7 @@ func TestCloneGoldenRestarts(t *testing.T) {
 	var kept []byte
 	l.until("the book to have both", func() bool {
 		kept, _ = os.ReadFile(book)
-		return strings.Count(string(kept), `"confirmed": true`) == 2 && strings.Contains(string(kept), `"started": true`)
+		return strings.Count(string(kept), `"confirmed": "machine `) == 2 && strings.Contains(string(kept), `"started": true`)
 	})
 	l.cancel() // it removes the book; a golden that is killed does not
 	<-l.done

@@ -73,7 +73,6 @@ type lab struct {
 	t      *testing.T
 	dir    string
 	c      CloneConfig
-	tree   string
 	log    *safeLog
 	cancel context.CancelFunc
 	done   chan struct{}

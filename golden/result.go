@@ -100,6 +100,7 @@ func (d *deployment) result() Result {
 		n.mu.Unlock()
 		r.Nodes = append(r.Nodes, x)
 	}
+	r.Nodes = append(r.Nodes, d.Book.absent(d.nodes)...)
 	slices.SortFunc(r.Nodes, func(a, b NodeResult) int { return a.Number - b.Number })
 	return r
 }

@@ -27,6 +27,9 @@ const (
 	phaseQuiet  = time.Minute             // the same while there is no transfer
 )
 
+// maxRegister bounds what a node says of itself, in bytes: it is kept.
+const maxRegister = 256 << 10
+
 // maxNodes bounds who may register; the manuals' server took 300.
 const maxNodes = 4096
 
@@ -123,7 +126,7 @@ func (s *Server) know(numbers map[string]int) {
 
 func (s *Server) register(w http.ResponseWriter, r *http.Request) {
 	var reg wire.Register
-	err := json.NewDecoder(http.MaxBytesReader(w, r.Body, wire.MaxMessage)).Decode(&reg)
+	err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxRegister)).Decode(&reg)
 	if err == nil {
 		err = s.check(reg)
 	}
@@ -174,6 +177,7 @@ func (s *Server) enter(reg wire.Register, r *http.Request) (*Node, error) {
 	if err != nil {
 		return nil, fmt.Errorf("parse address %q: %w", r.RemoteAddr, err)
 	}
+	reg.Hostname, reg.MAC, reg.UUID = printable(reg.Hostname), printable(reg.MAC), printable(reg.UUID)
 	n := newNode(reg)
 	n.Pin = pin
 	n.Addr = netip.AddrPortFrom(from.Addr().Unmap(), uint16(reg.DataPort)).String()
@@ -241,7 +245,11 @@ func machineKey(reg wire.Register, pin trust.Pin) string {
 // number is a machine's number among all that came.
 func (s *Server) number(key string) int {
 	if s.numbers[key] == 0 {
-		s.numbers[key] = len(s.numbers) + 1
+		last := 0 // there may be gaps: an earlier run's numbers stay
+		for _, n := range s.numbers {
+			last = max(last, n)
+		}
+		s.numbers[key] = last + 1
 	}
 	return s.numbers[key]
 }
@@ -324,6 +332,7 @@ func (s *Server) reports(w http.ResponseWriter, r *http.Request) {
 			http.Error(w, "golden has given this node up: register again", http.StatusGone)
 			return
 		}
+		plain(&rep)
 		n.take(rep)
 		s.Reported(n, rep)
 	}

@@ -36,6 +36,7 @@ const (
 	twiceLimit    = 15 * time.Second // for golden to see that our machine's earlier life is over
 	cutWait       = 10 * time.Second // for a golden that has left us behind, and may have ended
 	GoldenQuiet   = 5 * time.Second  // silence after which the connection is made anew, and failures after which golden is lost
+	firstOrder    = 3 * time.Second  // from asking for orders to the first: golden sends one a second
 	beatEvery     = time.Second      // golden hears from us at least so often
 )
 

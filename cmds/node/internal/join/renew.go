@@ -56,9 +56,6 @@ func (s *Session) renew(why error) error {
 	if errors.Is(why, errCut) {
 		limit = min(limit, cutWait)
 	}
-	if lost {
-		s.Say(fmt.Sprintf("golden lost: waiting for it (up to %s): %v", limit, why))
-	}
 	before := s.golden()
 	for until := time.Now().Add(limit); ; {
 		s.client.CloseIdleConnections()

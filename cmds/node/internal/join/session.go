@@ -87,6 +87,9 @@ func (s *Session) live() {
 		if s.ctx.Err() != nil {
 			return
 		}
+		if errors.Is(why, ErrGoldenLost) { // suspend may wait for a disk
+			s.Say(fmt.Sprintf("golden lost: waiting for it (up to %s): %v", s.Wait, why))
+		}
 		s.suspend()
 		if err := s.renew(why); err != nil {
 			s.cancel(err)
@@ -161,12 +164,12 @@ func (s *Session) hearOrders(ctx context.Context) error {
 	heard := time.Now()
 	for {
 		begun := time.Now()
-		n, err := s.readOrders(ctx)
+		last, err := s.readOrders(ctx)
 		if ctx.Err() != nil || errors.Is(err, errDropped) {
 			return err
 		}
-		if n > 0 {
-			heard = time.Now()
+		if last.After(heard) {
+			heard = last
 		}
 		// Time in which this machine stood still is not golden's.
 		if time.Since(heard) > GoldenQuiet && time.Since(begun) < GoldenQuiet*2 {
@@ -179,43 +182,43 @@ func (s *Session) hearOrders(ctx context.Context) error {
 	}
 }
 
-// readOrders takes orders from one connection and counts them.
-func (s *Session) readOrders(ctx context.Context) (n int, err error) {
+// readOrders takes orders from one connection, and says when the last came.
+func (s *Session) readOrders(ctx context.Context) (last time.Time, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	quiet := time.AfterFunc(GoldenQuiet, cancel)
+	quiet := time.AfterFunc(firstOrder, cancel)
 	defer quiet.Stop()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("%s?after=%d", s.url(wire.OrdersPath), s.seq), nil)
 	if err != nil {
-		return 0, err
+		return last, err
 	}
 	resp, err := s.client.Do(req)
 	if err != nil {
-		return 0, err
+		return last, err
 	}
 	defer resp.Body.Close()
 	switch resp.StatusCode {
 	case http.StatusOK:
 	case http.StatusGone, http.StatusUnauthorized:
-		return 0, errDropped
+		return last, errDropped
 	default:
-		return 0, fmt.Errorf("orders: %s", resp.Status)
+		return last, fmt.Errorf("orders: %s", resp.Status)
 	}
 	in := bufio.NewScanner(resp.Body)
 	in.Buffer(make([]byte, 64<<10), wire.MaxMessage)
 	for in.Scan() {
 		var o wire.Order
 		if err := json.Unmarshal(in.Bytes(), &o); err != nil {
-			return n, fmt.Errorf("orders: %w", err)
+			return last, fmt.Errorf("orders: %w", err)
 		}
-		n++
+		last = time.Now()
 		quiet.Reset(GoldenQuiet)
 		s.obey(o)
 	}
 	if in.Err() != nil {
-		return n, in.Err()
+		return last, in.Err()
 	}
-	return n, io.EOF
+	return last, io.EOF
 }
 
 // obey hands an order to whom it concerns.

@@ -215,7 +215,7 @@ func notes(did fixup.Report) []string {
 
 func (r *replica) await(ctx context.Context) error {
 	_, err := r.s.NextRelease(ctx)
-	if errors.Is(err, join.ErrGoldenLost) || errors.Is(err, join.ErrStopped) {
+	if errors.Is(err, join.ErrGoldenLost) || errors.Is(err, join.ErrStopped) || errors.Is(err, join.ErrRefused) {
 		r.log.Warn("golden is gone before the release; the clone is whole", "err", err)
 		return nil
 	}
