@@ -2,8 +2,10 @@ package golden
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 
 	"github.com/kamethod/kamethod/golden/internal/capture"
 	"github.com/kamethod/kamethod/golden/stream"
@@ -18,16 +20,18 @@ type Original struct {
 	Excludes  []string          // -x
 	Loader    wire.Loader       // -r
 	Hostname  string            // template of the clones' names
+	Snapshot  bool              // the files are read from a snapshot, where there can be one
 }
 
 // Described is an original that was looked at.
 type Described struct {
 	Plan  wire.Plan
 	Notes []string // what a person should check
-	Tree  *stream.Tree
+	Tree  *Scanned
 }
 
-// Describe makes the plan and scans the files. It changes nothing.
+// Describe makes the plan and scans the files. It changes nothing but for the
+// snapshot, which is removed when the tree is closed.
 func Describe(ctx context.Context, o Original, log *slog.Logger) (*Described, error) {
 	if err := checkHostname(o.Hostname); err != nil {
 		return nil, err
@@ -43,12 +47,56 @@ func Describe(ctx context.Context, o Original, log *slog.Logger) (*Described, er
 		root = "/"
 	}
 	log.Info("scanning the golden root", "root", root, "mounts", m.Mounts)
-	t, err := stream.Scan(ctx, stream.ScanOptions{Root: root, Mounts: m.Mounts, Excludes: o.Excludes, Log: log})
+	t, err := Scan(ctx, stream.ScanOptions{Root: root, Mounts: m.Mounts, Excludes: o.Excludes, Log: log}, o.Snapshot)
 	if err != nil {
-		return nil, fmt.Errorf("scan %s: %w", root, err)
+		return nil, err
 	}
 	need(&m.Plan, t.Usage())
-	return &Described{Plan: m.Plan, Notes: append(m.Notes, t.Warnings()...), Tree: t}, nil
+	return &Described{Plan: m.Plan, Notes: slices.Concat(m.Notes, t.Notes(), t.Warnings()), Tree: t}, nil
+}
+
+// Scanned is a tree of files, and the snapshot that it is read from.
+type Scanned struct {
+	*stream.Tree
+	snapshot *capture.Snapshot // nil: none was wanted
+	log      *slog.Logger
+}
+
+// Scan scans the files, from a snapshot where that is wanted and can be.
+func Scan(ctx context.Context, o stream.ScanOptions, snapshot bool) (*Scanned, error) {
+	s := &Scanned{log: o.Log}
+	name := o.Root
+	if snapshot {
+		s.snapshot = capture.TakeSnapshot(ctx, capture.SnapshotOptions{Root: o.Root, Mounts: o.Mounts, Excludes: o.Excludes, Log: o.Log})
+		o.Root, o.Mounts, o.Excludes = s.snapshot.Root, s.snapshot.Mounts, s.snapshot.Excludes
+	}
+	var err error
+	if s.Tree, err = stream.Scan(ctx, o); err != nil {
+		return nil, errors.Join(fmt.Errorf("scan %s: %w", name, err), s.drop())
+	}
+	return s, nil
+}
+
+// Notes says what is read from a snapshot, and what is not.
+func (s *Scanned) Notes() []string {
+	if s.snapshot == nil {
+		return nil
+	}
+	return s.snapshot.Notes
+}
+
+// Close lets go of the files, and removes the snapshot.
+func (s *Scanned) Close() error { return errors.Join(s.Tree.Close(), s.drop()) }
+
+func (s *Scanned) drop() error {
+	if s.snapshot == nil {
+		return nil
+	}
+	err := s.snapshot.Close()
+	if err != nil {
+		s.log.Error("a snapshot may be left over", "err", err)
+	}
+	return err
 }
 
 // need tells the plan how much goes into each file system. Files below a

@@ -13,6 +13,7 @@ packages=(
 	gcc libc6-dev                                                # the race detector is linked with C
 	iproute2 nftables                                            # networks in namespaces
 	util-linux mount fdisk gdisk e2fsprogs attr acl libcap2-bin  # disks and files, and their outside judges
+	btrfs-progs                                                  # a golden file system that has snapshots
 	qemu-system-x86 seabios ipxe-qemu                            # machines that boot from the network
 	mmdebstrap openssh-client                                    # the golden root, and who makes host keys
 	squashfs-tools pxelinux syslinux-common                      # what make image puts together

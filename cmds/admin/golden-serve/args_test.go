@@ -30,7 +30,7 @@ func TestManualsCommandLines(t *testing.T) {
 }
 
 func TestOriginal(t *testing.T) {
-	o := cloneFlags{root: "/", loader: "grub --with=jfs --with=ata_piix", descs: []string{"/dev/sda=/tmp/desc"},
+	o := cloneFlags{common: common{snapshot: "auto"}, root: "/", loader: "grub --with=jfs --with=ata_piix", descs: []string{"/dev/sda=/tmp/desc"},
 		skip: []string{"sdb|sdc", "sdd"}, excludes: []string{"/tmp", "/a|/b"}}
 	g, err := o.original()
 	if err != nil {
@@ -38,6 +38,9 @@ func TestOriginal(t *testing.T) {
 	}
 	if d := cmp.Diff([]string{"jfs", "ata_piix"}, g.Loader.With); d != "" || g.Loader.Kind != "grub" {
 		t.Errorf("loader %+v", g.Loader)
+	}
+	if !g.Snapshot {
+		t.Error("no snapshot is wanted")
 	}
 	if g.Descs["sda"] != "/tmp/desc" || len(g.Descs) != 1 {
 		t.Errorf("descs %v", g.Descs)

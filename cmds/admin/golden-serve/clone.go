@@ -59,6 +59,7 @@ func cloneCommand() *cobra.Command {
 	f.StringVar(&o.hostname, "hostname", "node%d", "the clones' names, %d or %03d is the node's number")
 	f.StringVar(&o.macs, "macs", "", "file with the network card addresses of the machines to clone to, one a line")
 	f.BoolVar(&o.update, "update", false, "machines that hold an earlier clone keep partitions and file systems, if they are the same; only what differs is sent")
+	o.addSnapshot(f, "auto")
 	f.BoolVar(&o.yes, "yes", false, "erase the disks of the first N machines without asking")
 	f.StringVar(&o.dhcp, "dhcp", "proxy", "proxy: beside the network's DHCP server; full: be it; off")
 	f.StringVar(&o.from, "from", "", "first address to lease (full); default: the network's upper half")
@@ -131,6 +132,10 @@ func (o *cloneFlags) original() (golden.Original, error) {
 			return g, fmt.Errorf("-p %s: want a disk and its desc file: -p sda /tmp/desc", p)
 		}
 		g.Descs[strings.TrimPrefix(disk, "/dev/")] = file
+	}
+	var err error
+	if g.Snapshot, err = o.wantsSnapshot(); err != nil {
+		return g, err
 	}
 	words := strings.Fields(o.loader)
 	if len(words) == 0 || words[0] != "grub" && words[0] != "none" {

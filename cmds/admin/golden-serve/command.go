@@ -104,7 +104,7 @@ type common struct {
 	session, iface, compress, report string
 	wait, quiet                      time.Duration
 	plain, verbose, allowTorn, fresh bool
-	output, profile                  string
+	output, profile, snapshot        string
 }
 
 func (o *common) add(f *pflag.FlagSet) {
@@ -126,6 +126,18 @@ func (o *common) add(f *pflag.FlagSet) {
 	if err := f.MarkHidden("cpuprofile"); err != nil {
 		panic("BUG: " + err.Error()) // the flag is of the line before
 	}
+}
+
+// addSnapshot adds the flag of the verbs that read a tree of files.
+func (o *common) addSnapshot(f *pflag.FlagSet, value string) {
+	f.StringVar(&o.snapshot, "snapshot", value, "auto: read the files from a snapshot where they are on btrfs or LVM, and remove it at the end; off")
+}
+
+func (o *common) wantsSnapshot() (bool, error) {
+	if o.snapshot != "auto" && o.snapshot != "off" {
+		return false, fmt.Errorf("snapshot %q: want auto or off", o.snapshot)
+	}
+	return o.snapshot == "auto", nil
 }
 
 // takeUp finds what an earlier golden-serve left of this session. The token

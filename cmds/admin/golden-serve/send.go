@@ -30,6 +30,7 @@ func sendCommand() *cobra.Command {
 	}
 	c.Flags().SortFlags = false
 	o.add(c.Flags())
+	o.addSnapshot(c.Flags(), "off")
 	return c
 }
 
@@ -48,7 +49,11 @@ func send(ctx context.Context, o *common, path string) error {
 	if err != nil {
 		return err
 	}
-	src, err := openSource(ctx, path, cfg)
+	snapshot, err := o.wantsSnapshot()
+	if err != nil {
+		return err
+	}
+	src, err := openSource(ctx, path, snapshot, cfg)
 	if err != nil {
 		return err
 	}
@@ -66,7 +71,7 @@ func send(ctx context.Context, o *common, path string) error {
 	return o.finish(r, err)
 }
 
-func openSource(ctx context.Context, path string, cfg golden.Config) (source, error) {
+func openSource(ctx context.Context, path string, snapshot bool, cfg golden.Config) (source, error) {
 	if path == "-" {
 		return spool(os.Stdin)
 	}
@@ -75,11 +80,12 @@ func openSource(ctx context.Context, path string, cfg golden.Config) (source, er
 		return nil, err
 	}
 	if st.IsDir() {
-		t, err := stream.Scan(ctx, stream.ScanOptions{Root: path, Log: cfg.Log})
-		if err == nil {
-			t.Spool = spoolDir(cfg.Log)
+		t, err := golden.Scan(ctx, stream.ScanOptions{Root: path, Log: cfg.Log}, snapshot)
+		if err != nil {
+			return nil, err
 		}
-		return t, err
+		t.Spool = spoolDir(cfg.Log)
+		return t, nil
 	}
 	return stream.OpenImage(0, path)
 }
