@@ -106,7 +106,7 @@ func (o *cloneFlags) run(ctx context.Context) error {
 	d.Tree.Spool = spoolDir(cfg.Log)
 	d.Plan.Update = o.update
 	printPlan(os.Stderr, d)
-	if err := o.takeUp(&cfg, d.Tree, token); err != nil {
+	if err := o.takeUp(&cfg, d.Tree, token, d.Plan); err != nil {
 		return err
 	}
 	var stop func()

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -103,6 +105,7 @@ type common struct {
 	nodes, min, port                 int
 	session, iface, compress, report string
 	wait, quiet                      time.Duration
+	share                            float64
 	plain, verbose, allowTorn, fresh bool
 	output, profile, snapshot        string
 }
@@ -118,6 +121,7 @@ func (o *common) add(f *pflag.FlagSet) {
 	f.BoolVar(&o.allowTorn, "allow-torn", false, "exit status 0 although files changed all the time while they were copied")
 	f.BoolVar(&o.plain, "plain", false, "data without TLS (control stays encrypted)")
 	f.StringVar(&o.compress, "compress", "auto", "auto, off, or a zstd level from 1 (fastest) to 4 (best)")
+	f.Float64Var(&o.share, "share", 0.5, "share of the nodes, above 0 and up to 1, whose disks the sending waits for; the others get more laps")
 	f.DurationVar(&o.quiet, "quiet", chain.DefaultQuiet, "a node silent for so long in a transfer is cut out")
 	f.StringVar(&o.report, "report", "", "write how each node came out to this file, as JSON")
 	f.StringVarP(&o.output, "output", "o", "", "json: print the same on standard output")
@@ -140,14 +144,20 @@ func (o *common) wantsSnapshot() (bool, error) {
 	return o.snapshot == "auto", nil
 }
 
-// takeUp finds what an earlier golden-serve left of this session. The token
-// is that one's, or the one given.
-func (o *common) takeUp(c *golden.Config, src chain.Source, token string) error {
+// takeUp finds what an earlier golden-serve left of this session: of the same
+// source, and to do the same with it. The token is that one's, or the one
+// given.
+func (o *common) takeUp(c *golden.Config, src chain.Source, token string, plan any) error {
 	c.Token = token
 	digest, err := golden.Digest(src)
 	if err != nil {
 		return err
 	}
+	what, err := json.Marshal(plan)
+	if err != nil {
+		return fmt.Errorf("encode the plan: %w", err)
+	}
+	digest = fmt.Sprintf("%s %x", digest, sha256.Sum256(what))
 	if c.Book, err = golden.OpenBook(stateDir(), o.session, digest, o.fresh, c.Log); err == nil {
 		c.Token = c.Book.Token(token)
 	}
@@ -174,7 +184,10 @@ func (o *common) profiled(f func() error) error {
 func (o *common) config() (golden.Config, error) {
 	c := golden.Config{
 		Session: o.session, Nodes: o.nodes, Wait: o.wait, Min: o.min, Control: o.port,
-		Plain: o.plain, Quiet: o.quiet, Log: newLog(os.Stderr, o.verbose),
+		Plain: o.plain, Quiet: o.quiet, Share: o.share, Log: newLog(os.Stderr, o.verbose),
+	}
+	if !(o.share > 0 && o.share <= 1) {
+		return c, fmt.Errorf("--share %g: want a number above 0 and up to 1", o.share)
 	}
 	if o.nodes < 1 {
 		return c, errors.New("how many machines? give -n N")

@@ -59,7 +59,7 @@ func send(ctx context.Context, o *common, path string) error {
 	}
 	defer src.Close()
 	if cfg.Token = token; path != "-" { // standard input can't be read again
-		if err := o.takeUp(&cfg, src, token); err != nil {
+		if err := o.takeUp(&cfg, src, token, nil); err != nil {
 			return err
 		}
 	}
