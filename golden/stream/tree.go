@@ -278,7 +278,10 @@ func (t *Tree) Digest() string {
 	h := blake3.New()
 	h.Write(t.encoded)
 	b := make([]byte, 0, 12*1024)
-	for _, c := range t.ctimes {
+	for i, c := range t.ctimes {
+		if t.m.Entries[i].DataLen() == 0 {
+			continue // all that there is of it is in the manifest
+		}
 		b = binary.LittleEndian.AppendUint64(b, uint64(c.sec))
 		b = binary.LittleEndian.AppendUint32(b, c.nsec)
 		if len(b) == cap(b) {
