@@ -60,9 +60,11 @@ func (r *Run) anybodySaid(text string, after time.Time) bool {
 	return false
 }
 
-// behind is how many frames before the newest one is taken: the newest may
-// still be on their way to the relay's own disk.
-const behind = 3
+// behind is how many frames before the newest one is taken: the newest are
+// still being checked, or on their way to the relay's own disk, and what turns
+// there nobody can notice. Those that wait for the next node are the last 8 MiB,
+// 32 of these.
+const behind = 12
 
 // turnBit finds frames in a process's memory by their headers, and turns a bit
 // in one of the youngest, wherever it lies.
