@@ -48,7 +48,7 @@ func TestOriginal(t *testing.T) {
 	if d := cmp.Diff([]string{"sdb", "sdc", "sdd"}, g.SkipDisks); d != "" {
 		t.Error(d)
 	}
-	if d := cmp.Diff([]string{"/tmp", "/a", "/b"}, g.Excludes); d != "" {
+	if d := cmp.Diff([]string{"/tmp", "/a", "/b", "/etc/kamethod", "/var/lib/kamethod"}, g.Excludes); d != "" {
 		t.Error(d)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -136,6 +137,13 @@ func (o *cloneFlags) original() (golden.Original, error) {
 	var err error
 	if g.Snapshot, err = o.wantsSnapshot(); err != nil {
 		return g, err
+	}
+	// Golden's key commands all nodes, and what it remembers is its own: no
+	// clone may have them. An environment may name other folders.
+	for _, dir := range []string{trust.Dir(), stateDir(), "/etc/kamethod", "/var/lib/kamethod"} {
+		if filepath.IsAbs(dir) && !slices.Contains(g.Excludes, filepath.Clean(dir)) {
+			g.Excludes = append(g.Excludes, filepath.Clean(dir))
+		}
 	}
 	words := strings.Fields(o.loader)
 	if len(words) == 0 || words[0] != "grub" && words[0] != "none" {
