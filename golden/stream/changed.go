@@ -12,8 +12,6 @@ type Change struct {
 	Path  string // below the root
 	Entry int32
 	Gone  bool
-	// First and Last are the pieces of the contents stream that hold its data.
-	First, Last uint32
 }
 
 // version is what tells one state of a file from another.
@@ -31,7 +29,7 @@ func versionOf(x *unix.Statx_t) version {
 	}
 }
 
-// Changed looks at every file with contents again and lists those whose size,
+// Changed looks at every file again and lists those whose size,
 // mtime or ctime moved since the scan or since Settle copied them, and those
 // that couldn't be read whole.
 func (t *Tree) Changed() []Change {
@@ -47,7 +45,7 @@ func (t *Tree) Changed() []Change {
 	dir, dirIndex := -1, int32(-1)
 	for i := range t.m.Entries {
 		n, e := int32(i), &t.m.Entries[i]
-		if e.DataLen() == 0 {
+		if e.Type != File {
 			continue
 		}
 		if e.Parent != dirIndex {
@@ -84,14 +82,8 @@ func (t *Tree) Changed() []Change {
 
 func (t *Tree) changes(changed map[int32]bool) []Change {
 	var out []Change
-	size := int64(t.Streams()[ContentsID].PieceSize)
 	for n, gone := range changed {
-		e := &t.m.Entries[n]
-		out = append(out, Change{
-			Path: t.m.Path(n), Entry: n, Gone: gone,
-			First: uint32(e.DataOff / size),
-			Last:  uint32((e.DataOff + e.DataLen() - 1) / size),
-		})
+		out = append(out, Change{Path: t.m.Path(n), Entry: n, Gone: gone})
 	}
 	slices.SortFunc(out, func(a, b Change) int { return int(a.Entry) - int(b.Entry) })
 	return out

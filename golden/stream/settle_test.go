@@ -60,9 +60,9 @@ func settled(t *testing.T, tree *Tree, void ...wire.Range) map[string]string {
 
 func TestSettle(t *testing.T) {
 	dir := t.TempDir()
-	grow(t, dir, "a", "b", "changed", "dir/gone", "dir/retyped", "hole", "linked", "same", "touched")
+	grow(t, dir, "a", "b", "changed", "dir/gone", "dir/retyped", "hole", "linked", "same", "touched", "empty", "empty-gone")
 	p := func(n string) string { return filepath.Join(dir, n) }
-	if err := errors.Join(os.Truncate(p("hole"), 1<<20), os.Link(p("linked"), p("z-link"))); err != nil {
+	if err := errors.Join(os.Truncate(p("hole"), 1<<20), os.Truncate(p("empty"), 0), os.Truncate(p("empty-gone"), 0), os.Link(p("linked"), p("z-link"))); err != nil {
 		t.Fatal(err)
 	}
 	tree := scan(t, ScanOptions{Root: dir})
@@ -77,14 +77,15 @@ func TestSettle(t *testing.T) {
 	}
 	err = errors.Join(err, os.WriteFile(p("changed"), []byte("something longer"), 0o600), os.Remove(p("dir/gone")),
 		os.Remove(p("dir/retyped")), os.Mkdir(p("dir/retyped"), 0o700), os.WriteFile(p("linked"), []byte("written through"), 0o644),
-		os.Chmod(p("touched"), 0o600))
+		os.Chmod(p("touched"), 0o600), os.WriteFile(p("empty"), []byte("no more"), 0o600), os.Remove(p("empty-gone")))
 	if err != nil {
 		t.Fatal(err)
 	}
 	hole := make([]byte, 1<<20)
 	copy(hole, "hole")
 	copy(hole[512<<10:], "in the middle")
-	want := map[string]string{"changed": "something longer", "dir/gone": "-", "dir/retyped": "-", "linked": "written through", "touched": "touched", "hole": string(hole)}
+	want := map[string]string{"changed": "something longer", "dir/gone": "-", "dir/retyped": "-", "linked": "written through", "touched": "touched", "hole": string(hole),
+		"empty": "no more", "empty-gone": "-"}
 	if d := cmp.Diff(want, settled(t, tree)); d != "" {
 		t.Error(d)
 	}
@@ -109,7 +110,7 @@ func TestSettle(t *testing.T) {
 	if s := tree.Streams(); len(s) != 8 || len(tree.Changed()) != 0 || len(tree.Torn()) != 0 {
 		t.Errorf("streams %v, changed %v, torn %q", s, tree.Changed(), tree.Torn())
 	}
-	if d := cmp.Diff([]string{"/dir/gone", "/dir/retyped"}, tree.Removed()); d != "" {
+	if d := cmp.Diff([]string{"/empty-gone", "/dir/gone", "/dir/retyped"}, tree.Removed()); d != "" {
 		t.Error(d)
 	}
 	if _, err := tree.Settle(context.Background(), []wire.Range{{Stream: 3, From: 0, To: 1}}); err == nil {

@@ -72,6 +72,8 @@ func (l *chainLab) add(n uint32, streams []wire.Stream, tree *Tree) {
 	l.mu.Lock()
 	l.orders[n] = orders
 	l.mu.Unlock()
+	// Before the link runs: the head drops what strangers report.
+	l.head.Join(chain.Member{ID: n, Addr: ln.Addr().String(), Pin: id.Pin, Queue: link.Queue, Holds: link.Holder != nil})
 	l.wg.Go(func() {
 		defer close(ended)
 		if err := link.Run(l.ctx, ln); err != nil {
@@ -90,7 +92,6 @@ func (l *chainLab) add(n uint32, streams []wire.Stream, tree *Tree) {
 			}
 		}
 	})
-	l.head.Join(chain.Member{ID: n, Addr: ln.Addr().String(), Pin: id.Pin, Queue: link.Queue, Holds: link.Holder != nil})
 }
 
 // TestChain clones a tree that is written to all the time through a real
