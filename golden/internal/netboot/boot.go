@@ -99,6 +99,7 @@ type served struct {
 	size    int64
 	client  Client
 	config  bool // made for this client, not a file
+	answer  Answer
 }
 
 // memory is a Content without a file.
@@ -115,11 +116,11 @@ func (s *Server) lookup(requested string, from netip.Addr) (*served, error) {
 	}
 	who := s.clientByIP(from)
 	if cfg, ok := strings.CutPrefix(name, pxelinuxDir); ok {
-		text, c, ok := s.pxelinuxConfig(cfg, who)
+		text, a, c, ok := s.pxelinuxConfig(cfg, who)
 		if !ok {
 			return nil, errNotServed
 		}
-		return &served{name: name, content: memory{bytes.NewReader(text)}, size: int64(len(text)), client: c, config: true}, nil
+		return &served{name: name, content: memory{bytes.NewReader(text)}, size: int64(len(text)), client: c, config: true, answer: a}, nil
 	}
 	open, ok := s.cfg.Files[name]
 	if !ok {

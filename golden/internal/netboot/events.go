@@ -17,6 +17,9 @@ type Event struct {
 	Name  string // file name, if the event is about one
 	Bytes int64  // sent
 	Err   error  // why a transfer ended early
+
+	Config bool   // a boot loader configuration was sent
+	Answer Answer // what it says
 }
 
 // eventQueue is how far a slow reader of events may fall behind.

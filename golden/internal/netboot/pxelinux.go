@@ -24,20 +24,20 @@ const pxelinuxDir = "pxelinux.cfg/"
 
 // pxelinuxConfig makes the configuration that a look-up name stands for.
 // who is the machine at the other end, as far as it is known.
-func (s *Server) pxelinuxConfig(name string, who Client) ([]byte, Client, bool) {
+func (s *Server) pxelinuxConfig(name string, who Client) ([]byte, Answer, Client, bool) {
 	c, ok := s.pxelinuxClient(name, who)
 	if !ok {
-		return nil, who, false
+		return nil, Silent, who, false
 	}
 	answer := LocalBoot // for a stranger: his disk, never ours
 	if c.MAC != nil {
 		answer = s.decide(c)
 	}
 	if answer == Silent && name != "default" {
-		return nil, c, false
+		return nil, answer, c, false
 	}
 	s.cfg.Log.Info("boot loader configuration", "mac", c.MAC, "ip", c.IP, "name", name, "answer", answer)
-	return s.pxelinuxText(answer), c, true
+	return s.pxelinuxText(answer), answer, c, true
 }
 
 // pxelinuxClient finds the machine behind a look-up name.
