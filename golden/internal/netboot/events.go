@@ -28,7 +28,7 @@ const eventQueue = 512
 // emit hands an event over and never waits: a reader that doesn't keep up
 // misses events.
 func (s *Server) emit(e Event) {
-	if s.cfg.Event == nil {
+	if s.cfg.Event == nil || isDoctor(e.MAC) {
 		return
 	}
 	e.Time = time.Now()

@@ -307,6 +307,9 @@ func (s *Server) decide(c Client) (a Answer) {
 			a = Silent
 		}
 	}()
+	if isDoctor(c.MAC) {
+		return LocalBoot // no machine: it must not take one's place
+	}
 	return s.cfg.Decide(c)
 }
 

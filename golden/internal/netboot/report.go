@@ -1,0 +1,44 @@
+package netboot
+
+import (
+	"bytes"
+	"net"
+	"strings"
+
+	"github.com/insomniacslk/dhcp/iana"
+)
+
+// DoctorMAC is the address with which doctor asks as a machine would. Such a
+// question is answered "local boot" and reported to nobody: it takes no place
+// in a session and appears in no list of machines. The address is locally
+// administered (IEEE 802c), its last five bytes spell "kadoc".
+func DoctorMAC() net.HardwareAddr {
+	return net.HardwareAddr{0x02, 'k', 'a', 'd', 'o', 'c'}
+}
+
+func isDoctor(mac net.HardwareAddr) bool { return bytes.Equal(mac, DoctorMAC()) }
+
+// BootFile says which file of the TFTP root starts which firmware.
+type BootFile struct {
+	Arch iana.Arch
+	File string
+}
+
+// BootFiles is the table by which DHCP chooses the boot file, in its order.
+func BootFiles() []BootFile {
+	var out []BootFile
+	for _, r := range bootTable() {
+		out = append(out, BootFile{Arch: r.arch, File: r.file})
+	}
+	return out
+}
+
+// NeededFiles are the names that every BIOS machine asks for on its way into
+// stage 1.
+func NeededFiles() []string { return neededFiles() }
+
+// PortHolder names the processes that hold a local port, "dnsmasq (pid 12)",
+// or nothing. proto is udp or tcp.
+func PortHolder(proto string, port int) string {
+	return strings.TrimPrefix(portHolder(proto, port), " by ")
+}
