@@ -2,7 +2,7 @@
 # golden-root.sh full|cloud DIR
 #
 # Makes a small but whole Debian 12 root file system in the new directory DIR:
-# kernel, GRUB for BIOS, ssh server, initramfs-tools. "full" has the kernel for
+# kernel, GRUB for BIOS and UEFI, ssh server, initramfs-tools. "full" has the kernel for
 # real hardware, "cloud" the small one for virtual machines. What mmdebstrap
 # makes is kept as .cache/golden-KIND-HASH.tar, where HASH is of this script:
 # whoever changes a line below gets a new root.
@@ -25,6 +25,9 @@ cloud) kernel=linux-image-cloud-amd64 ;;
 	;;
 esac
 packages=$kernel,grub-pc,openssh-server,systemd-sysv,udev,kmod,iproute2,initramfs-tools,zstd,e2fsprogs
+# One root for machines with a BIOS and with UEFI: grub-pc can't be installed
+# beside grub-efi-amd64, but beside all that the latter is made of.
+packages+=,grub-efi-amd64-bin,grub-efi-amd64-signed,shim-signed,dosfstools,efibootmgr
 
 # configure ROOT: what the person who installed the golden node typed.
 configure() {

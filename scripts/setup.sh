@@ -15,6 +15,7 @@ packages=(
 	util-linux mount fdisk gdisk e2fsprogs attr acl libcap2-bin  # disks and files, and their outside judges
 	btrfs-progs                                                  # a golden file system that has snapshots
 	qemu-system-x86 seabios ipxe-qemu                            # machines that boot from the network
+	ovmf dosfstools mtools                                       # those with UEFI, their EFI system partition, and its outside judge
 	mmdebstrap openssh-client                                    # the golden root, and who makes host keys
 	squashfs-tools pxelinux syslinux-common                      # what make image puts together
 	dnsmasq-base busybox-static isc-dhcp-client curl tftp-hpa    # real peers for DHCP, TFTP and HTTP

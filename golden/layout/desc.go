@@ -24,6 +24,7 @@ type descLine struct {
 
 type descParser struct {
 	name      string // of the file, for messages
+	gpt       bool   // an efi line makes it one
 	parts     []descLine
 	primaries int
 	logicals  int
@@ -31,11 +32,19 @@ type descParser struct {
 }
 
 // ParseDesc reads a desc, the manual's description of a disk: a line per
-// partition, "[logical] TYPE SIZE", where TYPE is linux, swap, extended or
+// partition, "[logical] TYPE SIZE", where TYPE is linux, swap, extended, efi or
 // type and a hexadecimal number, and SIZE is a number of megabytes or fill.
 // What follows a # is a comment. The name is the file's, for messages.
+//
+// A desc makes an MBR, one with an efi line a GPT: firmware that wants an EFI
+// system partition expects it there. Who wants one in an MBR writes typeef.
 func ParseDesc(r io.Reader, name string) (Disk, error) {
 	p := descParser{name: name, extended: -1}
+	type line struct {
+		number int
+		words  []string
+	}
+	var all []line
 	limited := &io.LimitedReader{R: r, N: maxDescBytes + 1}
 	lines := bufio.NewScanner(limited)
 	n := 0
@@ -46,15 +55,19 @@ func ParseDesc(r io.Reader, name string) (Disk, error) {
 		if len(words) == 0 {
 			continue
 		}
-		if err := p.add(n, words); err != nil {
-			return Disk{}, err
-		}
+		all = append(all, line{n, words})
+		p.gpt = p.gpt || words[0] == "efi"
 	}
 	if limited.N <= 0 || errors.Is(lines.Err(), bufio.ErrTooLong) {
 		return Disk{}, fmt.Errorf("%s: larger than %d bytes: no desc", name, maxDescBytes)
 	}
 	if err := lines.Err(); err != nil {
 		return Disk{}, fmt.Errorf("%s: read: %w", name, err)
+	}
+	for _, l := range all {
+		if err := p.add(l.number, l.words); err != nil {
+			return Disk{}, err
+		}
 	}
 	return p.finish()
 }
@@ -69,6 +82,9 @@ func (p *descParser) add(line int, words []string) error {
 	if words[0] == "logical" {
 		part.Kind = Logical
 		words = words[1:]
+		if p.gpt {
+			return p.errorf(line, "logical: the efi line makes this a GPT, which has no logical partitions: leave out extended and logical")
+		}
 	}
 	if len(words) == 0 {
 		return p.errorf(line, "logical: no type follows: want logical TYPE SIZE")
@@ -96,16 +112,24 @@ func (p *descParser) setType(part *descLine, word string) error {
 		part.Type = TypeLinuxSwap
 	case "extended":
 		part.Type = TypeExtended
+	case "efi":
+		part.Type = typeESP
 	default:
 		hex, ok := strings.CutPrefix(word, "type")
 		t, err := strconv.ParseUint(hex, 16, 8)
 		if !ok || err != nil || t == 0 || len(hex) > 2 {
-			return p.errorf(part.line, "type %q: want linux, swap, extended, or type and a hexadecimal number from 1 to ff, such as type83", word)
+			return p.errorf(part.line, "type %q: want linux, swap, extended, efi, or type and a hexadecimal number from 1 to ff, such as type83", word)
 		}
 		if t == typeProtective {
 			return p.errorf(part.line, "type %q: it marks a GPT, and is no partition's", word)
 		}
 		part.Type = byte(t)
+	}
+	if word == "efi" && part.Kind == Logical {
+		return p.errorf(part.line, "efi: an EFI system partition can't be logical")
+	}
+	if p.gpt {
+		return p.setGUID(part, word)
 	}
 	if !extendedType(part.Type) {
 		return nil
@@ -114,6 +138,19 @@ func (p *descParser) setType(part *descLine, word string) error {
 		return p.errorf(part.line, "%s: an extended partition can't be logical", word)
 	}
 	part.Kind = Extended
+	return nil
+}
+
+// setGUID gives a partition of a GPT the type that the word stands for there.
+func (p *descParser) setGUID(part *descLine, word string) error {
+	if extendedType(part.Type) {
+		return p.errorf(part.line, "%s: the efi line makes this a GPT, which has no extended partition: leave out extended and logical", word)
+	}
+	guid, ok := toGUID(part.Type)
+	if !ok {
+		return p.errorf(part.line, "%s: the efi line makes this a GPT, where that type isn't known", word)
+	}
+	part.GUID, part.Type = guid, 0
 	return nil
 }
 
@@ -136,8 +173,8 @@ func (p *descParser) setSize(part *descLine, word string) error {
 // number gives the partition the number that Linux will give it: primaries
 // and the extended one in order from 1, logicals from 5.
 func (p *descParser) number(part descLine, word string) error {
-	if len(p.parts) == maxMBR {
-		return p.errorf(part.line, "%s: more than %d partitions", word, maxMBR)
+	if limit := p.limit(); len(p.parts) == limit {
+		return p.errorf(part.line, "%s: more than %d partitions", word, limit)
 	}
 	if part.Kind == Logical {
 		if p.extended < 0 {
@@ -146,7 +183,7 @@ func (p *descParser) number(part descLine, word string) error {
 		part.Number = 5 + p.logicals
 		p.logicals++
 	} else {
-		if p.primaries == 4 {
+		if p.primaries == 4 && !p.gpt {
 			return p.errorf(part.line, "%s: a fifth primary partition: an MBR holds four, the extended one among them", word)
 		}
 		p.primaries++
@@ -167,12 +204,23 @@ func (p *descParser) number(part descLine, word string) error {
 	return nil
 }
 
+// limit is how many partitions the table can have.
+func (p *descParser) limit() int {
+	if p.gpt {
+		return maxGPT
+	}
+	return maxMBR
+}
+
 // finish checks what no single line shows and makes the disk.
 func (p *descParser) finish() (Disk, error) {
 	if len(p.parts) == 0 {
 		return Disk{}, fmt.Errorf("%s: no partition in it: want lines such as \"linux 3500\"", p.name)
 	}
 	d := Disk{Table: MBR}
+	if p.gpt {
+		d.Table = GPT
+	}
 	var inside int64
 	for _, part := range p.parts {
 		if part.Kind == Logical {
@@ -188,7 +236,9 @@ func (p *descParser) finish() (Disk, error) {
 			return Disk{}, p.errorf(e.line, "extended %d: its logical partitions take %d megabytes: write extended fill", MB(e.Size), MB(inside))
 		}
 	}
-	d.activate()
+	if d.Table == MBR {
+		d.activate()
+	}
 	return d, nil
 }
 

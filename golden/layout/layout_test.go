@@ -3,6 +3,7 @@ package layout
 import (
 	"encoding/json"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -54,6 +55,11 @@ func TestParseErrors(t *testing.T) {
 		{"linux 0", `desc:1: size "0": want 1 to 16777216`},
 		{"linux 16777217", `desc:1: size "16777217"`},
 		{"linux 99999999999999999999999", `desc:1: size "99999999999999999999999": want 1 to`},
+		{"linux 5\nlogical efi 5", "desc:2: efi: an EFI system partition can't be logical"},
+		{"extended fill\nlogical linux 5\nefi 100", "desc:1: extended: the efi line makes this a GPT"},
+		{"efi 100\nlogical linux 5", "desc:2: logical: the efi line makes this a GPT"},
+		{"efi 100\ntype0c 5", "desc:2: type0c: the efi line makes this a GPT, where that type"},
+		{"efi 100\n" + strings.Repeat("linux 1\n", 128), "desc:129: linux: more than 128"},
 		{"linux 5 ext4", `desc:1: "ext4"`},
 		{"logical linux 5\nextended fill", "desc:1: logical linux: no extended"},
 		{"extended fill\nlogical extended 4", "desc:2: extended: an extended partition can't be logical"},
@@ -72,6 +78,35 @@ func TestParseErrors(t *testing.T) {
 		if err == nil || !strings.HasPrefix(err.Error(), c.want) {
 			t.Errorf("%.40q: got %v, want %s", c.desc, err, c.want)
 		}
+	}
+}
+
+// TestParseEFI: the line makes a GPT; typeef stays what it was.
+func TestParseEFI(t *testing.T) {
+	got := parse(t, "linux 1600\nefi 100 # anywhere\nswap 128\ntype8e 5\nlinux 7\nlinux fill")
+	want := Disk{Table: GPT, Parts: []Part{
+		{Number: 1, Kind: Primary, GUID: GUIDLinux, Size: 1600 << 20},
+		{Number: 2, Kind: Primary, GUID: GUIDESP, Size: 100 << 20},
+		{Number: 3, Kind: Primary, GUID: GUIDSwap, Size: 128 << 20},
+		{Number: 4, Kind: Primary, GUID: "E6D6D379-F507-44C2-A23C-238F2A3DF928", Size: 5 << 20},
+		{Number: 5, Kind: Primary, GUID: GUIDLinux, Size: 7 << 20},
+		{Number: 6, Kind: Primary, GUID: GUIDLinux, Fill: true},
+	}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if n, ok := got.ESP(); n != 2 || !ok {
+		t.Errorf("its EFI system partition is %d, %v", n, ok)
+	}
+	if text := got.Desc(); text != "linux 1600\nefi 100\nswap 128\ntype8e 5\nlinux 7\nlinux fill\n" {
+		t.Errorf("printed: %q", text)
+	}
+	old := parse(t, "typeef 100\nlinux fill")
+	if old.Table != MBR || !old.Parts[0].IsESP() || old.Desc() != "typeef 100\nlinux fill\n" {
+		t.Errorf("typeef: %+v, printed %q", old, old.Desc())
+	}
+	if _, ok := parse(t, manual).ESP(); ok {
+		t.Error("the manual's desc has none")
 	}
 }
 
@@ -113,12 +148,19 @@ func TestGPTDesc(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := "typeef 10\nlinux 10\nswap 10\nextended fill\nlogical linux 10\nlogical linux 10\n"
-	_, got, _ := strings.Cut(d.Desc(), "\n")
-	if got != want {
+	if got, want := d.Desc(), "typeda 10\nefi 10\nlinux 10\nswap 10\nlinux 10\nlinux 10\n"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
-	parse(t, d.Desc())
+	if got := parse(t, d.Desc()); got.Table != GPT || got.Parts[0].GUID != GUIDBIOSBoot || got.Parts[1].GUID != GUIDESP || got.Parts[5].Number != 6 {
+		t.Errorf("printed and parsed again: %+v", got)
+	}
+	bios := d
+	bios.Parts = slices.Concat(d.Parts[:1], d.Parts[2:], []Part{{Number: 8, Kind: Primary, GUID: GUIDLinux, Size: 10 << 20}})
+	_, got, _ := strings.Cut(bios.Desc(), "\n")
+	if want := "linux 10\nswap 10\nlinux 10\nextended fill\nlogical linux 10\nlogical linux 10\n"; got != want {
+		t.Errorf("without an EFI system partition: got %q, want %q", got, want)
+	}
+	parse(t, bios.Desc())
 	if got := d.WithBIOSBoot(); len(got.Parts) != len(d.Parts) {
 		t.Errorf("a second BIOS boot partition: %+v", got)
 	}
@@ -316,7 +358,7 @@ func TestFitRefusesForeign(t *testing.T) {
 }
 
 func FuzzParseDesc(f *testing.F) {
-	for _, s := range []string{manual, "swap 7993\nlinux 29996\nextended 38326\nlogical linux 38326\n", "typeEF 1 # x", "logical", "linux fill\nlinux 16777216"} {
+	for _, s := range []string{manual, "swap 7993\nlinux 29996\nextended 38326\nlogical linux 38326\n", "typeEF 1 # x", "efi 100\nlinux 5\nswap fill", "logical efi 1", "logical", "linux fill\nlinux 16777216"} {
 		f.Add(s, int64(8<<30))
 	}
 	f.Fuzz(func(t *testing.T, s string, bytes int64) {

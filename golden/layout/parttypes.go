@@ -10,8 +10,13 @@ const (
 	TypeLinux         = 0x83
 	TypeLinuxExtended = 0x85
 
+	typeESP        = 0xef
+	typeNonFS      = 0xda
 	typeProtective = 0xee // marks the disk as a GPT
 )
+
+// guidData is Windows's type for data, which Linux had no own for at first.
+const guidData = "EBD0A0A2-B9E5-4433-87C0-68B6B72699C7"
 
 // GPT partition types (UEFI specification, table 5-7; Discoverable Partitions
 // Specification; GRUB manual, "BIOS installation").
@@ -46,10 +51,10 @@ func fromGUID(guid string) byte {
 	case GUIDSwap:
 		return TypeLinuxSwap
 	case GUIDESP:
-		return 0xef
+		return typeESP
 	case GUIDBIOSBoot:
-		return 0xda // "Non-FS data": an MBR has no such thing
-	case "EBD0A0A2-B9E5-4433-87C0-68B6B72699C7", "E3C9E316-0B5C-4DB8-817D-F92DF00215AE": // Windows: data, reserved
+		return typeNonFS // "Non-FS data": an MBR has no such thing
+	case guidData, "E3C9E316-0B5C-4DB8-817D-F92DF00215AE": // Windows: data, reserved
 		return 0x07
 	case "E6D6D379-F507-44C2-A23C-238F2A3DF928": // LVM
 		return 0x8e
@@ -59,6 +64,30 @@ func fromGUID(guid string) byte {
 		return 0xe8
 	}
 	return TypeLinux
+}
+
+// toGUID is the GPT type for an MBR type, where there is one: what fromGUID
+// turns back.
+func toGUID(t byte) (string, bool) {
+	switch t {
+	case TypeLinux:
+		return GUIDLinux, true
+	case TypeLinuxSwap:
+		return GUIDSwap, true
+	case typeESP:
+		return GUIDESP, true
+	case typeNonFS:
+		return GUIDBIOSBoot, true
+	case 0x07:
+		return guidData, true
+	case 0x8e:
+		return "E6D6D379-F507-44C2-A23C-238F2A3DF928", true
+	case 0xfd:
+		return "A19D880F-05FC-4D3B-A006-743F0F84911E", true
+	case 0xe8:
+		return "CA7D7CCB-63ED-4C53-861C-1742536059CC", true
+	}
+	return "", false
 }
 
 // mbrType is the partition's type as an MBR has it.
@@ -75,9 +104,14 @@ func (p Part) IsSwap() bool { return p.mbrType() == TypeLinuxSwap }
 // IsLinux says whether the partition is for a Linux file system.
 func (p Part) IsLinux() bool { return p.Kind != Extended && p.mbrType() == TypeLinux }
 
+// IsESP says whether the partition is for a UEFI firmware to start from.
+func (p Part) IsESP() bool { return p.mbrType() == typeESP }
+
 // word is the partition's type as a desc has it.
-func (p Part) word() string {
+func (p Part) word(t Table) string {
 	switch {
+	case t == GPT && p.IsESP():
+		return "efi"
 	case p.Kind == Extended:
 		return "extended"
 	case p.IsSwap():

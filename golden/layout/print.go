@@ -8,11 +8,12 @@ import (
 )
 
 // Desc prints the disk as a desc, by partition number, sizes rounded down to
-// megabytes as the manual's fdisk_to_desc did. The desc knows MBR only, so a
-// GPT disk comes out as the MBR with the same partitions.
+// megabytes as the manual's fdisk_to_desc did. A GPT without an EFI system
+// partition comes out as the MBR with the same partitions: the manual's desc
+// knows nothing else.
 func (d Disk) Desc() string {
 	var b strings.Builder
-	if d.Table == GPT {
+	if _, ok := d.ESP(); d.Table == GPT && !ok {
 		b.WriteString("# from a GPT disk; as a desc it makes an MBR\n")
 		d = d.asMBR()
 	}
@@ -26,9 +27,18 @@ func (d Disk) Desc() string {
 		if !p.Fill {
 			size = fmt.Sprint(max(MB(p.Size), 1))
 		}
-		fmt.Fprintf(&b, "%s %s\n", p.word(), size)
+		fmt.Fprintf(&b, "%s %s\n", p.word(d.Table), size)
 	}
 	return b.String()
+}
+
+// ESP is the number of the disk's EFI system partition.
+func (d Disk) ESP() (number int, ok bool) {
+	i := slices.IndexFunc(d.Parts, Part.IsESP)
+	if i < 0 {
+		return 0, false
+	}
+	return d.Parts[i].Number, true
 }
 
 // asMBR numbers a GPT's partitions as an MBR has them: without the BIOS boot
