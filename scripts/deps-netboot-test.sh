@@ -1,11 +1,13 @@
 #!/bin/sh
 # Installs what the tests of golden/internal/netboot run: real clients, a
-# foreign DHCP server, QEMU with its PXE ROMs, PXELINUX. Debian and its
-# children; does nothing where all is there already.
+# foreign DHCP server, QEMU with its PXE ROMs, PXELINUX; and whom the netboot
+# part of make bench holds us against. Debian and its children; does nothing
+# where all is there already. No server is started by its package.
 set -eu
 
 packages="iproute2 nftables busybox-static isc-dhcp-client tftp-hpa atftp curl
-dnsmasq-base pxelinux syslinux-common ipxe-qemu seabios qemu-system-x86"
+dnsmasq-base pxelinux syslinux-common ipxe-qemu seabios qemu-system-x86
+kea-admin tftpd-hpa nginx-light"
 
 missing=
 for p in $packages; do
@@ -16,6 +18,12 @@ done
 if [ "$(id -u)" != 0 ]; then
 	echo "deps-netboot-test: needs root to install:$missing" >&2
 	exit 1
+fi
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+	trap 'rm -f "$policy"' EXIT
+	printf '#!/bin/sh\nexit 101\n' >"$policy" # "action forbidden by policy", invoke-rc.d(8)
+	chmod +x "$policy"
 fi
 export DEBIAN_FRONTEND=noninteractive
 apt-get update -qq
