@@ -43,6 +43,7 @@ type Client struct {
 	IP        netip.Addr // invalid before the machine has one
 	ClassID   string     // option 60
 	UserClass string     // option 77
+	Loading   bool       // it asks for a boot loader configuration; else it is a DHCP packet, and may yet go elsewhere
 }
 
 // The modes of Config.DHCP.

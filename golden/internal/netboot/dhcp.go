@@ -127,7 +127,7 @@ func (c Client) isIPXE() bool { return strings.HasSuffix(c.UserClass, "iPXE") }
 // bootOptions adds what makes firmware load our boot file. It says no if
 // this machine is to hear nothing, or nothing can be served for it.
 func (s *Server) bootOptions(reply, m *dhcpv4.DHCPv4, c Client, archs []iana.Arch) bool {
-	if s.decide(c) == Silent {
+	if s.decideOffer(c) == Silent {
 		return false
 	}
 	row, ok := s.bootFileFor(archs)

@@ -298,9 +298,16 @@ func (s *Server) guard(what string, f func() error) {
 	}
 }
 
-// decide asks the caller. A panic in there is Silent: nobody gets an image
-// by accident.
-func (s *Server) decide(c Client) (a Answer) {
+// decide asks the caller what a machine is told that has our boot loader, or
+// fetches it, and wants its configuration.
+func (s *Server) decide(c Client) Answer {
+	c.Loading = true
+	return s.decideOffer(c)
+}
+
+// decideOffer asks the caller whether a machine is offered our boot loader. A
+// panic in there is Silent: nobody gets an image by accident.
+func (s *Server) decideOffer(c Client) (a Answer) {
 	defer func() {
 		if p := recover(); p != nil {
 			s.cfg.Log.Error("panic while deciding", "mac", c.MAC, "panic", p, "stack", string(debug.Stack()))
