@@ -5,10 +5,10 @@
 #   mksquashfs              squashfs-tools
 #   pxelinux.0, ldlinux.c32 pxelinux, syslinux-common
 #   dpkg-deb, apt-get       the machine's own
-#   stage 2's programs      e2fsprogs, fdisk, util-linux, mount
+#   stage 2's programs      e2fsprogs, dosfstools, fdisk, util-linux, mount
 set -eu
 
-packages='squashfs-tools pxelinux syslinux-common e2fsprogs fdisk util-linux mount ca-certificates'
+packages='squashfs-tools pxelinux syslinux-common e2fsprogs dosfstools fdisk util-linux mount ca-certificates'
 
 missing=
 for p in $packages; do

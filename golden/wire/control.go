@@ -31,9 +31,10 @@ type Register struct {
 	DataPort int      `json:"data_port"` // where it takes frames
 	Queue    int      `json:"queue"`     // pieces that wait for its disk at most
 	Hostname string   `json:"hostname,omitempty"`
-	MAC      string   `json:"mac,omitempty"`    // of the interface that booted
-	UUID     string   `json:"uuid,omitempty"`   // SMBIOS
-	Memory   int64    `json:"memory,omitempty"` // bytes
+	MAC      string   `json:"mac,omitempty"`      // of the interface that booted
+	UUID     string   `json:"uuid,omitempty"`     // SMBIOS
+	Firmware string   `json:"firmware,omitempty"` // BIOS or UEFI; empty: it doesn't say
+	Memory   int64    `json:"memory,omitempty"`   // bytes
 	Disks    []Device `json:"disks,omitempty"`
 	Holds    bool     `json:"holds,omitempty"`  // it will say which pieces it has: golden is to wait for that before it sends them
 	Resume   *Resume  `json:"resume,omitempty"` // it was in a session of this name already, and lost golden

@@ -24,7 +24,7 @@ type DiskPlan struct {
 type Filesystem struct {
 	Disk       int      `json:"disk"`                  // index into Plan.Disks
 	Part       int      `json:"part"`                  // partition number
-	Type       string   `json:"type"`                  // "ext2", "ext3", "ext4", "swap"
+	Type       string   `json:"type"`                  // "ext2", "ext3", "ext4", "swap", VFAT
 	Label      string   `json:"label,omitempty"`       // kept on the clone
 	MountPoint string   `json:"mount_point,omitempty"` // "/", "/var"; empty for swap
 	OldUUID    string   `json:"old_uuid,omitempty"`    // on the golden node, replaced in the clone's files
@@ -37,10 +37,37 @@ type Filesystem struct {
 	NeedInodes int64    `json:"need_inodes,omitempty"` // how many entries golden has there
 }
 
+// VFAT is the type of an EFI system partition.
+const VFAT = "vfat"
+
+// Firmware that a machine has.
+const (
+	BIOS = "bios"
+	UEFI = "uefi"
+)
+
 // Loader is the boot loader of the clone and the modules its initrd must have.
 type Loader struct {
 	Kind string   `json:"kind"` // "grub", or "none"
 	With []string `json:"with,omitempty"`
+	Lack []Lack   `json:"lack,omitempty"` // why it can't be installed for a machine with such a firmware
+}
+
+// Lack is why a plan can't be carried out on a machine with some firmware.
+type Lack struct {
+	Firmware string `json:"firmware"` // BIOS or UEFI
+	Why      string `json:"why"`      // in words that say what to do
+}
+
+// Refuses is why a machine with that firmware can't boot what the plan makes
+// of it; empty: it can, or nothing speaks against it.
+func (l Loader) Refuses(firmware string) string {
+	for _, k := range l.Lack {
+		if k.Firmware == firmware {
+			return k.Why
+		}
+	}
+	return ""
 }
 
 // Golden is what identifies the golden node, so that a clone can be rid of it.

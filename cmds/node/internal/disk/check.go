@@ -93,11 +93,14 @@ func checkOne(fs wire.Filesystem, bytes int64) error {
 		}
 		return checkLabel(fs.Label)
 	}
-	if !slices.Contains([]string{"ext2", "ext3", "ext4"}, fs.Type) {
-		return fmt.Errorf("type %q: want ext2, ext3, ext4 or swap", fs.Type)
+	if !slices.Contains([]string{"ext2", "ext3", "ext4", wire.VFAT}, fs.Type) {
+		return fmt.Errorf("type %q: want ext2, ext3, ext4, vfat or swap", fs.Type)
 	}
 	if fs.MountPoint == "" || fs.MountPoint[0] != '/' || path.Clean(fs.MountPoint) != fs.MountPoint || strings.ContainsRune(fs.MountPoint, 0) {
 		return fmt.Errorf("mount point %q: want a clean absolute path", fs.MountPoint)
+	}
+	if fs.Type == wire.VFAT {
+		return checkVFAT(fs, bytes)
 	}
 	for _, f := range fs.Features {
 		if f == "" || strings.Trim(f, "abcdefghijklmnopqrstuvwxyz0123456789_") != "" {
@@ -111,6 +114,24 @@ func checkOne(fs wire.Filesystem, bytes int64) error {
 		return err
 	}
 	return checkRoom(fs, bytes)
+}
+
+// checkVFAT takes what an EFI system partition can be. A label has 11 bytes,
+// no small letters and little else (Microsoft's FAT specification).
+func checkVFAT(fs wire.Filesystem, bytes int64) error {
+	if len(fs.Label) > 11 || strings.Trim(fs.Label, "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_ ") != "" {
+		return fmt.Errorf("label %q: want at most 11 capital letters and digits", fs.Label)
+	}
+	if fs.NeedBytes < 0 || fs.NeedInodes < 0 || fs.NeedInodes > bytes>>9 {
+		return fmt.Errorf("needs %d bytes, %d files: impossible", fs.NeedBytes, fs.NeedInodes)
+	}
+	// Two tables of 4 bytes for each cluster of 512 are a 64th; a cluster is
+	// lost to each file's end, and 4 KiB are common.
+	free := bytes - bytes/64 - 64<<10 - fs.NeedInodes*4096
+	if fs.NeedBytes > free {
+		return fmt.Errorf("the files take %d bytes, a partition of %d MB has room for %d", fs.NeedBytes, bytes>>20, max(free, 0))
+	}
+	return nil
 }
 
 // checkLabel takes what ext and swap can hold: 16 bytes
@@ -145,7 +166,7 @@ func checkPrograms(plan wire.Plan, fitted []layout.Fitted) error {
 		}
 		f := fitted[fs.Disk]
 		part, _ := find(f, fs.Part) // checkFilesystems saw it
-		if err := tryMkfs(context.Background(), fs, part.Count*f.SectorSize); err != nil {
+		if err := tryMkfs(context.Background(), fs, roomOf(f, part)); err != nil {
 			return err
 		}
 	}

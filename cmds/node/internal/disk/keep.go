@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"regexp"
 
 	"github.com/google/uuid"
 
@@ -17,7 +18,7 @@ import (
 // and mounts. An error says what is different, and that everything is to be
 // made anew; no file system has lost anything by then.
 //
-//	tables ─▶ file systems' superblocks ─▶ e2fsck -p ─▶ mkswap ─▶ mount
+//	tables ─▶ file systems' superblocks ─▶ e2fsck -p ─▶ mkswap, mkfs.vfat ─▶ mount
 func keep(ctx context.Context, plan wire.Plan, a Assignment, root string, opt Options) (wire.DiskResult, error) {
 	res := wire.DiskResult{Kept: true}
 	fitted := make([]layout.Fitted, len(a.Devices))
@@ -47,7 +48,7 @@ func keep(ctx context.Context, plan wire.Plan, a Assignment, root string, opt Op
 // reuse makes the file systems that are there ready.
 func reuse(ctx context.Context, plan wire.Plan, fitted []layout.Fitted, res wire.DiskResult, root string, opt Options) error {
 	for i, fs := range plan.Filesystems {
-		if fs.Type == "swap" {
+		if anew(fs) {
 			continue
 		}
 		opt.step("checking %s", describeFS(fs, res.Filesystems[i].Device))
@@ -56,14 +57,13 @@ func reuse(ctx context.Context, plan wire.Plan, fitted []layout.Fitted, res wire
 		}
 	}
 	for i, fs := range plan.Filesystems {
-		if fs.Type != "swap" {
+		if !anew(fs) {
 			continue
 		}
-		// Anew, under the same UUID: the memory of a machine that was
-		// suspended to it must not come back over files that have changed.
 		r := res.Filesystems[i]
-		part, _ := find(fitted[fs.Disk], fs.Part)
-		if err := mkfs(ctx, fs, r.Device, r.UUID, part.Count*fitted[fs.Disk].SectorSize); err != nil {
+		f := fitted[fs.Disk]
+		part, _ := find(f, fs.Part)
+		if err := mkfs(ctx, fs, r.Device, r.UUID, roomOf(f, part)); err != nil {
 			return err
 		}
 	}
@@ -72,6 +72,12 @@ func reuse(ctx context.Context, plan wire.Plan, fitted []layout.Fitted, res wire
 	}
 	return nil
 }
+
+// anew is what is made again under its UUID all the same. Swap: the memory of
+// a machine that was suspended to it must not come back over files that have
+// changed. An EFI system partition: it is small, holds no file that golden
+// hasn't, and what a power cut did to a FAT nobody knows.
+func anew(fs wire.Filesystem) bool { return fs.Type == "swap" || fs.Type == wire.VFAT }
 
 // preen replays the journal and repairs what can be repaired without a
 // question. e2fsck(8): 0 nothing was wrong, 1 it was, and is repaired.
@@ -91,8 +97,11 @@ func sameFilesystem(ctx context.Context, fs wire.Filesystem, dev string, bytes i
 	if err != nil {
 		return "", err
 	}
-	if fs.Type == "swap" {
+	switch fs.Type {
+	case "swap":
 		return swapUUID(ctx, fs, dev, found)
+	case wire.VFAT:
+		return vfatUUID(ctx, fs, dev, found)
 	}
 	if found != fs.Type {
 		return "", fmt.Errorf("it holds %s, want %s", orNothing(found), fs.Type)
@@ -131,6 +140,21 @@ func swapUUID(ctx context.Context, fs wire.Filesystem, dev, found string) (strin
 	}
 	u, err := uuid.NewRandom()
 	return u.String(), err
+}
+
+// vfatUUID is that of the EFI system partition that is there.
+func vfatUUID(ctx context.Context, fs wire.Filesystem, dev, found string) (string, error) {
+	if found != wire.VFAT {
+		return "", fmt.Errorf("it holds %s, want %s", orNothing(found), fs.Type)
+	}
+	id, err := tag(ctx, dev, "UUID")
+	if err != nil {
+		return "", err
+	}
+	if !regexp.MustCompile(`^[0-9A-F]{4}-[0-9A-F]{4}$`).MatchString(id) || id == fs.OldUUID {
+		return newUUID(fs.Type)
+	}
+	return id, nil
 }
 
 func orNothing(s string) string {

@@ -33,7 +33,7 @@ func mountAll(plan wire.Plan, made []wire.FilesystemResult, root string) error {
 		if err := os.MkdirAll(at, 0o755); err != nil {
 			return fmt.Errorf("mount %s: %w", dev, err)
 		}
-		err := unix.Mount(dev, at, fs.Type, 0, "")
+		err := unix.Mount(dev, at, fs.Type, 0, mountOptions(fs.Type))
 		if errors.Is(err, unix.ENODEV) && fs.Type != "ext4" {
 			err = unix.Mount(dev, at, "ext4", 0, "") // its driver mounts ext2 and ext3 as well
 		}
@@ -42,6 +42,17 @@ func mountAll(plan wire.Plan, made []wire.FilesystemResult, root string) error {
 		}
 	}
 	return nil
+}
+
+// mountOptions: a FAT has neither owners nor modes. It shall not say so each
+// time one is set that golden's files have (quiet), take names as they are
+// (utf8), and let nobody in but root, as Debian's installer has it (umask);
+// mount(8), vfat.
+func mountOptions(fstype string) string {
+	if fstype == wire.VFAT {
+		return "umask=0077,utf8,quiet"
+	}
+	return ""
 }
 
 // depth is how many names a mount point has: 0 for the root.

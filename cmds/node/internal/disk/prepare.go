@@ -140,15 +140,15 @@ func Prepare(ctx context.Context, plan wire.Plan, root string, opt Options) (wir
 func makeAll(ctx context.Context, plan wire.Plan, a Assignment, opt Options) ([]wire.FilesystemResult, error) {
 	var all []wire.FilesystemResult
 	for _, fs := range plan.Filesystems {
-		id, err := uuid.NewRandom()
+		id, err := newUUID(fs.Type)
 		if err != nil {
 			return nil, fmt.Errorf("make %s: uuid: %w", title(fs), err)
 		}
 		f := a.Fitted[fs.Disk]
 		part, _ := find(f, fs.Part) // Check saw it
-		r := wire.FilesystemResult{Device: a.Devices[fs.Disk].Partition(fs.Part), UUID: id.String(), PartID: partID(f, part)}
+		r := wire.FilesystemResult{Device: a.Devices[fs.Disk].Partition(fs.Part), UUID: id, PartID: partID(f, part)}
 		opt.step("making %s", describeFS(fs, r.Device))
-		if err := mkfs(ctx, fs, r.Device, r.UUID, part.Count*f.SectorSize); err != nil {
+		if err := mkfs(ctx, fs, r.Device, r.UUID, roomOf(f, part)); err != nil {
 			return nil, err
 		}
 		all = append(all, r)

@@ -326,7 +326,7 @@ func TestRoom(t *testing.T) {
 		if err := os.Truncate(file, c.bytes); err != nil {
 			t.Fatal(err)
 		}
-		args := mkfsArgs(c.fs, file, "11111111-2222-4333-8444-555555555555", c.bytes)
+		args := mkfsArgs(c.fs, file, "11111111-2222-4333-8444-555555555555", room{c.bytes, 512})
 		must(t, "mkfs."+c.fs.Type, args...)
 		super := must(t, "dumpe2fs", "-h", file)
 		real := number(t, super, "Free blocks:") * number(t, super, "Block size:")
