@@ -3,6 +3,7 @@ package golden
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/kamethod/kamethod/golden/status"
 	"github.com/kamethod/kamethod/golden/wire"
@@ -23,6 +24,12 @@ func (d *deployment) admit(r wire.Register, old *Node) error {
 	defer d.mu.Unlock()
 	if d.closing {
 		return errors.New("the session is over")
+	}
+	if d.clone != nil {
+		// Before its disk is erased, while its own system is still there.
+		if why := d.clone.Plan.Loader.Refuses(r.Firmware); why != "" {
+			return fmt.Errorf("this machine has %s firmware and could not boot as a clone: %s", strings.ToUpper(r.Firmware), why)
+		}
 	}
 	if d.clone != nil && d.arms != nil {
 		if err := d.arms.admit(r); err != nil {

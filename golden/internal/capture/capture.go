@@ -106,26 +106,17 @@ func Describe(ctx context.Context, opt Options) (*Machine, error) {
 	if err != nil {
 		return nil, err
 	}
-	d.bootable(filesystems)
+	lacks := d.bootable(filesystems)
 	mounts, err := d.readable(filesystems)
 	if err != nil {
 		return nil, err
 	}
+	loader := opt.Loader
+	loader.Lack = lacks
 	return &Machine{Mounts: mounts, Notes: d.notes, Plan: wire.Plan{
 		Disks: d.disks, Filesystems: filesystems, Excludes: excludes,
-		Loader: opt.Loader, Golden: identity(d.opt.Root),
+		Loader: loader, Golden: identity(d.opt.Root),
 	}}, nil
-}
-
-// bootable sees to it that GRUB finds a place for itself on the disk with the
-// root.
-func (d *describer) bootable(filesystems []wire.Filesystem) {
-	i := filesystems[0].Disk // match puts the root first
-	l := d.disks[i].Layout.WithBIOSBoot()
-	if d.opt.Loader.Kind == "grub" && len(l.Parts) != len(d.disks[i].Layout.Parts) {
-		d.disks[i].Layout = l
-		d.note("disk %s: a BIOS boot partition of 1 MB is added: GRUB needs one on a GPT", d.disks[i].Name)
-	}
 }
 
 func (d *describer) wants(ctx context.Context) ([]want, error) {

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/kamethod/kamethod/golden/wire"
 )
 
 // fromFolder finds out from the fstab of a system in a folder which file
@@ -76,8 +78,8 @@ func (d *describer) fromEntry(ctx context.Context, e entry, source string) (*wan
 			d.note("%s: %s left out: excluded", source, w.MountPoint)
 			return nil, nil
 		}
-		if !ext(e.kind) {
-			return nil, fmt.Errorf("%s: %s is %s: only ext2, ext3, ext4 and swap can be cloned so far: exclude it with -x %s, or change it", source, w.MountPoint, e.kind, w.MountPoint)
+		if !known(e.kind) || e.kind == wire.VFAT && !efiPlace(w.MountPoint) {
+			return nil, fmt.Errorf("%s: %s is %s: only ext2, ext3, ext4, swap and an EFI system partition can be cloned so far: exclude it with -x %s, or change it", source, w.MountPoint, e.kind, w.MountPoint)
 		}
 	}
 	if strings.HasPrefix(e.spec, "/dev/mapper/") || strings.HasPrefix(e.spec, "/dev/md") || strings.HasPrefix(e.spec, "/dev/dm-") {

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/kamethod/kamethod/golden/wire"
 )
 
 const manual = "linux 3500\nextended fill\nlogical swap 500\nlogical linux fill\n"
@@ -72,7 +74,12 @@ func TestFolder(t *testing.T) {
 		"too many":           {fstab: "UUID=a / ext4\nUUID=b /var ext4\nUUID=c /home ext4\n", err: []string{"etc/fstab:3: /home (ext4)", "no linux partition is left", "sda"}},
 		"too much swap":      {fstab: "UUID=a / ext4\n/dev/vdx9 none swap\nUUID=b none swap", err: []string{"etc/fstab:3: swap", "no swap partition"}},
 		"xfs":                {fstab: "UUID=a / ext4\nUUID=b /data xfs\n", err: []string{"etc/fstab:2", "/data is xfs", "-x /data"}},
-		"vfat":               {fstab: "UUID=a / ext4\nUUID=b /boot/efi vfat umask=0077\n", err: []string{"/boot/efi is vfat"}},
+		"vfat":               {fstab: "UUID=a / ext4\nUUID=b /boot/efi vfat umask=0077\n", err: []string{"etc/fstab:2: /boot/efi (vfat)", "a line such as efi 512", "-x /boot/efi"}},
+		"efi":                {fstab: "UUID=a / ext4\nUUID=AAAA-0001 /boot/efi vfat umask=0077\n", descs: []string{"efi 100\n" + both}, want: "0:2 / ext4, 0:1 /boot/efi vfat, 0:4  swap"},
+		"efi by name":        {fstab: "/dev/vda3 / ext4\n/dev/vda1 /boot/efi vfat umask=0077,noauto\n", descs: []string{"efi 100\n" + both}, want: "0:3 / ext4, 0:1 /boot/efi vfat, 0:4  swap"},
+		"efi not in fstab":   {fstab: "UUID=a / ext4\n", descs: []string{both + "efi 100\n"}, want: "0:1 / ext4, 0:4 /boot/efi vfat, 0:3  swap"},
+		"efi in an MBR":      {fstab: "UUID=a / ext4\n", descs: []string{both + "typeef 100\n"}, want: "0:1 / ext4, 0:4 /boot/efi vfat, 0:3  swap"},
+		"other vfat":         {fstab: "UUID=a / ext4\nUUID=b /data vfat defaults\n", descs: []string{"efi 100\n" + both}, err: []string{"/data is vfat", "-x /data"}},
 		"lvm":                {fstab: "/dev/mapper/vg-root / ext4\n", err: []string{"etc/fstab:1", "/dev/mapper/vg-root", "LVM"}},
 		"twice":              {fstab: "/dev/sda1 / ext4\n/dev/sda1 /var ext4\n", err: []string{"etc/fstab:2", "partition 1 of sda is / (ext4) already"}},
 		"two roots":          {fstab: "UUID=a / ext4\n\nUUID=b / ext4\n", err: []string{"etc/fstab:3: /: ", "etc/fstab:1 mounts something there already"}},
@@ -98,7 +105,7 @@ func TestFolder(t *testing.T) {
 			if got := short(m); got != c.want {
 				t.Errorf("got %s, want %s\n%s", got, c.want, strings.Join(m.Notes, "\n"))
 			}
-			if m.Plan.Golden.Hostname != "golden" || m.Plan.Golden.MachineID != "0123456789abcdef0123456789abcdef" || m.Mounts[0] != "/" || len(m.Mounts) != strings.Count(c.want, " ext") {
+			if m.Plan.Golden.Hostname != "golden" || m.Plan.Golden.MachineID != "0123456789abcdef0123456789abcdef" || m.Mounts[0] != "/" || len(m.Mounts) != strings.Count(c.want, " ext")+strings.Count(c.want, " vfat") {
 				t.Errorf("got %+v, %v", m.Plan.Golden, m.Mounts)
 			}
 			if notes := strings.Join(m.Notes, "\n"); !strings.Contains(notes, "/ (ext4): partition ") {
@@ -146,6 +153,53 @@ func TestRefused(t *testing.T) {
 		_, err := Describe(t.Context(), c.opt)
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: got %v, want %s", name, err, c.want)
+		}
+	}
+}
+
+func TestFATLabel(t *testing.T) {
+	for label, want := range map[string]string{"": "", "efi": "EFI", "EFI SYSTEM": "EFI SYSTEM", "EFI-SYSTEM-PARTITION": "", "größe": ""} {
+		if got := fatLabel(label); got != want {
+			t.Errorf("%q becomes %q, want %q", label, got, want)
+		}
+	}
+}
+
+// TestFirmware: for which machines a boot loader can be installed is known
+// before one of them comes.
+func TestFirmware(t *testing.T) {
+	const bios, uefi = "usr/lib/grub/i386-pc", "usr/lib/grub/x86_64-efi"
+	for _, c := range []struct {
+		name, desc         string
+		grub               []string
+		lackBIOS, lackUEFI string // in the reason; empty: none
+		parts              int
+	}{
+		{"bios as ever", manual, []string{bios}, "", "a line such as efi 512", 4},
+		{"uefi packages, no partition", manual, []string{bios, uefi}, "", "a line such as efi 512", 4},
+		{"both", "efi 100\nlinux fill\n", []string{bios, uefi}, "", "", 3}, // with a BIOS boot partition
+		{"uefi only", "efi 100\nlinux fill\n", []string{uefi}, "package grub-pc-bin", "", 2},
+		{"partition, no package", "efi 100\nlinux fill\n", []string{bios}, "", "package grub-efi-amd64-bin", 3},
+		{"no grub", "linux fill\n", nil, "package grub-pc-bin", "package grub-efi-amd64-bin", 1},
+	} {
+		root := folder(t, "-")
+		for _, dir := range c.grub {
+			if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+		m, err := Describe(t.Context(), Options{Root: root, Descs: descs(t, c.desc), Loader: wire.Loader{Kind: "grub"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for firmware, want := range map[string]string{wire.BIOS: c.lackBIOS, wire.UEFI: c.lackUEFI} {
+			got := m.Plan.Loader.Refuses(firmware)
+			if (got == "") != (want == "") || !strings.Contains(got, want) {
+				t.Errorf("%s: %s: %q, want %q", c.name, firmware, got, want)
+			}
+		}
+		if got := len(m.Plan.Disks[0].Layout.Parts); got != c.parts {
+			t.Errorf("%s: %d partitions, want %d", c.name, got, c.parts)
 		}
 	}
 }

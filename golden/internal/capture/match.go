@@ -17,14 +17,44 @@ type slot struct {
 	taken string // by what
 }
 
+// use is what a partition or a want is for.
+type use string
+
+const (
+	files use = "linux"
+	swap  use = "swap"
+	efi   use = "efi"
+)
+
+func (s slot) use() use {
+	switch {
+	case s.part.IsSwap():
+		return swap
+	case s.part.IsESP():
+		return efi
+	}
+	return files
+}
+
+func (w want) use() use {
+	switch {
+	case w.swap():
+		return swap
+	case w.Type == wire.VFAT:
+		return efi
+	}
+	return files
+}
+
 // match finds the partition for each want: by its place on the golden machine
 // where that is known and the layout has it, else in order: linux partitions
-// get the file systems, the root first, and swap partitions the swap.
+// get the file systems, the root first, swap partitions the swap, and an EFI
+// system partition what is mounted from one.
 func (d *describer) match(wants []want) ([]wire.Filesystem, error) {
 	var slots []slot
 	for i, disk := range d.disks {
 		for _, p := range disk.Layout.Parts {
-			if p.IsLinux() || p.IsSwap() {
+			if p.IsLinux() || p.IsSwap() || p.IsESP() {
 				slots = append(slots, slot{disk: i, part: p})
 			}
 		}
@@ -49,9 +79,12 @@ func (d *describer) match(wants []want) ([]wire.Filesystem, error) {
 		out = append(out, d.take(&slots[i], w, "as on the golden disk"))
 	}
 	for _, w := range later {
-		i := slices.IndexFunc(slots, func(s slot) bool { return s.taken == "" && s.part.IsSwap() == w.swap() })
+		i := slices.IndexFunc(slots, func(s slot) bool { return s.taken == "" && s.use() == w.use() })
+		if i < 0 && w.use() == efi {
+			return nil, fmt.Errorf("%s: %s: no EFI system partition in the layout of %s: add a line such as efi 512, or, for clones with a BIOS, leave it out with -x %s", w.source, w, d.diskNames(), w.MountPoint)
+		}
 		if i < 0 {
-			return nil, fmt.Errorf("%s: %s: no %s partition is left for it in the layout of %s: add one, or leave it out with -x or -X", w.source, w, kind(w), d.diskNames())
+			return nil, fmt.Errorf("%s: %s: no %s partition is left for it in the layout of %s: add one, or leave it out with -x or -X", w.source, w, w.use(), d.diskNames())
 		}
 		out = append(out, d.take(&slots[i], w, "in order"))
 	}
@@ -81,7 +114,7 @@ func (d *describer) place(slots []slot, w want) (int, error) {
 		return -1, nil
 	}
 	i := slices.IndexFunc(slots, func(s slot) bool {
-		return d.disks[s.disk].Name == w.disk && s.part.Number == w.number && s.part.IsSwap() == w.swap()
+		return d.disks[s.disk].Name == w.disk && s.part.Number == w.number && s.use() == w.use()
 	})
 	if i >= 0 && slots[i].taken != "" {
 		return -1, fmt.Errorf("%s: %s: partition %d of %s is %s already", w.source, w, w.number, w.disk, slots[i].taken)
@@ -93,17 +126,39 @@ func (d *describer) take(s *slot, w want, how string) wire.Filesystem {
 	s.taken = w.String()
 	fs := w.Filesystem
 	fs.Disk, fs.Part = s.disk, s.part.Number
+	if fs.Type == wire.VFAT {
+		fs.Label = fatLabel(fs.Label)
+	}
 	d.note("%s: %s: partition %d of %s, %s", w.source, w, fs.Part, d.disks[fs.Disk].Name, how)
 	return fs
 }
 
-// rest makes the swap partitions that nothing claimed swap all the same, and
-// says which others stay empty.
+// fatLabel is a label as mkfs.fat takes it, or none: the fstab of the clone
+// doesn't go by it.
+func fatLabel(label string) string {
+	label = strings.ToUpper(strings.TrimSpace(label))
+	if len(label) > 11 || strings.Trim(label, "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_ ") != "" {
+		return ""
+	}
+	return label
+}
+
+// EFIMount is where Linux has the EFI system partition.
+const EFIMount = "/boot/efi"
+
+// rest makes the swap partitions that nothing claimed swap all the same, the
+// first EFI system partition what the boot loader needs, and says which others
+// stay empty.
 func (d *describer) rest(slots []slot) []wire.Filesystem {
 	var out []wire.Filesystem
+	hasEFI := slices.ContainsFunc(slots, func(s slot) bool { return s.taken != "" && s.use() == efi }) || d.excluded(EFIMount)
 	for _, s := range slots {
 		switch {
 		case s.taken != "":
+		case s.use() == efi && !hasEFI:
+			hasEFI = true
+			out = append(out, wire.Filesystem{Disk: s.disk, Part: s.part.Number, Type: wire.VFAT, MountPoint: EFIMount})
+			d.note("partition %d of %s: made an EFI system partition and mounted on %s, though no fstab names it", s.part.Number, d.disks[s.disk].Name, EFIMount)
 		case s.part.IsSwap():
 			out = append(out, wire.Filesystem{Disk: s.disk, Part: s.part.Number, Type: "swap"})
 			d.note("partition %d of %s: made swap, though no fstab names it", s.part.Number, d.disks[s.disk].Name)
@@ -118,18 +173,11 @@ func (d *describer) rest(slots []slot) []wire.Filesystem {
 func (d *describer) foreign() {
 	for _, disk := range d.disks {
 		for _, p := range disk.Layout.Parts {
-			if p.Kind != layout.Extended && !p.IsLinux() && !p.IsSwap() && p.GUID != layout.GUIDBIOSBoot {
+			if p.Kind != layout.Extended && !p.IsLinux() && !p.IsSwap() && !p.IsESP() && p.GUID != layout.GUIDBIOSBoot {
 				d.note("partition %d of %s: stays empty: it is for neither Linux files nor swap", p.Number, disk.Name)
 			}
 		}
 	}
-}
-
-func kind(w want) string {
-	if w.swap() {
-		return "swap"
-	}
-	return "linux"
 }
 
 func (d *describer) diskNames() string {

@@ -121,8 +121,8 @@ func (d *describer) fromMount(ctx context.Context, m *mountinfo.Info) (*want, er
 		return nil, nil
 	case strings.HasPrefix(disk, "dm-") || strings.HasPrefix(disk, "md"):
 		return nil, fmt.Errorf("%s is on %s: LVM, RAID and encrypted devices can't be cloned so far: exclude it with -x, or its disk with -X", m.Mountpoint, m.Source)
-	case !ext(m.FSType):
-		return nil, fmt.Errorf("%s is %s: only ext2, ext3 and ext4 can be cloned so far: exclude it with -x %s, or its disk with -X %s", m.Mountpoint, m.FSType, m.Mountpoint, disk)
+	case !known(m.FSType) || m.FSType == wire.VFAT && !efiPlace(m.Mountpoint):
+		return nil, fmt.Errorf("%s is %s: only ext2, ext3, ext4 and an EFI system partition can be cloned so far: exclude it with -x %s, or its disk with -X %s", m.Mountpoint, m.FSType, m.Mountpoint, disk)
 	case number == 0 && d.diskIndex(disk) < 0:
 		return nil, fmt.Errorf("%s is on %s as a whole, which has no partition table: give a desc with -p %s DESC", m.Mountpoint, m.Source, disk)
 	}
@@ -229,7 +229,7 @@ func details(ctx context.Context, w *want) error {
 		return err
 	}
 	w.OldUUID, w.Label, w.OldPartID = s.uuid, s.label, s.partID
-	if w.swap() {
+	if w.swap() || w.Type == wire.VFAT {
 		return nil
 	}
 	if ext(s.kind) {

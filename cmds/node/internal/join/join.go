@@ -260,7 +260,7 @@ func (s *Session) register(ctx context.Context, limit time.Duration, resume *wir
 	body, err := json.Marshal(wire.Register{
 		Version: wire.Version, Session: s.Session, Token: s.Token, Stage: s.Stage,
 		DataPort: port, Queue: queueFor(memory()), Holds: holds, Resume: resume,
-		Hostname: s.Hostname, MAC: s.MAC, UUID: s.UUID, Memory: memory(), Disks: s.Disks,
+		Hostname: s.Hostname, MAC: s.MAC, UUID: s.UUID, Firmware: Firmware(), Memory: memory(), Disks: s.Disks,
 	})
 	if err != nil {
 		return fmt.Errorf("encode registration: %w", err)

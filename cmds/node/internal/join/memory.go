@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/kamethod/kamethod/golden/wire"
 )
 
 // memory is the machine's, in bytes; a gigabyte where the kernel won't say.
@@ -25,4 +27,13 @@ func SystemUUID() string {
 		return ""
 	}
 	return strings.ToLower(string(bytes.TrimSpace(b)))
+}
+
+// Firmware is what started this machine: the kernel has this folder after UEFI
+// only (drivers/firmware/efi/efi.c).
+func Firmware() string {
+	if _, err := os.Stat("/sys/firmware/efi"); err == nil {
+		return wire.UEFI
+	}
+	return wire.BIOS
 }
