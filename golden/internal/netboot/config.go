@@ -59,12 +59,15 @@ type Config struct {
 	Addr      netip.Prefix // our address on it; zero: its first IPv4 address
 	DHCP      string       // DHCPFull, DHCPProxy or DHCPOff; empty: DHCPProxy
 
+	Subnets []Subnet // further networks, behind relays
+
 	// full mode
 	RangeFrom, RangeTo netip.Addr            // pool; zero: upper half of the subnet
 	Router             netip.Addr            // option 3; zero: not sent
 	DNS                []netip.Addr          // option 6; empty: not sent
 	Domain             string                // option 15; empty: not sent
 	Fixed              map[string]netip.Addr // MAC to address
+	Names              map[string]string     // MAC to host name, option 12
 	LeaseFile          string                // empty: leases are forgotten at exit
 	LeaseTime          time.Duration         // zero: 12 h
 	Force              bool                  // serve although another DHCP server answers
@@ -143,88 +146,4 @@ func checkWords(name, words string) error {
 		return fmt.Errorf("%s %q: character %d is not printable ASCII", name, words, i+1)
 	}
 	return nil
-}
-
-// subnetPlan is what full mode works with, worked out of a Config.
-type subnetPlan struct {
-	self     netip.Prefix
-	from, to netip.Addr
-	fixed    map[[6]byte]netip.Addr
-	owner    map[netip.Addr][6]byte // fixed, the other way round
-}
-
-// plan checks the pool and the fixed addresses against our own address.
-func (c Config) plan(self netip.Prefix) (subnetPlan, error) {
-	p := subnetPlan{self: self, from: c.RangeFrom, to: c.RangeTo,
-		fixed: map[[6]byte]netip.Addr{}, owner: map[netip.Addr][6]byte{}}
-	if self.Bits() > 29 {
-		return p, fmt.Errorf("subnet %v of %s is too small for full DHCP: a /29 or larger", self.Masked(), c.Interface)
-	}
-	switch {
-	case !p.from.IsValid() && !p.to.IsValid():
-		p.from, p.to = upperHalf(self)
-	case !p.from.IsValid() || !p.to.IsValid():
-		return p, errors.New("dhcp range: both ends or none")
-	}
-	for _, a := range []netip.Addr{p.from, p.to} {
-		if err := usable(self, a); err != nil {
-			return p, fmt.Errorf("dhcp range %v to %v: %w", p.from, p.to, err)
-		}
-	}
-	if p.to.Less(p.from) {
-		return p, fmt.Errorf("dhcp range %v to %v: the end is before the start", p.from, p.to)
-	}
-	for s, a := range c.Fixed {
-		mac, err := macKey(s)
-		if err != nil {
-			return p, err
-		}
-		if err := usable(self, a); err != nil {
-			return p, fmt.Errorf("fixed address of %s: %w", s, err)
-		}
-		if a == self.Addr() {
-			return p, fmt.Errorf("fixed address of %s: %v is our own", s, a)
-		}
-		if o, ok := p.owner[a]; ok && o != mac {
-			return p, fmt.Errorf("fixed address %v: given to %v and %s", a, net.HardwareAddr(o[:]), s)
-		}
-		p.owner[a] = mac
-		p.fixed[mac] = a
-	}
-	return p, nil
-}
-
-// usable says whether a machine of the subnet can have this address.
-func usable(self netip.Prefix, a netip.Addr) error {
-	if !a.Is4() || !self.Contains(a) {
-		return fmt.Errorf("%v is not in %v", a, self.Masked())
-	}
-	if a == self.Masked().Addr() || a == broadcastOf(self) {
-		return fmt.Errorf("%v is the network's own or its broadcast address", a)
-	}
-	return nil
-}
-
-func macKey(s string) ([6]byte, error) {
-	hw, err := net.ParseMAC(s)
-	if err != nil || len(hw) != 6 {
-		return [6]byte{}, fmt.Errorf("MAC address %q: want six bytes in hex", s)
-	}
-	return [6]byte(hw), nil
-}
-
-// upperHalf is the pool that nobody had to write down.
-func upperHalf(p netip.Prefix) (from, to netip.Addr) {
-	b := p.Masked().Addr().As4()
-	bit := p.Bits() // first host bit, counted from the left
-	b[bit/8] |= 0x80 >> (bit % 8)
-	return netip.AddrFrom4(b), broadcastOf(p).Prev()
-}
-
-func broadcastOf(p netip.Prefix) netip.Addr {
-	b := p.Masked().Addr().As4()
-	for i := p.Bits(); i < 32; i++ {
-		b[i/8] |= 0x80 >> (i % 8)
-	}
-	return netip.AddrFrom4(b)
 }

@@ -35,6 +35,7 @@ type out struct {
 	to   netip.AddrPort
 	hw   net.HardwareAddr // link address for a packet socket
 	bare bool             // to a relay or a configured client: the kernel routes it
+	wire []byte           // msg, as it is sent
 }
 
 var errNotOurs = errors.New("not for us")
@@ -47,6 +48,9 @@ func (s *Server) handleDHCP(b []byte, port uint16, from netip.AddrPort, now time
 		return nil, fmt.Errorf("read DHCP packet of %d bytes: %w", len(b), err)
 	}
 	if err := s.checkSender(m); err != nil {
+		return nil, err
+	}
+	if err := readOverload(m, b); err != nil {
 		return nil, err
 	}
 	c, archs, netboot := clientOf(m)
@@ -62,8 +66,8 @@ func (s *Server) handleDHCP(b []byte, port uint16, from netip.AddrPort, now time
 	if o == nil || err != nil {
 		return nil, err
 	}
-	if n := len(o.msg.ToBytes()); n > maxDatagram {
-		return nil, fmt.Errorf("reply of %d bytes to %v: at most %d", n, m.ClientHWAddr, maxDatagram)
+	if o.wire, err = encode(m, o.msg); err != nil {
+		return nil, err
 	}
 	return o, nil
 }
@@ -79,7 +83,9 @@ func (s *Server) checkSender(m *dhcpv4.DHCPv4) error {
 		return errNotOurs
 	case hw[0]&1 != 0 || bytes.Equal(hw, make([]byte, 6)): // group address, or none
 		return errNotOurs
-	case s.link.own[[6]byte(hw)]:
+	}
+	own := s.link.own.Load()
+	if own.macs[[6]byte(hw)] || own.ips[v4(m.ClientIPAddr)] {
 		return errNotOurs
 	}
 	return nil
@@ -168,7 +174,7 @@ func (s *Server) replyTo(m *dhcpv4.DHCPv4, t dhcpv4.MessageType) (*dhcpv4.DHCPv4
 }
 
 // address chooses the way back (RFC 2131 4.1).
-func address(m, r *dhcpv4.DHCPv4) *out {
+func (s *Server) address(m, r *dhcpv4.DHCPv4) *out {
 	all := netip.AddrFrom4([4]byte{255, 255, 255, 255})
 	if gi, ok := netip.AddrFromSlice(m.GatewayIPAddr.To4()); ok && !gi.IsUnspecified() {
 		return &out{msg: r, to: netip.AddrPortFrom(gi, dhcpServerPort), bare: true}
@@ -177,8 +183,9 @@ func address(m, r *dhcpv4.DHCPv4) *out {
 	if r.MessageType() == dhcpv4.MessageTypeNak {
 		return bcast
 	}
-	if ci, ok := netip.AddrFromSlice(m.ClientIPAddr.To4()); ok && !ci.IsUnspecified() {
-		return &out{msg: r, to: netip.AddrPortFrom(ci, dhcpClientPort), hw: m.ClientHWAddr}
+	if ci := v4(m.ClientIPAddr); ci.IsValid() {
+		far := !s.link.self.Contains(ci) // a router is between us
+		return &out{msg: r, to: netip.AddrPortFrom(ci, dhcpClientPort), hw: m.ClientHWAddr, bare: far}
 	}
 	yi, ok := netip.AddrFromSlice(r.YourIPAddr.To4())
 	if m.IsBroadcast() || !ok || yi.IsUnspecified() {

@@ -1,8 +1,6 @@
 package netboot
 
 import (
-	"errors"
-	"net"
 	"net/netip"
 	"time"
 
@@ -10,26 +8,29 @@ import (
 	"github.com/insomniacslk/dhcp/iana"
 )
 
-// fullDHCP is the subnet's DHCP server: addresses for every machine, boot
-// information for firmware.
+// fullDHCP is the network's DHCP server, and that of networks behind relays:
+// addresses for every machine, boot information for firmware.
 func (s *Server) fullDHCP(m *dhcpv4.DHCPv4, c Client, archs []iana.Arch, netboot bool, now time.Time) (*out, error) {
-	if gi, ok := netip.AddrFromSlice(m.GatewayIPAddr.To4()); ok && !gi.IsUnspecified() && !s.link.self.Contains(gi) {
-		return nil, errNotOurs // a relay of a subnet for which we have no pool
+	n := s.subnetOf(m)
+	if n == nil {
+		return nil, errNotOurs // a relay of a network that nobody told us about
 	}
-	mac := [6]byte(m.ClientHWAddr)
+	a := asker{mac: [6]byte(m.ClientHWAddr), net: n, known: netboot && s.decideOffer(c) == BootImage}
 	wanted := v4(m.RequestedIPAddress())
 	var ip netip.Addr
 	var t dhcpv4.MessageType
 	switch m.MessageType() {
 	case dhcpv4.MessageTypeDiscover:
-		got, ok := s.leases.offer(mac, wanted, now)
+		got, ok := s.leases.offer(a, wanted, now)
 		if !ok {
-			s.cfg.Log.Warn("no free address", "mac", c.MAC, "from", s.leases.plan.from, "to", s.leases.plan.to)
+			if s.noAddress.now(now) {
+				s.cfg.Log.Warn("no free address", "mac", c.MAC, "from", n.from, "to", n.to, "known", a.known)
+			}
 			return nil, nil
 		}
 		ip, t = got, dhcpv4.MessageTypeOffer
 	case dhcpv4.MessageTypeRequest:
-		got, ok := s.request(m, mac, wanted, now)
+		got, ok := s.request(m, a, wanted, now)
 		if !got.IsValid() {
 			return nil, nil
 		}
@@ -41,22 +42,44 @@ func (s *Server) fullDHCP(m *dhcpv4.DHCPv4, c Client, archs []iana.Arch, netboot
 		t = dhcpv4.MessageTypeAck
 	case dhcpv4.MessageTypeDecline:
 		s.cfg.Log.Warn("address is used by another machine", "ip", wanted, "mac", c.MAC)
-		s.leases.decline(mac, wanted, now)
+		s.leases.decline(a, wanted, now)
 		return nil, nil
 	case dhcpv4.MessageTypeRelease:
-		s.leases.release(mac, c.IP, now)
+		s.leases.release(a.mac, c.IP, now)
 		return nil, nil
-	default: // BOOTP, or what only a server says
-		return nil, nil
+	default:
+		fixed, ok := s.leases.fixed(a)
+		if !ok || !bootp(m) {
+			return nil, nil // what only a server says
+		}
+		ip = fixed
 	}
-	return s.leaseReply(m, c, archs, netboot, ip, t)
+	return s.leaseReply(m, c, archs, netboot, n, ip, t)
+}
+
+// subnetOf is the network that a request came from: the relay's, that of a
+// machine behind a relay that renews its lease without it, or else ours. nil:
+// none that we serve.
+func (s *Server) subnetOf(m *dhcpv4.DHCPv4) *subnet {
+	own := s.plan.subnets[0]
+	if gi := v4(m.GatewayIPAddr); gi.IsValid() {
+		n := s.plan.of(gi)
+		if n == nil || gi == own.prefix.Addr() || usable(n.prefix, gi) != nil {
+			return nil // would make us send to whom a stranger names
+		}
+		return n
+	}
+	if n := s.plan.of(v4(m.ClientIPAddr)); n != nil {
+		return n
+	}
+	return own
 }
 
 // request decides on a REQUEST in each of its states (RFC 2131 4.3.2). An
 // invalid address means no reply, false means NAK.
-func (s *Server) request(m *dhcpv4.DHCPv4, mac [6]byte, wanted netip.Addr, now time.Time) (netip.Addr, bool) {
+func (s *Server) request(m *dhcpv4.DHCPv4, a asker, wanted netip.Addr, now time.Time) (netip.Addr, bool) {
 	if id := v4(m.ServerIdentifier()); id.IsValid() && id != s.link.self.Addr() {
-		s.leases.forget(mac)
+		s.leases.forget(a.mac)
 		s.cfg.Log.Warn("a machine chose another DHCP server", "mac", m.ClientHWAddr, "server", id)
 		return netip.Addr{}, false
 	}
@@ -67,8 +90,8 @@ func (s *Server) request(m *dhcpv4.DHCPv4, mac [6]byte, wanted netip.Addr, now t
 	if !ip.IsValid() {
 		return ip, false
 	}
-	ok, err := s.leases.confirm(mac, ip, now)
-	if err := errors.Join(err, s.leases.compact()); err != nil {
+	ok := s.leases.confirm(a, ip, now)
+	if err := s.leases.flush(); err != nil {
 		// The lease holds in memory: a full disk mustn't stop the network.
 		s.cfg.Log.Error("lease not kept", "mac", m.ClientHWAddr, "ip", ip, "err", err)
 	}
@@ -84,10 +107,12 @@ func (s *Server) refuse(m *dhcpv4.DHCPv4, ip netip.Addr) (*out, error) {
 	if v4(m.GatewayIPAddr).IsValid() {
 		r.SetBroadcast() // RFC 2131 4.3.2: so that the relay broadcasts it
 	}
-	return address(m, r), nil
+	return s.address(m, r), nil
 }
 
-func (s *Server) leaseReply(m *dhcpv4.DHCPv4, c Client, archs []iana.Arch, netboot bool, ip netip.Addr, t dhcpv4.MessageType) (*out, error) {
+// leaseReply makes the answer to a machine of this network. Without a type
+// it is one of BOOTP, for ever and without options of DHCP.
+func (s *Server) leaseReply(m *dhcpv4.DHCPv4, c Client, archs []iana.Arch, netboot bool, n *subnet, ip netip.Addr, t dhcpv4.MessageType) (*out, error) {
 	r, err := s.replyTo(m, t)
 	if err != nil {
 		return nil, err
@@ -95,63 +120,33 @@ func (s *Server) leaseReply(m *dhcpv4.DHCPv4, c Client, archs []iana.Arch, netbo
 	if ip.IsValid() {
 		c.IP = ip
 		r.YourIPAddr = ip.AsSlice()
-		r.ClientIPAddr = m.ClientIPAddr
+	}
+	r.ClientIPAddr = m.ClientIPAddr // RFC 2131 table 3: also in the answer to an INFORM
+	if t == dhcpv4.MessageTypeNone {
+		r.Options.Del(dhcpv4.OptionDHCPMessageType)
+		r.Options.Del(dhcpv4.OptionServerIdentifier)
+	} else if ip.IsValid() {
 		for _, o := range leaseTimes(s.leases.term) {
 			r.UpdateOption(o)
 		}
 	}
-	for _, o := range s.subnetOptions() {
+	for _, o := range s.subnetOptions(m, n) {
 		r.UpdateOption(o)
 	}
-	event := map[dhcpv4.MessageType]string{dhcpv4.MessageTypeOffer: "address offered", dhcpv4.MessageTypeAck: "address"}[t]
-	if netboot {
-		s.seen.put(c)
-		if s.bootOptions(r, m, c, archs) && t == dhcpv4.MessageTypeOffer {
-			event = "offer"
-		}
-	}
-	if len(r.ToBytes()) > dhcpMinMaxSize {
-		r.Options.Del(dhcpv4.OptionDomainName) // the one long option that no firmware needs
+	event := map[dhcpv4.MessageType]string{dhcpv4.MessageTypeOffer: "address offered", dhcpv4.MessageTypeAck: "address", dhcpv4.MessageTypeNone: "address"}[t]
+	if netboot && s.bootInfo(r, m, c, archs) && t == dhcpv4.MessageTypeOffer {
+		event = "offer"
 	}
 	s.emit(Event{MAC: c.MAC, IP: c.IP, What: event, Name: r.BootFileName})
-	return address(m, r), nil
+	return s.address(m, r), nil
 }
 
-func leaseTimes(d time.Duration) []dhcpv4.Option {
-	return []dhcpv4.Option{
-		dhcpv4.OptIPAddressLeaseTime(d),
-		dhcpv4.OptRenewTimeValue(d / 2),         // RFC 2131 4.4.5
-		dhcpv4.OptRebindingTimeValue(d * 7 / 8), // RFC 2131 4.4.5
+// bootInfo adds what makes firmware boot, and remembers the machine.
+func (s *Server) bootInfo(r, m *dhcpv4.DHCPv4, c Client, archs []iana.Arch) bool {
+	ok := s.bootOptions(r, m, c, archs)
+	s.seen.put(c, ok)
+	if ok {
+		pxelinuxOptions(r, archs)
 	}
-}
-
-func (s *Server) subnetOptions() []dhcpv4.Option {
-	self := s.link.self
-	out := []dhcpv4.Option{
-		dhcpv4.OptSubnetMask(net.CIDRMask(self.Bits(), 32)),
-		dhcpv4.OptBroadcastAddress(broadcastOf(self).AsSlice()),
-	}
-	if s.cfg.Router.IsValid() {
-		out = append(out, dhcpv4.OptRouter(s.cfg.Router.AsSlice()))
-	}
-	if len(s.cfg.DNS) > 0 {
-		var ips []net.IP
-		for _, a := range s.cfg.DNS {
-			ips = append(ips, a.AsSlice())
-		}
-		out = append(out, dhcpv4.OptDNS(ips...))
-	}
-	if s.cfg.Domain != "" {
-		out = append(out, dhcpv4.OptDomainName(s.cfg.Domain))
-	}
-	return out
-}
-
-// v4 is the address, or an invalid one for "none" and 0.0.0.0.
-func v4(ip net.IP) netip.Addr {
-	a, ok := netip.AddrFromSlice(ip.To4())
-	if !ok || a.IsUnspecified() {
-		return netip.Addr{}
-	}
-	return a
+	return ok
 }

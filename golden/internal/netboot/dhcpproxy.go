@@ -11,16 +11,15 @@ import (
 // never an address (PXE 2.1, proxyDHCP). A REQUEST on port 67 is the other
 // server's.
 func (s *Server) proxyDHCP(m *dhcpv4.DHCPv4, c Client, archs []iana.Arch, netboot bool) (*out, error) {
-	if !netboot || m.MessageType() != dhcpv4.MessageTypeDiscover {
+	if !netboot || m.MessageType() != dhcpv4.MessageTypeDiscover || s.subnetOf(m) == nil {
 		return nil, nil
 	}
-	s.seen.put(c)
 	r, err := s.replyTo(m, dhcpv4.MessageTypeOffer)
-	if err != nil || !s.bootOptions(r, m, c, archs) {
+	if err != nil || !s.bootInfo(r, m, c, archs) {
 		return nil, err
 	}
 	s.emit(Event{MAC: c.MAC, What: "offer", Name: r.BootFileName})
-	return address(m, r), nil
+	return s.address(m, r), nil
 }
 
 // bootServer answers on port 4011, where firmware asks that has its address
@@ -30,12 +29,14 @@ func (s *Server) bootServer(m *dhcpv4.DHCPv4, c Client, archs []iana.Arch, netbo
 	if !netboot || (t != dhcpv4.MessageTypeRequest && t != dhcpv4.MessageTypeInform) {
 		return nil, nil
 	}
+	if !s.mayAsk(from.Addr()) || s.link.own.Load().ips[from.Addr()] {
+		return nil, errNotOurs
+	}
 	if !c.IP.IsValid() {
 		c.IP = from.Addr()
 	}
-	s.seen.put(c)
 	r, err := s.replyTo(m, dhcpv4.MessageTypeAck)
-	if err != nil || !s.bootOptions(r, m, c, archs) {
+	if err != nil || !s.bootInfo(r, m, c, archs) {
 		return nil, err
 	}
 	r.ClientIPAddr = m.ClientIPAddr

@@ -6,16 +6,22 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"syscall"
 	"time"
 
 	"github.com/mdlayher/packet"
 	"golang.org/x/net/ipv4"
+	"golang.org/x/sys/unix"
 )
 
 const (
 	dhcpWorkers = 4    // a reply takes tens of microseconds
 	dhcpQueue   = 1024 // packets; beyond, they are dropped and clients ask again
 	maxRequest  = 1500 // larger requests are nobody's
+
+	// A thousand machines that are switched on at once send as many packets
+	// within a moment; the kernel counts some 1.3 kB for each.
+	receiveBuffer = 8 << 20
 )
 
 // dhcpJob is one packet that waits for a worker.
@@ -26,28 +32,68 @@ type dhcpJob struct {
 
 // dhcpSockets are what DHCP needs: raw sends to machines without an address
 // and, in proxy mode, receives without taking the port away from a server
-// on the same host. udp is nil then.
+// on the same host. udp is nil then, and what goes to a relay leaves by ip.
 type dhcpSockets struct {
 	raw *packet.Conn
 	udp *net.UDPConn
+	ip  *ipv4.RawConn
 }
 
 func (s *Server) openDHCP() (*dhcpSockets, error) {
 	var d dhcpSockets
 	var err error
 	if s.cfg.DHCP == DHCPFull {
-		any4 := netip.AddrFrom4([4]byte{})
-		if d.udp, err = s.link.listenUDP(any4, dhcpServerPort); err != nil {
-			return nil, err
-		}
-		if err := ipv4.NewPacketConn(d.udp).SetControlMessage(ipv4.FlagInterface, true); err != nil {
-			return nil, errors.Join(fmt.Errorf("ask for interface of DHCP packets: %w", err), d.close())
-		}
+		err = s.openFull(&d)
+	} else {
+		err = s.openProxy(&d)
 	}
-	if d.raw, err = openPacket(s.link, dhcpServerPort); err != nil {
+	if err != nil {
 		return nil, errors.Join(err, d.close())
 	}
 	return &d, nil
+}
+
+func (s *Server) openFull(d *dhcpSockets) (err error) {
+	if d.udp, err = s.link.listenBroadcast(netip.AddrFrom4([4]byte{}), dhcpServerPort); err != nil {
+		return err
+	}
+	if err := enlarge(d.udp); err != nil {
+		return err
+	}
+	d.raw, err = openPacket(s.link, 0) // only to send
+	return err
+}
+
+func (s *Server) openProxy(d *dhcpSockets) (err error) {
+	if d.raw, err = openPacket(s.link, dhcpServerPort); err != nil {
+		return err
+	}
+	if err := enlarge(d.raw); err != nil {
+		return err
+	}
+	c, err := net.ListenPacket("ip4:255", s.link.self.Addr().String()) // IPPROTO_RAW: sends, receives nothing
+	if err != nil {
+		return fmt.Errorf("open raw socket: %w", err)
+	}
+	if d.ip, err = ipv4.NewRawConn(c); err != nil {
+		return errors.Join(fmt.Errorf("raw socket: %w", err), c.Close())
+	}
+	return nil
+}
+
+// enlarge sets a socket's receive buffer, beyond what the kernel's limit for
+// ordinary users allows where we may.
+func enlarge(c syscall.Conn) error {
+	rc, err := c.SyscallConn()
+	if err != nil {
+		return fmt.Errorf("receive buffer: %w", err)
+	}
+	return rc.Control(func(fd uintptr) {
+		if unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveBuffer) != nil {
+			// What the limit gives is enough for a hundred machines.
+			_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, receiveBuffer)
+		}
+	})
 }
 
 func (d *dhcpSockets) close() error {
@@ -57,6 +103,9 @@ func (d *dhcpSockets) close() error {
 	}
 	if d.udp != nil {
 		errs = append(errs, d.udp.Close())
+	}
+	if d.ip != nil {
+		errs = append(errs, d.ip.Close())
 	}
 	return errors.Join(errs...)
 }
@@ -82,7 +131,7 @@ func (s *Server) serveBootServer(ctx context.Context, c *net.UDPConn) error {
 		if o == nil || err != nil {
 			return err
 		}
-		_, err = c.WriteToUDPAddrPort(o.msg.ToBytes(), o.to)
+		_, err = c.WriteToUDPAddrPort(o.wire, o.to)
 		return err
 	})
 }
@@ -136,10 +185,16 @@ func (s *Server) readRaw(d *dhcpSockets, b []byte) (int, netip.AddrPort, error) 
 		return 0, netip.AddrPort{}, err
 	}
 	g, err := parseDatagram(b[:n])
-	if err != nil {
+	if err != nil || !s.meant(g.dst.Addr()) {
 		return 0, netip.AddrPort{}, nil
 	}
 	return copy(b, g.payload), g.src, nil
+}
+
+// meant says whether a packet is for all or for us: a router sees what passes
+// from a relay to another server too.
+func (s *Server) meant(dst netip.Addr) bool {
+	return dst == s.link.self.Addr() || dst == broadcastOf(s.link.self) || dst == netip.AddrFrom4([4]byte{255, 255, 255, 255})
 }
 
 func (s *Server) answer67(d *dhcpSockets, j dhcpJob) error {
@@ -147,26 +202,28 @@ func (s *Server) answer67(d *dhcpSockets, j dhcpJob) error {
 	if o == nil || err != nil {
 		return err
 	}
-	b := o.msg.ToBytes()
 	if o.bare && d.udp != nil {
-		_, err = d.udp.WriteToUDPAddrPort(b, o.to)
+		_, err = d.udp.WriteToUDPAddrPort(o.wire, o.to)
 		return err
 	}
-	if o.bare { // a proxy's answer to a relay: no port 67 of our own
-		return s.sendRouted(b, o.to)
+	g := datagram{src: netip.AddrPortFrom(s.link.self.Addr(), dhcpServerPort), dst: o.to, payload: o.wire}
+	if o.bare { // a proxy has no port 67 of its own
+		return sendRouted(d.ip, g.bytes())
 	}
-	g := datagram{src: netip.AddrPortFrom(s.link.self.Addr(), dhcpServerPort), dst: o.to, payload: b}
 	if _, err := d.raw.WriteTo(g.bytes(), &packet.Addr{HardwareAddr: o.hw}); err != nil {
 		return fmt.Errorf("send DHCP reply to %v: %w", o.hw, err)
 	}
 	return nil
 }
 
-func (s *Server) sendRouted(b []byte, to netip.AddrPort) error {
-	c, err := s.link.listenUDP(s.link.self.Addr(), 0)
+// sendRouted has the kernel find the way of a packet.
+func sendRouted(c *ipv4.RawConn, b []byte) error {
+	h, err := ipv4.ParseHeader(b)
 	if err != nil {
-		return err
+		return fmt.Errorf("header of our own: %w", err)
 	}
-	_, err = c.WriteToUDPAddrPort(b, to)
-	return errors.Join(err, c.Close())
+	if err := c.WriteTo(h, b[h.Len:], nil); err != nil {
+		return fmt.Errorf("send DHCP reply to %v: %w", h.Dst, err)
+	}
+	return nil
 }

@@ -23,9 +23,10 @@ const (
 	maxDatagram  = 1472
 )
 
-// openPacket opens a packet socket that receives UDP datagrams to port only.
+// openPacket opens a packet socket that receives UDP datagrams to port only;
+// to port 0, nothing.
 func openPacket(l *link, port uint16) (*packet.Conn, error) {
-	prog, err := bpf.Assemble([]bpf.Instruction{
+	filter := []bpf.Instruction{
 		bpf.LoadAbsolute{Off: 9, Size: 1}, // protocol
 		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.IPPROTO_UDP, SkipTrue: 6},
 		bpf.LoadAbsolute{Off: 6, Size: 2}, // flags and fragment offset
@@ -35,7 +36,11 @@ func openPacket(l *link, port uint16) (*packet.Conn, error) {
 		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: uint32(port), SkipTrue: 1},
 		bpf.RetConstant{Val: 65535},
 		bpf.RetConstant{Val: 0},
-	})
+	}
+	if port == 0 {
+		filter = []bpf.Instruction{bpf.RetConstant{Val: 0}}
+	}
+	prog, err := bpf.Assemble(filter)
 	if err != nil {
 		return nil, fmt.Errorf("assemble packet filter: %w", err)
 	}

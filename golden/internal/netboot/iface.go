@@ -3,11 +3,13 @@ package netboot
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"strings"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -19,7 +21,59 @@ type link struct {
 	mtu   int
 	index atomic.Int32 // changes when the interface is made anew
 	self  netip.Prefix
-	own   map[[6]byte]bool // MACs of this machine: never answered
+	own   atomic.Pointer[hostAddrs]
+}
+
+// hostAddrs are this machine's own, of all interfaces: never answered.
+type hostAddrs struct {
+	macs map[[6]byte]bool
+	ips  map[netip.Addr]bool
+}
+
+// ownEvery is how often they are read again: an address added to a running
+// machine is known so soon.
+const ownEvery = 5 * time.Second
+
+func readHostAddrs() (*hostAddrs, error) {
+	h := &hostAddrs{macs: map[[6]byte]bool{}, ips: map[netip.Addr]bool{}}
+	all, err := net.Interfaces()
+	if err != nil {
+		return nil, fmt.Errorf("list interfaces: %w", err)
+	}
+	for _, i := range all {
+		if len(i.HardwareAddr) == 6 && [6]byte(i.HardwareAddr) != [6]byte{} { // lo has none
+			h.macs[[6]byte(i.HardwareAddr)] = true
+		}
+	}
+	as, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil, fmt.Errorf("list addresses: %w", err)
+	}
+	for _, a := range as {
+		if p, err := netip.ParsePrefix(a.String()); err == nil {
+			h.ips[p.Addr().Unmap()] = true
+		}
+	}
+	return h, nil
+}
+
+// watchOwn keeps our own addresses up to date until ctx ends.
+func (l *link) watchOwn(ctx context.Context, log *slog.Logger) {
+	tick := time.NewTicker(ownEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		h, err := readHostAddrs()
+		if err != nil {
+			log.Debug("own addresses", "err", err) // those of before hold
+			continue
+		}
+		l.own.Store(h)
+	}
 }
 
 // openLink finds the interface and our address on it, and says what to do
@@ -35,7 +89,7 @@ func openLink(name string, addr netip.Prefix) (*link, error) {
 	if ifi.Flags&net.FlagUp == 0 {
 		return nil, fmt.Errorf("interface %s is down: ip link set %s up", name, name)
 	}
-	l := &link{name: name, hw: ifi.HardwareAddr, mtu: ifi.MTU, self: addr, own: map[[6]byte]bool{}}
+	l := &link{name: name, hw: ifi.HardwareAddr, mtu: ifi.MTU, self: addr}
 	l.index.Store(int32(ifi.Index))
 	addrs, err := ipv4Addrs(ifi)
 	if err != nil {
@@ -44,15 +98,11 @@ func openLink(name string, addr netip.Prefix) (*link, error) {
 	if err := l.choose(addrs); err != nil {
 		return nil, err
 	}
-	all, err := net.Interfaces()
+	own, err := readHostAddrs()
 	if err != nil {
-		return nil, fmt.Errorf("list interfaces: %w", err)
+		return nil, err
 	}
-	for _, i := range all {
-		if len(i.HardwareAddr) == 6 {
-			l.own[[6]byte(i.HardwareAddr)] = true
-		}
-	}
+	l.own.Store(own)
 	return l, nil
 }
 
@@ -115,10 +165,19 @@ func (l *link) bindTo(_, _ string, c syscall.RawConn) error {
 	return nil
 }
 
-// listenUDP binds a port on the interface. An unspecified address takes
-// broadcasts too.
-func (l *link) listenUDP(addr netip.Addr, port int) (*net.UDPConn, error) {
-	lc := net.ListenConfig{Control: l.bindTo}
+// listenUDP binds a port on our address: also programs of this machine reach
+// it, and mayAsk keeps others out.
+func (l *link) listenUDP(port int) (*net.UDPConn, error) {
+	return l.udp(net.ListenConfig{}, l.self.Addr(), port)
+}
+
+// listenBroadcast binds a port for what comes and goes by this interface
+// only, broadcasts included.
+func (l *link) listenBroadcast(addr netip.Addr, port int) (*net.UDPConn, error) {
+	return l.udp(net.ListenConfig{Control: l.bindTo}, addr, port)
+}
+
+func (l *link) udp(lc net.ListenConfig, addr netip.Addr, port int) (*net.UDPConn, error) {
 	pc, err := lc.ListenPacket(context.Background(), "udp4", netip.AddrPortFrom(addr, uint16(port)).String())
 	if err != nil {
 		return nil, l.portError("udp", port, err)
@@ -127,8 +186,7 @@ func (l *link) listenUDP(addr netip.Addr, port int) (*net.UDPConn, error) {
 }
 
 func (l *link) listenTCP(port int) (net.Listener, error) {
-	lc := net.ListenConfig{Control: l.bindTo}
-	ln, err := lc.Listen(context.Background(), "tcp4", netip.AddrPortFrom(l.self.Addr(), uint16(port)).String())
+	ln, err := net.Listen("tcp4", netip.AddrPortFrom(l.self.Addr(), uint16(port)).String())
 	if err != nil {
 		return nil, l.portError("tcp", port, err)
 	}

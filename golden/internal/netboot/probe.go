@@ -82,7 +82,7 @@ func (l *link) discover(c *packet.Conn, m *dhcpv4.DHCPv4) error {
 	if _, err := c.WriteTo(g.bytes(), &packet.Addr{HardwareAddr: broadcastMAC()}); err != nil {
 		return fmt.Errorf("send DISCOVER on %s: %w", l.name, err)
 	}
-	u, err := l.listenUDP(l.self.Addr(), 0)
+	u, err := l.listenBroadcast(l.self.Addr(), 0)
 	if err != nil {
 		return err
 	}

@@ -6,29 +6,29 @@ import (
 )
 
 // seenGeneration bounds the memory that a flood of invented MACs can take:
-// at most two generations of this many clients are kept.
+// at most two generations of this many clients are kept, of those that were
+// answered and of the others each. So the ones don't drive out the others.
 const seenGeneration = 4096
 
 // seenTable remembers what a machine said of itself by DHCP, for the
 // requests that follow by TFTP and HTTP.
 type seenTable struct {
-	mu       sync.Mutex
-	cur, old map[[6]byte]Client
+	mu               sync.Mutex
+	answered, others generations
 }
 
-func newSeenTable() *seenTable { return &seenTable{cur: map[[6]byte]Client{}} }
+type generations struct{ cur, old map[[6]byte]Client }
 
-func (t *seenTable) put(c Client) {
+func newSeenTable() *seenTable { return &seenTable{} }
+
+func (t *seenTable) put(c Client, answered bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.putLocked([6]byte(c.MAC), c)
-}
-
-func (t *seenTable) putLocked(k [6]byte, c Client) {
-	if len(t.cur) >= seenGeneration {
-		t.old, t.cur = t.cur, map[[6]byte]Client{}
+	if answered {
+		t.answered.put([6]byte(c.MAC), c)
+	} else {
+		t.others.put([6]byte(c.MAC), c)
 	}
-	t.cur[k] = c
 }
 
 // get returns a client known by its MAC, or one that has nothing but its MAC.
@@ -36,12 +36,30 @@ func (t *seenTable) get(mac net.HardwareAddr) Client {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	k := [6]byte(mac)
-	if c, ok := t.cur[k]; ok {
-		return c
-	}
-	if c, ok := t.old[k]; ok {
-		t.putLocked(k, c)
-		return c
+	for _, g := range []*generations{&t.answered, &t.others} {
+		if c, ok := g.get(k); ok {
+			return c
+		}
 	}
 	return Client{MAC: mac}
+}
+
+func (g *generations) put(k [6]byte, c Client) {
+	if len(g.cur) >= seenGeneration {
+		g.old, g.cur = g.cur, nil
+	}
+	if g.cur == nil {
+		g.cur = map[[6]byte]Client{}
+	}
+	g.cur[k] = c
+}
+
+func (g *generations) get(k [6]byte) (Client, bool) {
+	c, ok := g.cur[k]
+	if !ok {
+		if c, ok = g.old[k]; ok {
+			g.put(k, c)
+		}
+	}
+	return c, ok
 }

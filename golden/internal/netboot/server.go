@@ -32,11 +32,13 @@ type Server struct {
 	http net.Listener
 
 	// state
-	leases *leaseTable // full mode only
-	seen   *seenTable
-	events chan Event
-	ready  chan struct{}
-	caps   *transferCaps
+	plan      plan
+	leases    *leaseTable // full mode only
+	noAddress rarely      // a log message
+	seen      *seenTable
+	events    chan Event
+	ready     chan struct{}
+	caps      *transferCaps
 }
 
 // New checks the configuration and binds every socket, so that what is
@@ -52,12 +54,11 @@ func New(cfg Config) (*Server, error) {
 	}
 	s := &Server{cfg: cfg, link: l, seen: newSeenTable(), events: make(chan Event, eventQueue),
 		ready: make(chan struct{}), caps: newTransferCaps()}
+	if s.plan, err = cfg.plan(l.self); err != nil {
+		return nil, err
+	}
 	if cfg.DHCP == DHCPFull {
-		p, err := cfg.plan(l.self)
-		if err != nil {
-			return nil, err
-		}
-		s.leases = newLeaseTable(p, cfg.LeaseTime)
+		s.leases = newLeaseTable(s.plan, cfg.LeaseTime)
 	}
 	for _, name := range neededFiles() {
 		if _, ok := cfg.Files[name]; !ok {
@@ -68,7 +69,7 @@ func New(cfg Config) (*Server, error) {
 		return nil, errors.Join(err, s.Close())
 	}
 	if cfg.DHCP == DHCPFull && cfg.LeaseFile != "" {
-		if err := s.leases.load(cfg.LeaseFile, cfg.Log); err != nil {
+		if err := s.leases.load(cfg.LeaseFile, time.Now(), cfg.Log); err != nil {
 			return nil, errors.Join(err, s.Close())
 		}
 	}
@@ -82,11 +83,11 @@ func (s *Server) open() (err error) {
 		}
 	}
 	if s.cfg.DHCP == DHCPProxy {
-		if s.boot, err = s.link.listenUDP(s.link.self.Addr(), proxyPort); err != nil {
+		if s.boot, err = s.link.listenUDP(proxyPort); err != nil {
 			return err
 		}
 	}
-	if s.tftp, err = s.link.listenUDP(s.link.self.Addr(), tftpPort); err != nil {
+	if s.tftp, err = s.link.listenUDP(tftpPort); err != nil {
 		return err
 	}
 	if s.cfg.HTTPPort > 0 {
@@ -144,6 +145,10 @@ func (s *Server) Serve(ctx context.Context) (err error) {
 	}
 	if s.cfg.Event != nil {
 		wg.Go(func() { s.deliver(ctx) })
+	}
+	wg.Go(func() { s.link.watchOwn(ctx, s.cfg.Log) })
+	if s.leases != nil && s.leases.file != nil {
+		wg.Go(func() { s.leases.keep(ctx, s.cfg.Log) })
 	}
 	if s.dhcp != nil {
 		run("dhcp", s.runDHCP)
@@ -242,7 +247,7 @@ func (s *Server) runDHCP(ctx context.Context, again bool) (err error) {
 func (s *Server) runBootServer(ctx context.Context, again bool) (err error) {
 	if again {
 		_ = s.boot.Close() // failed already
-		c, err := s.link.listenUDP(s.link.self.Addr(), proxyPort)
+		c, err := s.link.listenUDP(proxyPort)
 		if err != nil {
 			return err
 		}
@@ -254,7 +259,7 @@ func (s *Server) runBootServer(ctx context.Context, again bool) (err error) {
 func (s *Server) runTFTP(ctx context.Context, again bool) (err error) {
 	if again {
 		_ = s.tftp.Close() // failed already
-		c, err := s.link.listenUDP(s.link.self.Addr(), tftpPort)
+		c, err := s.link.listenUDP(tftpPort)
 		if err != nil {
 			return err
 		}
@@ -305,8 +310,9 @@ func (s *Server) decide(c Client) Answer {
 	return s.decideOffer(c)
 }
 
-// decideOffer asks the caller whether a machine is offered our boot loader. A
-// panic in there is Silent: nobody gets an image by accident.
+// decideOffer asks the caller whether a machine is offered our boot loader,
+// but never about this machine. A panic in there is Silent: nobody gets an
+// image by accident.
 func (s *Server) decideOffer(c Client) (a Answer) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -314,20 +320,35 @@ func (s *Server) decideOffer(c Client) (a Answer) {
 			a = Silent
 		}
 	}()
+	if len(c.MAC) == 6 && s.link.own.Load().macs[[6]byte(c.MAC)] {
+		return Silent
+	}
 	if isDoctor(c.MAC) {
 		return LocalBoot // no machine: it must not take one's place
 	}
 	return s.cfg.Decide(c)
 }
 
+// mayAsk says whether TFTP, HTTP and port 4011 are for an address: of our
+// network, of one behind a relay, or this machine itself. The sockets are
+// bound to our address, which the kernel also gives to who comes by another
+// interface.
+func (s *Server) mayAsk(a netip.Addr) bool {
+	a = a.Unmap()
+	return s.plan.of(a) != nil || s.link.own.Load().ips[a]
+}
+
 // clientByIP finds out which machine has an address: by our own lease, else
 // as the kernel's neighbour table says, which knows every machine that
-// talks to us on this link.
+// talks to us on this link. For one behind a router it would name the router.
 func (s *Server) clientByIP(ip netip.Addr) Client {
 	if s.leases != nil {
 		if mac, ok := s.leases.holder(ip); ok {
 			return s.withIP(mac[:], ip)
 		}
+	}
+	if !s.link.self.Contains(ip) || ip == s.link.self.Addr() {
+		return Client{IP: ip}
 	}
 	neighs, err := netlink.NeighList(int(s.link.index.Load()), unix.AF_INET)
 	if err != nil {

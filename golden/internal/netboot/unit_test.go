@@ -29,17 +29,22 @@ func offWire(t testing.TB, mode string, decide func(Client) Answer) *Server {
 		t.Fatal(err)
 	}
 	cfg, err := Config{Interface: "br0", DHCP: mode, Files: files, Decide: decide, Router: addr("10.77.0.254"),
-		DNS: []netip.Addr{addr("10.77.0.3")}, Domain: "lab.example"}.withDefaults()
+		DNS: []netip.Addr{addr("10.77.0.3")}, Domain: "lab.example",
+		Subnets: []Subnet{{Prefix: prefix("10.79.0.0/24"), From: addr("10.79.0.100"), To: addr("10.79.0.109"), Router: addr("10.79.0.254")}},
+		Fixed:   map[string]netip.Addr{"52:54:00:77:0f:01": addr("10.77.0.77")},
+		Names:   map[string]string{"52:54:00:77:0f:01": "n77"}}.withDefaults()
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &link{name: "br0", mtu: 1500, self: prefix("10.77.0.1/24"), own: map[[6]byte]bool{{2, 0, 0, 0, 0, 1}: true}}
+	l := &link{name: "br0", mtu: 1500, self: prefix("10.77.0.1/24")}
+	l.own.Store(&hostAddrs{macs: map[[6]byte]bool{{2, 0, 0, 0, 0, 1}: true}, ips: map[netip.Addr]bool{addr("10.77.0.1"): true, addr("192.168.5.5"): true}})
 	s := &Server{cfg: cfg, link: l, seen: newSeenTable(), events: make(chan Event, 1), caps: newTransferCaps()}
-	p, err := cfg.plan(l.self)
-	if err != nil {
+	if s.plan, err = cfg.plan(l.self); err != nil {
 		t.Fatal(err)
 	}
-	s.leases = newLeaseTable(p, cfg.LeaseTime)
+	if mode == DHCPFull {
+		s.leases = newLeaseTable(s.plan, cfg.LeaseTime)
+	}
 	return s
 }
 
@@ -231,14 +236,14 @@ func TestBootServerPort(t *testing.T) {
 }
 
 func TestLeases(t *testing.T) {
-	p, err := Config{Interface: "br0", RangeFrom: addr("10.77.0.10"), RangeTo: addr("10.77.0.12"),
+	p, err := Config{Interface: "br0", DHCP: DHCPFull, RangeFrom: addr("10.77.0.10"), RangeTo: addr("10.77.0.12"),
 		Fixed: map[string]netip.Addr{"52:54:00:77:00:09": addr("10.77.0.11")}}.plan(prefix("10.77.0.1/24"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	lt := newLeaseTable(p, time.Hour)
 	now := time.Now()
-	k := func(b byte) [6]byte { return [6]byte(hw(b)) }
+	k := func(b byte) asker { return asker{mac: [6]byte(hw(b)), net: p.subnets[0], known: true} }
 	if ip, ok := lt.offer(k(9), addr("10.77.0.10"), now); !ok || ip != addr("10.77.0.11") {
 		t.Errorf("fixed: %v", ip)
 	}
@@ -250,8 +255,8 @@ func TestLeases(t *testing.T) {
 	if ip, ok := lt.offer(k(3), netip.Addr{}, now); ok {
 		t.Errorf("a third address of two: %v", ip)
 	}
-	if ok, err := lt.confirm(k(1), a, now); !ok || err != nil {
-		t.Errorf("confirm: %v %v", ok, err)
+	if !lt.confirm(k(1), a, now) {
+		t.Error("not confirmed")
 	}
 	later := now.Add(offerTime)
 	if ip, ok := lt.offer(k(3), netip.Addr{}, later); !ok || ip != b {
@@ -280,14 +285,18 @@ func TestUpperHalf(t *testing.T) {
 		}
 	}
 	s := offWire(t, DHCPFull, nil2local)
-	s.leases.plan.self = prefix("10.77.0.200/24")
+	n := s.plan.subnets[0]
+	n.prefix = prefix("10.77.0.200/24")
+	a := asker{net: n, known: true}
 	for b := range 126 {
-		ip, ok := s.leases.offer([6]byte(hw(byte(b))), netip.Addr{}, time.Now())
+		a.mac = [6]byte(hw(byte(b)))
+		ip, ok := s.leases.offer(a, netip.Addr{}, time.Now())
 		if !ok || ip == addr("10.77.0.200") {
 			t.Fatalf("machine %d: %v %v", b, ip, ok)
 		}
 	}
-	if _, ok := s.leases.offer([6]byte(hw(200)), netip.Addr{}, time.Now()); ok {
+	a.mac = [6]byte(hw(200))
+	if _, ok := s.leases.offer(a, netip.Addr{}, time.Now()); ok {
 		t.Error("the pool has our own address in it")
 	}
 }
@@ -296,12 +305,13 @@ func TestLeaseFileWithACutLine(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "leases")
 	log := slog.New(slog.DiscardHandler)
 	s := offWire(t, DHCPFull, nil2local)
-	if err := s.leases.load(path, log); err != nil {
+	if err := s.leases.load(path, time.Now(), log); err != nil {
 		t.Fatal(err)
 	}
 	for i := range 3 {
-		if ok, err := s.leases.confirm([6]byte(hw(byte(i))), addr("10.77.0.13"+string(rune('0'+i))), time.Now()); !ok || err != nil {
-			t.Fatal(ok, err)
+		a := asker{mac: [6]byte(hw(byte(i))), net: s.plan.subnets[0]}
+		if ok := s.leases.confirm(a, addr("10.77.0.13"+string(rune('0'+i))), time.Now()); !ok {
+			t.Fatal("refused")
 		}
 	}
 	if err := s.leases.close(); err != nil {
@@ -315,7 +325,7 @@ func TestLeaseFileWithACutLine(t *testing.T) {
 		t.Fatal(err)
 	}
 	s = offWire(t, DHCPFull, nil2local)
-	if err := s.leases.load(path, log); err != nil {
+	if err := s.leases.load(path, time.Now(), log); err != nil {
 		t.Fatal(err)
 	}
 	if n := len(s.leases.byMAC); n != 2 {
@@ -328,11 +338,15 @@ func TestLeaseFileWithACutLine(t *testing.T) {
 
 func TestSeenIsBounded(t *testing.T) {
 	s := newSeenTable()
+	s.put(Client{MAC: hw(1), ClassID: "answered"}, true)
 	for i := range 100_000 {
-		s.put(Client{MAC: net.HardwareAddr{2, 0, 0, byte(i >> 16), byte(i >> 8), byte(i)}, ClassID: "x"})
+		s.put(Client{MAC: net.HardwareAddr{2, 0, 0, byte(i >> 16), byte(i >> 8), byte(i)}, ClassID: "x"}, false)
 	}
-	if n := len(s.cur) + len(s.old); n > 2*seenGeneration {
+	if n := len(s.others.cur) + len(s.others.old); n > 2*seenGeneration {
 		t.Errorf("%d clients kept", n)
+	}
+	if got := s.get(hw(1)); got.ClassID != "answered" {
+		t.Errorf("strangers drove out a machine that was answered: %+v", got)
 	}
 }
 
