@@ -15,6 +15,7 @@ type Env struct {
 	Root     string           // where the clone is mounted: "/mnt/disk"
 	Plan     wire.Plan        // as golden made it
 	Disks    wire.DiskResult  // the node's devices and new UUIDs
+	Firmware string           // of the node: wire.BIOS or wire.UEFI; empty: wire.BIOS
 	Number   int              // the node's number, from 1
 	Hostname string           // given by golden for this node; empty: Plan.Identity.Hostname with Number
 	Now      func() time.Time // nil: time.Now
@@ -132,6 +133,9 @@ func (c *clone) do(ctx context.Context, s step) error {
 func newClone(env Env, report *Report) (*clone, error) {
 	if env.Now == nil {
 		env.Now = time.Now
+	}
+	if env.Firmware == "" {
+		env.Firmware = wire.BIOS
 	}
 	if env.Log == nil {
 		env.Log = slog.New(slog.DiscardHandler)

@@ -3,6 +3,8 @@ package fixup
 import (
 	"context"
 	"strings"
+
+	"github.com/kamethod/kamethod/golden/wire"
 )
 
 // notCloned begins the line of a file system that the clone doesn't have.
@@ -130,6 +132,8 @@ func addMissing(text string, vols volumes) (out string, added []string) {
 			line = v.spec() + " none swap sw 0 0"
 		case v.old.MountPoint == "" || mounted[v.old.MountPoint]:
 			continue
+		case v.old.Type == wire.VFAT: // as Debian's installer has it
+			line = v.spec() + " " + escapeBlanks(v.old.MountPoint) + " vfat umask=0077 0 1"
 		case v.old.MountPoint == "/":
 			line = v.spec() + " / " + v.old.Type + " errors=remount-ro 0 1"
 		}

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/kamethod/kamethod/golden/wire"
 )
 
 // fixLoader makes the boot menu and then, last of all that is written to the
@@ -29,7 +31,9 @@ func fixLoader(ctx context.Context, c *clone, rep *StepReport) error {
 // Fedora's and openSUSE's.
 type grubNames struct{ install, mkconfig, dir string }
 
-func (c *clone) grubNames() (grubNames, error) {
+// grubNames also sees to it that there is what GRUB is installed from for a
+// platform, of that package.
+func (c *clone) grubNames(platform, packages string) (grubNames, error) {
 	for _, n := range []grubNames{
 		{"grub-install", "grub-mkconfig", "/boot/grub"},
 		{"grub2-install", "grub2-mkconfig", "/boot/grub2"},
@@ -40,17 +44,20 @@ func (c *clone) grubNames() (grubNames, error) {
 		if _, ok := c.tree.program(n.mkconfig); !ok {
 			return n, fmt.Errorf("the clone has %s but no %s: package grub2-common is damaged on the golden node", n.install, n.mkconfig)
 		}
-		if !c.tree.isDir("/usr/lib/grub/i386-pc") {
-			return n, errors.New("the clone has no /usr/lib/grub/i386-pc: package grub-pc-bin (grub2-pc-modules) is missing on the golden node")
+		if !c.tree.isDir("/usr/lib/grub/" + platform) {
+			return n, fmt.Errorf("the clone has no /usr/lib/grub/%s, and this node has %s firmware: package %s is missing on the golden node", platform, strings.ToUpper(c.env.Firmware), packages)
 		}
 		return n, nil
 	}
-	return grubNames{}, errors.New("the clone has no grub-install: package grub-pc (with grub2-common) is missing on the golden node")
+	return grubNames{}, errors.New("the clone has no grub-install: package grub-pc or grub-efi-amd64 (with grub2-common) is missing on the golden node")
 }
 
-// grub is GRUB 2 for a BIOS.
+// grub is GRUB 2, for the firmware that this node has.
 func (c *clone) grub(ctx context.Context, rep *StepReport) error {
-	names, err := c.grubNames()
+	if c.env.Firmware == wire.UEFI {
+		return c.grubUEFI(ctx, rep)
+	}
+	names, err := c.grubNames("i386-pc", "grub-pc-bin (grub2-pc-modules)")
 	if err != nil {
 		return err
 	}
@@ -60,6 +67,20 @@ func (c *clone) grub(ctx context.Context, rep *StepReport) error {
 			return errors.New("the plan has no file system for / or /boot: which disk is to boot isn't known")
 		}
 	}
+	if err := c.makeMenu(ctx, rep, names); err != nil {
+		return err
+	}
+	c.tellDebconf(ctx, rep, "grub-pc", "grub-pc grub-pc/install_devices multiselect "+boot.disk, "grub-pc updates the boot record of "+boot.disk)
+	unix.Sync() // all that the loader is to find is on the disk before it is
+	if err := c.chroot.run(ctx, names.install, "--target=i386-pc", boot.disk); err != nil {
+		return err
+	}
+	rep.touch(boot.disk, "boot record and "+path.Join(names.dir, "i386-pc"))
+	return nil
+}
+
+// makeMenu makes the boot menu, which is the same for any firmware.
+func (c *clone) makeMenu(ctx context.Context, rep *StepReport, names grubNames) error {
 	// The map has golden's disks; without one grub numbers them itself.
 	if err := c.remove(rep, "golden's disks", names.dir+"/device.map"); err != nil {
 		return err
@@ -72,16 +93,7 @@ func (c *clone) grub(ctx context.Context, rep *StepReport) error {
 		return err
 	}
 	rep.touch(cfg, "made again")
-	if err := c.checkMenu(cfg); err != nil {
-		return err
-	}
-	c.tellDebconf(ctx, rep, boot.disk)
-	unix.Sync() // all that the loader is to find is on the disk before it is
-	if err := c.chroot.run(ctx, names.install, "--target=i386-pc", boot.disk); err != nil {
-		return err
-	}
-	rep.touch(boot.disk, "boot record and "+path.Join(names.dir, "i386-pc"))
-	return nil
+	return c.checkMenu(cfg)
 }
 
 // checkMenu says no to a menu that would boot golden's disk, or nothing.
@@ -109,7 +121,13 @@ func (c *clone) checkMenu(cfg string) error {
 // patchMenu corrects a menu by hand where none is made: somebody else's loader
 // may read it.
 func (c *clone) patchMenu(rep *StepReport) error {
-	for _, cfg := range []string{"/boot/grub/grub.cfg", "/boot/grub2/grub.cfg"} {
+	menus := []string{"/boot/grub/grub.cfg", "/boot/grub2/grub.cfg"}
+	if esp, ok := c.esp(); ok {
+		for _, e := range c.tree.list(path.Join(esp.old.MountPoint, "EFI")) {
+			menus = append(menus, path.Join(esp.old.MountPoint, "EFI", e.Name(), "grub.cfg"))
+		}
+	}
+	for _, cfg := range menus {
 		_, err := c.edit(rep, cfg, "golden's UUIDs", func(s string) string { return replaceUUIDs(s, c.vols) })
 		if err != nil {
 			return err
@@ -118,20 +136,19 @@ func (c *clone) patchMenu(rep *StepReport) error {
 	return nil
 }
 
-// tellDebconf names the clone's disk as the one that Debian's package updates
-// its boot record on: golden's, by its serial number, isn't there, and the
-// next upgrade would stop and ask. That it can't be told is no failure.
-func (c *clone) tellDebconf(ctx context.Context, rep *StepReport, disk string) {
+// tellDebconf gives Debian's package of the boot loader its answer for this
+// machine: golden's disk, by its serial number, isn't there, and the next
+// upgrade would stop and ask. That it can't be told is no failure.
+func (c *clone) tellDebconf(ctx context.Context, rep *StepReport, pkg, answer, why string) {
 	const answers = "/run/kamethod-debconf"
-	if _, ok := c.tree.program("debconf-set-selections"); !ok || !c.tree.isFile("/var/lib/dpkg/info/grub-pc.list") {
+	if _, ok := c.tree.program("debconf-set-selections"); !ok || !c.tree.isFile("/var/lib/dpkg/info/"+pkg+".list") {
 		return
 	}
 	if err := c.chroot.open(); err != nil {
 		rep.warn("tell debconf: %v", err)
 		return
 	}
-	text := "grub-pc grub-pc/install_devices multiselect " + disk + "\n"
-	if err := c.tree.write(answers, []byte(text), os.FileMode(0o600)); err != nil {
+	if err := c.tree.write(answers, []byte(answer+"\n"), os.FileMode(0o600)); err != nil {
 		rep.warn("tell debconf: %v", err)
 		return
 	}
@@ -139,5 +156,5 @@ func (c *clone) tellDebconf(ctx context.Context, rep *StepReport, disk string) {
 		rep.warn("tell debconf: %v", err)
 		return
 	}
-	rep.touch("/var/cache/debconf/config.dat", "grub-pc updates the boot record of "+disk)
+	rep.touch("/var/cache/debconf/config.dat", why)
 }

@@ -186,7 +186,7 @@ func (r *replica) fixup(ctx context.Context) error {
 	r.s.Report(wire.Report{State: string(status.Fixing)})
 	var err error
 	r.did, err = fixup.Run(ctx, fixup.Env{
-		Root: r.root, Plan: r.plan, Disks: r.made, Number: r.s.Number(), Hostname: r.plan.Identity.Hostname,
+		Root: r.root, Plan: r.plan, Disks: r.made, Firmware: join.Firmware(), Number: r.s.Number(), Hostname: r.plan.Identity.Hostname,
 		Log: r.log, Progress: func(step string) { r.s.Line("fix-up: %s", step) },
 	})
 	if err != nil {

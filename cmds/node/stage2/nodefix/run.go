@@ -9,6 +9,7 @@ import (
 	"os"
 
 	"github.com/kamethod/kamethod/cmds/node/internal/fixup"
+	"github.com/kamethod/kamethod/cmds/node/internal/join"
 	"github.com/kamethod/kamethod/golden/wire"
 )
 
@@ -23,6 +24,7 @@ type options struct {
 func run(ctx context.Context, o options, stdout, stderr io.Writer) error {
 	env := fixup.Env{
 		Root:     o.root,
+		Firmware: join.Firmware(),
 		Number:   o.number,
 		Hostname: o.hostname,
 		Log:      slog.New(slog.NewTextHandler(stderr, nil)),
