@@ -73,6 +73,10 @@ func (s *Server) getHTTP(w *movingWriter, r *http.Request) {
 		return
 	}
 	ip := from.Addr().Unmap()
+	if !s.mayAsk(ip) {
+		http.Error(w, "not for this network", http.StatusForbidden)
+		return
+	}
 	f, err := s.lookup(r.URL.Path, ip)
 	if err != nil {
 		http.Error(w, s.notFound("HTTP", r.URL.Path, ip, err).Error(), http.StatusNotFound)
