@@ -31,8 +31,8 @@ func (d *deployment) admit(r wire.Register, old *Node) error {
 			return fmt.Errorf("this machine has %s firmware and could not boot as a clone: %s", strings.ToUpper(r.Firmware), why)
 		}
 	}
-	if d.clone != nil && d.arms != nil {
-		if err := d.arms.admit(r); err != nil {
+	if d.states != nil {
+		if err := d.states.Admit(r.MAC, r.Resume != nil && r.Resume.Done != nil); err != nil {
 			return err
 		}
 	}
@@ -49,6 +49,8 @@ func (d *deployment) admit(r wire.Register, old *Node) error {
 
 func (d *deployment) mayReturn(r wire.Register, old *Node) error {
 	switch {
+	case old.anew:
+		return nil
 	case d.bad[old.Number] >= maxBad:
 		return errors.New("this machine was cut out, for wrong pieces came from it")
 	case d.times[old.Number] >= maxBack:

@@ -305,6 +305,15 @@ func (b *Book) put(n *Node, confirmed string) {
 	b.page.Nodes[n.machine()] = bookNode{Number: n.Number, MAC: n.MAC, Confirmed: confirmed, State: n.State()}
 }
 
+// forget takes a machine's consent back, and what it was: it begins anew.
+func (b *Book) forget(n *Node) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if _, ok := b.page.Nodes[n.machine()]; ok {
+		b.page.Nodes[n.machine()] = bookNode{Number: n.Number, MAC: n.MAC}
+	}
+}
+
 // open takes note where the control server is.
 func (b *Book) open(control string) {
 	b.mu.Lock()
@@ -350,10 +359,15 @@ func (d *deployment) keepBook(ctx context.Context) {
 		d.mu.Lock()
 		d.Book.mu.Lock()
 		for _, n := range d.nodes {
-			d.Book.put(n, "")
+			if !n.anew {
+				d.Book.put(n, "")
+			}
 		}
 		d.Book.mu.Unlock()
 		d.mu.Unlock()
+		if d.states != nil {
+			d.states.Tick()
+		}
 		if err := d.Book.write(); err != nil && !warned {
 			d.Log.Warn("golden can't be started again in this session", "err", err)
 			warned = true

@@ -51,21 +51,6 @@ func TestRecordGivesNoConsent(t *testing.T) {
 	b.remove()
 }
 
-// A list of machines is not widened by those of an earlier run.
-func TestRecordArmsNobodyBesideTheList(t *testing.T) {
-	const listed, other, done = "02:00:00:00:00:01", "02:00:00:00:00:02", "02:00:00:00:00:03"
-	a, err := newArms(2, []string{listed, done}, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	a.resume(map[string]bookNode{"b": {Number: 2, MAC: other}, "c": {Number: 3, MAC: done, State: status.Done}})
-	for mac, ok := range map[string]bool{listed: true, other: false, done: false} {
-		if err := a.admit(wire.Register{MAC: mac}); (err == nil) != ok {
-			t.Errorf("%s: %v", mac, err)
-		}
-	}
-}
-
 // Who has not come back after a restart is in the result, as failed; and a
 // session whose machines are all done is not begun again by accident.
 func TestRecordOfWhoIsMissing(t *testing.T) {

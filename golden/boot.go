@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/kamethod/kamethod/golden/internal/netboot"
+	"github.com/kamethod/kamethod/golden/internal/roster"
 )
 
 // Boot says how machines are booted into stage 1.
@@ -28,7 +29,7 @@ type Boot struct {
 }
 
 // server makes the boot servers; append are kernel words for stage 1.
-func (b Boot) server(a *arms, words []string, log *slog.Logger) (*netboot.Server, error) {
+func (b Boot) server(r *roster.Roster, words []string, log *slog.Logger) (*netboot.Server, error) {
 	files, err := netboot.FromFS(os.DirFS(b.TFTPRoot))
 	if err != nil {
 		return nil, fmt.Errorf("read the boot files in %s: %w (make image makes them)", b.TFTPRoot, err)
@@ -41,13 +42,11 @@ func (b Boot) server(a *arms, words []string, log *slog.Logger) (*netboot.Server
 	c := netboot.Config{
 		Interface: b.Interface, DHCP: b.DHCP, RangeFrom: b.From, RangeTo: b.To,
 		Router: b.Router, DNS: b.DNS, Domain: b.Domain, LeaseFile: b.LeaseFile, Force: b.Force,
-		Decide: a.decide, Append: strings.Join(words, " "), Console: b.Console,
+		Decide: func(c netboot.Client) netboot.Answer { return decide(r, c) }, Append: strings.Join(words, " "), Console: b.Console,
 		Files: files, HTTPPort: b.HTTPPort, Log: log,
 		Event: func(e netboot.Event) {
 			log.Debug(e.What, "mac", e.MAC, "ip", e.IP, "file", e.Name, "bytes", e.Bytes)
-			if e.Config && e.Answer == netboot.LocalBoot && e.Err == nil {
-				a.sent(e.MAC)
-			}
+			heard(r, e)
 		},
 	}
 	return netboot.New(c)

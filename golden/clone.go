@@ -24,32 +24,34 @@ type CloneConfig struct {
 	Tree    chain.Source        // golden's files
 	Confirm func([]*Node) error // shows the machines whose disks will be erased, and asks
 	Delay   time.Duration       // between the releases of two nodes
+	ArmFor  time.Duration       // an armed machine has so long to begin, and again to come; 0: half an hour, or Wait if that is longer
 	Linger  time.Duration       // stays so long at most to tell released nodes to boot their disks
 }
 
 // Clone turns machines that boot from the network into copies of this one;
 // flow says how.
 func Clone(ctx context.Context, c CloneConfig) (Result, error) {
-	arms, err := newArms(c.Nodes, c.Boot.MACs, c.Log)
-	if err != nil {
+	d := newDeployment(c.Config)
+	c.Config = d.Config
+	d.clone = &c
+	var err error
+	if d.states, err = openStates(c); err != nil {
 		return Result{}, err
 	}
-	d := newDeployment(c.Config)
-	arms.resume(d.Book.earlier)
-	d.clone, d.arms = &c, arms
+	defer d.states.Close()
 	if d.stage2, err = d.ferry("sending stage 2", c.Stage2); err != nil {
 		return Result{}, err
 	}
 	if d.tree, err = d.ferry("sending the golden node", c.Tree); err != nil {
 		return Result{}, err
 	}
-	serveBoot, closeBoot, err := d.boot(c, arms)
+	serveBoot, closeBoot, err := d.boot(c)
 	if err != nil {
 		return Result{}, err
 	}
 	defer closeBoot()
 	// A machine that booted from the administrator's own server has heard no
-	// token. Who may come is decided by arms all the same.
+	// token. Who may come is decided by roster all the same.
 	d.server.Open = c.Boot.DHCP == netboot.DHCPOff
 	err = d.serve(ctx, serveBoot)
 	r := d.result()
@@ -61,8 +63,8 @@ func Clone(ctx context.Context, c CloneConfig) (Result, error) {
 
 // boot makes the boot servers. With DHCP off there may be a TFTP server here
 // already, which has the tree that make image made: then it does all that.
-func (d *deployment) boot(c CloneConfig, a *arms) (serve func(context.Context) error, done func() error, err error) {
-	s, err := c.Boot.server(a, d.words(), c.Log)
+func (d *deployment) boot(c CloneConfig) (serve func(context.Context) error, done func() error, err error) {
+	s, err := c.Boot.server(d.states, d.words(), c.Log)
 	if c.Boot.DHCP == netboot.DHCPOff && errors.Is(err, syscall.EADDRINUSE) {
 		d.Log.Info("the boot files are left to the server that is here", "err", err)
 		return nil, func() error { return nil }, nil
@@ -89,11 +91,11 @@ func (d *deployment) words() []string {
 // network first must hear that they are to boot their disks.
 func (d *deployment) linger(ctx context.Context) {
 	limit := d.clone.Linger
-	var nodes []*Node
+	var nodes []string
 	d.mu.Lock()
 	for _, n := range d.nodes {
 		if n.State() == status.Released {
-			nodes = append(nodes, n)
+			nodes = append(nodes, n.MAC)
 		}
 	}
 	if limit > 0 && len(nodes) > 0 {
@@ -102,7 +104,7 @@ func (d *deployment) linger(ctx context.Context) {
 	d.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	for !d.arms.allHome(nodes) {
+	for !d.states.Home(nodes) {
 		select {
 		case <-ctx.Done():
 			return

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/kamethod/kamethod/golden/chain"
+	"github.com/kamethod/kamethod/golden/internal/roster"
 	"github.com/kamethod/kamethod/golden/status"
 	"github.com/kamethod/kamethod/golden/trust"
 	"github.com/kamethod/kamethod/golden/wire"
@@ -50,9 +51,9 @@ type deployment struct {
 	wake   chan struct{}  // something has changed
 
 	// what is to be done; set before anything runs
-	clone  *CloneConfig // nil: only send
-	arms   *arms        // of a clone
-	stage2 *ferry       // of a clone
+	clone  *CloneConfig   // nil: only send
+	states *roster.Roster // of a clone
+	stage2 *ferry         // of a clone
 	tree   *ferry
 
 	mu       sync.Mutex
@@ -140,6 +141,11 @@ func (d *deployment) serve(ctx context.Context, boot func(context.Context) error
 		return d.flow(work)
 	})
 	err = g.Wait()
+	if d.states != nil {
+		if err := d.states.Close(); err != nil {
+			d.Log.Warn("the states of the machines are not kept", "err", err)
+		}
+	}
 	d.Book.remove() // this session has ended; one that was killed is resumed by what it left
 	if err == nil || errors.Is(err, context.Canceled) && ctx.Err() != nil {
 		return ctx.Err()
@@ -191,6 +197,9 @@ func (d *deployment) arrived(n, old *Node) {
 		d.came[n.Number] = map[string]time.Time{}
 	}
 	d.came[n.Number][n.Stage] = n.arrived
+	if old != nil && old.anew {
+		old = nil // the administrator's word: it begins anew
+	}
 	again := old != nil && (old.Stage == n.Stage || !old.live())
 	n.rejoined = old != nil && old.rejoined || again && old.boarded
 	if again {
@@ -203,6 +212,9 @@ func (d *deployment) arrived(n, old *Node) {
 		d.back = n.arrived
 	}
 	n.setState(map[string]status.State{wire.Stage1: status.Stage1, wire.Stage2: status.Stage2}[n.Stage])
+	if d.states != nil {
+		d.states.Registered(n.MAC, n.Number, hostname(d.clone.Plan.Identity.Hostname, n.Number), n.UUID, host(n.Addr))
+	}
 	d.takeUp(n)
 	d.Log.Info("node is here", "node", n.Number, "addr", n.Addr, "mac", n.MAC, "stage", n.Stage, "again", again || n.Resume != nil)
 }
@@ -266,13 +278,6 @@ func (d *deployment) reported(n *Node, r wire.Report) {
 			from = n.Number // the hop is bad, and golden is right
 		}
 		d.bad[from]++
-	}
-}
-
-// seen tells the boot servers how far a machine is.
-func (d *deployment) seen(n *Node) {
-	if d.arms != nil {
-		d.arms.seen(n, n.State())
 	}
 }
 

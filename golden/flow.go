@@ -194,6 +194,7 @@ func (d *deployment) answered(list []*Node, err error) {
 	switch {
 	case err == nil:
 		d.Book.confirm(list)
+		d.durable()
 	case !d.touched:
 		d.err = err
 	default:
@@ -201,6 +202,17 @@ func (d *deployment) answered(list []*Node, err error) {
 			d.fail(n, notLost, string(n.State()), err.Error())
 			n.Tell(wire.Order{Stop: err.Error()})
 		}
+	}
+}
+
+// durable has the states of the machines on golden's disk, before a node's is
+// erased, and before one is let go: golden may lose its power, too.
+func (d *deployment) durable() {
+	if d.states == nil {
+		return
+	}
+	if err := d.states.Sync(); err != nil {
+		d.Log.Warn("the states of the machines are not kept over a restart", "err", err)
 	}
 }
 
@@ -251,6 +263,7 @@ func (d *deployment) letGo(now time.Time) {
 		if now.Sub(d.released) < d.delay() {
 			return
 		}
+		d.durable()
 		d.released = now
 		d.tree.retire(n)
 		n.Tell(wire.Order{Release: &wire.Release{Reboot: d.clone != nil, Torn: tornText(d.tree.torn())}})
@@ -270,7 +283,7 @@ func (d *deployment) delay() time.Duration {
 // all have fallen silent at once it is more likely the network: they may be
 // back.
 func (d *deployment) settled(now time.Time) bool {
-	if d.asking {
+	if d.asking || d.states != nil && d.states.Awaited() > 0 {
 		return false
 	}
 	quiet, well := 0, 0
@@ -313,6 +326,8 @@ func (d *deployment) phaseNow() string {
 		return d.tree.name
 	case d.stage2.busy():
 		return d.stage2.name
+	case undone == 0 && d.started && d.states != nil && d.states.Awaited() > 0:
+		return "waiting for machines that were armed"
 	case undone == 0:
 		return ""
 	case d.clone == nil:

@@ -68,7 +68,7 @@ func TestCloneLate(t *testing.T) {
 	if d := time.Since(begun); d > 2*nobodyWait {
 		t.Errorf("those who were done waited %v for the late one", d)
 	}
-	if err := l.machine(one).register(wire.Stage1, nil); err == nil || !strings.Contains(err.Error(), "released already") {
+	if err := l.machine(one).register(wire.Stage1, nil); err == nil || !strings.Contains(err.Error(), "done already in this session") {
 		t.Errorf("a machine that is done: %v", err)
 	}
 	c.prepare()

@@ -24,6 +24,8 @@ type Node struct {
 	planned  bool // was told its plan
 	boarded  bool // was given to the ferry of its stage
 	rejoined bool // was in the session before, and was lost
+	counted  bool // as a crash of its machine
+	anew     bool // its machine was armed again since
 
 	mu      sync.Mutex
 	changed chan struct{} // closed and renewed whenever there are orders

@@ -1,6 +1,7 @@
 package golden
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -18,6 +19,9 @@ import (
 const (
 	goPath     = "/v1/golden/go"     // POST: start with the nodes that are there
 	statusPath = "/v1/golden/status" // GET: how far it is
+	nodesPath  = "/v1/golden/nodes"  // GET: the list of machines
+	armPath    = "/v1/golden/arm"    // POST machines: arm these
+	disarmPath = "/v1/golden/disarm" // POST machines: disarm these; none: all
 )
 
 // verbs answers the administrator.
@@ -31,6 +35,11 @@ func (d *deployment) verbs() http.Handler {
 	mux.HandleFunc("GET "+statusPath, func(w http.ResponseWriter, r *http.Request) {
 		json.NewEncoder(w).Encode(d.status())
 	})
+	mux.HandleFunc("GET "+nodesPath, d.ofClone(func(w http.ResponseWriter, r *http.Request) {
+		json.NewEncoder(w).Encode(d.list())
+	}))
+	mux.HandleFunc("POST "+armPath, d.ofClone(d.onMachines(d.arm)))
+	mux.HandleFunc("POST "+disarmPath, d.ofClone(d.onMachines(d.disarm)))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if s := r.URL.Query().Get("session"); s != d.Session {
 			http.Error(w, fmt.Sprintf("no session %q here; this one is called %q", s, d.Session), http.StatusNotFound)
@@ -38,6 +47,33 @@ func (d *deployment) verbs() http.Handler {
 		}
 		mux.ServeHTTP(w, r)
 	})
+}
+
+// ofClone is a verb that only a clone has.
+func (d *deployment) ofClone(h http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if d.states == nil {
+			http.Error(w, "this session sends to karecv only; it arms no machines", http.StatusConflict)
+			return
+		}
+		h(w, r)
+	}
+}
+
+// onMachines carries a verb out that names machines, and answers with the list.
+func (d *deployment) onMachines(do func([]string) error) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		var macs []string
+		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxRegister)).Decode(&macs); err != nil {
+			http.Error(w, "machines: "+err.Error(), http.StatusBadRequest)
+			return
+		}
+		if err := do(macs); err != nil {
+			http.Error(w, err.Error(), http.StatusConflict)
+			return
+		}
+		json.NewEncoder(w).Encode(d.list())
+	}
 }
 
 // start is the verb go.
@@ -71,31 +107,63 @@ type Admin struct {
 
 // Go has it start with the nodes that are there.
 func (a Admin) Go(ctx context.Context) error {
-	_, err := a.ask(ctx, http.MethodPost, goPath)
+	_, err := a.ask(ctx, http.MethodPost, goPath, nil)
 	return err
 }
 
 // Status asks how far it is.
 func (a Admin) Status(ctx context.Context) (Status, error) {
 	var s Status
-	b, err := a.ask(ctx, http.MethodGet, statusPath)
+	b, err := a.ask(ctx, http.MethodGet, statusPath, nil)
 	if err == nil {
 		err = json.Unmarshal(b, &s)
 	}
 	return s, err
 }
 
-func (a Admin) ask(ctx context.Context, method, path string) ([]byte, error) {
+// Nodes asks for the list of machines.
+func (a Admin) Nodes(ctx context.Context) (Nodes, error) {
+	return a.machines(ctx, http.MethodGet, nodesPath, nil)
+}
+
+// Arm arms machines, all of these or none.
+func (a Admin) Arm(ctx context.Context, macs []string) (Nodes, error) {
+	return a.machines(ctx, http.MethodPost, armPath, macs)
+}
+
+// Disarm disarms machines, all of these or none. Where none is named, all are
+// meant whose disks aren't being written.
+func (a Admin) Disarm(ctx context.Context, macs []string) (Nodes, error) {
+	return a.machines(ctx, http.MethodPost, disarmPath, macs)
+}
+
+func (a Admin) machines(ctx context.Context, method, path string, macs []string) (Nodes, error) {
+	var n Nodes
+	body, err := json.Marshal(macs)
+	if err != nil {
+		return n, fmt.Errorf("encode the machines: %w", err)
+	}
+	b, err := a.ask(ctx, method, path, body)
+	if err == nil {
+		err = json.Unmarshal(b, &n)
+	}
+	return n, err
+}
+
+// ErrNotRunning is wrapped in what an Admin says when nobody answers.
+var ErrNotRunning = errors.New("no golden-serve answers")
+
+func (a Admin) ask(ctx context.Context, method, path string, body []byte) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, method, "https://"+a.Control+path+"?session="+url.QueryEscape(a.Session), nil)
+	req, err := http.NewRequestWithContext(ctx, method, "https://"+a.Control+path+"?session="+url.QueryEscape(a.Session), bytes.NewReader(body))
 	if err != nil {
 		return nil, fmt.Errorf("ask %s: %w", a.Control, err)
 	}
 	c := http.Client{Transport: &http.Transport{TLSClientConfig: trust.ClientConfig(a.Identity, a.Identity.Pin), DisableKeepAlives: true}}
 	resp, err := c.Do(req)
 	if err != nil {
-		return nil, fmt.Errorf("ask the golden node of session %s: %w", a.Session, err)
+		return nil, fmt.Errorf("ask the golden node of session %s: %w: %w", a.Session, ErrNotRunning, err)
 	}
 	defer resp.Body.Close()
 	b, err := io.ReadAll(io.LimitReader(resp.Body, maxBook))

@@ -1,0 +1,270 @@
+package roster
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Config says who may be armed, and where that is written down.
+type Config struct {
+	Session string
+	Run     string        // tells this session from an earlier one of its name; a restart of golden has the same
+	Max     int           // so many machines
+	Named   []string      // these, and no others; nil: the first Max that ask
+	Only    bool          // there is no other boot server: strangers are told to boot their disks
+	ArmFor  time.Duration // a machine that was armed, or is booting, has so long; 0: DefaultArmFor
+	Own     []string      // golden's own network cards: never answered
+	Path    string        // the journal; empty: none
+	Log     *slog.Logger
+	Now     func() time.Time // nil: time.Now
+}
+
+// DefaultArmFor is enough for a person to walk through a room and switch the
+// machines on.
+const DefaultArmFor = 30 * time.Minute
+
+// MaxMachines bounds the machines that have to do with a session; the control
+// server takes as many. maxStrangers bounds a generation of those that have
+// asked only: there are two.
+const (
+	MaxMachines  = 4096
+	maxStrangers = 512
+)
+
+// flushEvery is how often news are written down that are no transitions.
+const flushEvery = 10 * time.Second
+
+// Roster is the list.
+type Roster struct {
+	cfg   Config
+	named map[string]bool // nil: nobody was named
+	own   map[string]bool
+
+	mu       sync.Mutex
+	machines map[string]*Machine // who has a place, is on the list, or was disarmed
+	cur, old map[string]*Machine // strangers: two generations
+	taken    int                 // places of Max
+	journal  *journal            // nil: none
+	flushed  time.Time
+	warned   bool
+}
+
+// Open makes the list, of what an earlier golden of the same run has left of
+// it. A machine of an earlier session is seen, and nothing else.
+func Open(c Config) (*Roster, error) {
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.ArmFor <= 0 {
+		c.ArmFor = DefaultArmFor
+	}
+	r := &Roster{cfg: c, own: map[string]bool{}, machines: map[string]*Machine{}, cur: map[string]*Machine{}}
+	for _, s := range c.Own {
+		if mac, err := ParseMAC(s); err == nil { // a loopback has none
+			r.own[mac] = true
+		}
+	}
+	if len(c.Named) > MaxMachines {
+		return nil, fmt.Errorf("%d machines are named: at most %d", len(c.Named), MaxMachines)
+	}
+	for _, s := range c.Named {
+		mac, err := ParseMAC(s)
+		if err != nil {
+			return nil, err
+		}
+		if r.own[mac] {
+			return nil, fmt.Errorf("machine %s is this one: the golden node is never cloned to", mac)
+		}
+		if r.named == nil {
+			r.named = map[string]bool{}
+		}
+		r.named[mac] = true
+	}
+	r.cfg.Max = max(r.cfg.Max, len(r.named))
+	if err := r.load(); err != nil {
+		return nil, err
+	}
+	now := r.cfg.Now()
+	for mac := range r.named {
+		m := r.find(mac)
+		if (m.State == Unknown || m.State == Seen) && !m.Barred {
+			r.arm(m, ByList, now)
+		}
+	}
+	return r, r.Sync()
+}
+
+// load takes in the journal, and begins a new one.
+func (r *Roster) load() error {
+	if r.cfg.Path == "" {
+		return nil
+	}
+	j, saved, err := openJournal(r.cfg.Path, header{Session: r.cfg.Session, Run: r.cfg.Run}, r.cfg.Log)
+	if errors.Is(err, errHeld) {
+		r.cfg.Log.Info("another golden-serve has a session of this name; the states of the machines are not written down")
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for i := range saved.Machines {
+		m := saved.Machines[i]
+		if saved.Run != r.cfg.Run {
+			m = Machine{MAC: m.MAC, State: Seen, Since: m.Since, Was: was(m), Arch: m.Arch, UUID: m.UUID, Last: m.Last, LastAt: m.LastAt}
+		}
+		if (m.State.limited() || m.State == Cloning) && m.By != ByVerb && r.named != nil && !r.named[m.MAC] {
+			m = Machine{MAC: m.MAC, State: Seen, Since: r.cfg.Now(), Error: "is not on the list of machines any more", Arch: m.Arch, UUID: m.UUID}
+		}
+		if m.State.holds() && !m.Extra {
+			r.taken++
+		}
+		r.keep(&m)
+	}
+	if err := j.rewrite(r.all()); err != nil {
+		return errors.Join(err, j.close())
+	}
+	r.journal = j
+	return nil
+}
+
+func was(m Machine) State {
+	if m.State == Seen {
+		return m.Was
+	}
+	return m.State
+}
+
+// find is the machine, or a new one that is kept when it moves.
+func (r *Roster) find(mac string) *Machine {
+	for _, t := range []map[string]*Machine{r.machines, r.cur, r.old} {
+		if m := t[mac]; m != nil {
+			return m
+		}
+	}
+	return &Machine{MAC: mac}
+}
+
+// keep puts a machine where it belongs: strangers go when others come.
+func (r *Roster) keep(m *Machine) {
+	delete(r.machines, m.MAC)
+	if m.State.holds() || m.Barred || r.named[m.MAC] {
+		delete(r.cur, m.MAC)
+		delete(r.old, m.MAC)
+		r.machines[m.MAC] = m
+		return
+	}
+	if r.cur[m.MAC] == nil && len(r.cur) >= maxStrangers {
+		r.old, r.cur = r.cur, map[string]*Machine{}
+	}
+	delete(r.old, m.MAC)
+	r.cur[m.MAC] = m
+}
+
+// all lists the machines; the lock is held, or nobody else is there.
+func (r *Roster) all() []*Machine {
+	var out []*Machine
+	for _, t := range []map[string]*Machine{r.machines, r.cur, r.old} {
+		for _, m := range t {
+			out = append(out, m)
+		}
+	}
+	slices.SortFunc(out, Order)
+	return out
+}
+
+// Order is by number, those without one at the end.
+func Order(a, b *Machine) int {
+	return cmp.Or(cmp.Compare(uint(a.Number-1), uint(b.Number-1)), cmp.Compare(a.MAC, b.MAC))
+}
+
+// List is a copy of the list.
+func (r *Roster) List() []Machine {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	out := []Machine{}
+	for _, m := range r.all() {
+		out = append(out, *m)
+	}
+	return out
+}
+
+// State is how far a machine is.
+func (r *Roster) State(mac string) State {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.find(mac).State
+}
+
+// Tick takes the image from those whose time is over, and brings the journal
+// up to date. It is to be called every second or so.
+func (r *Roster) Tick() {
+	now := r.cfg.Now()
+	r.mu.Lock()
+	for _, m := range r.machines {
+		r.expire(m, now)
+	}
+	if now.Sub(r.flushed) >= flushEvery {
+		r.flushed = now
+		r.flush()
+	}
+	r.mu.Unlock()
+	r.complain(r.Sync())
+}
+
+// flush writes what is not yet written; the lock is held.
+func (r *Roster) flush() {
+	for _, m := range r.all() {
+		if m.dirty {
+			r.write(m)
+		}
+	}
+	if r.journal != nil && r.journal.long(len(r.machines)+len(r.cur)+len(r.old)) {
+		r.complain(r.journal.rewrite(r.all()))
+	}
+}
+
+// write puts a machine's line into the journal; the lock is held. A journal
+// that can't be written doesn't stop a session.
+func (r *Roster) write(m *Machine) {
+	m.dirty = false
+	if r.journal != nil {
+		r.complain(r.journal.append(m))
+	}
+}
+
+func (r *Roster) complain(err error) {
+	if err != nil && !r.warned {
+		r.warned = true
+		r.cfg.Log.Warn("the states of the machines are not kept over a restart", "err", err)
+	}
+}
+
+// Sync returns when all that was written is on the disk. It is called before
+// a disk is erased, and before a machine is let go that is done.
+func (r *Roster) Sync() error {
+	r.mu.Lock()
+	j := r.journal
+	r.mu.Unlock()
+	if j == nil {
+		return nil
+	}
+	return j.sync()
+}
+
+// Close ends the list.
+func (r *Roster) Close() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.journal == nil {
+		return nil
+	}
+	r.flush()
+	err := errors.Join(r.journal.sync(), r.journal.close())
+	r.journal = nil
+	return err
+}

@@ -1,0 +1,251 @@
+package golden
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"slices"
+
+	"github.com/kamethod/kamethod/golden/internal/netboot"
+	"github.com/kamethod/kamethod/golden/internal/roster"
+	"github.com/kamethod/kamethod/golden/status"
+	"github.com/kamethod/kamethod/golden/wire"
+)
+
+// Machine is a line of the list of machines that have to do with a session.
+type Machine = roster.Machine
+
+// openStates makes the list of machines of a clone. Where there is a record of
+// the session, the list is written down beside it, and the two are made to
+// agree: who is done by one of them is done.
+func openStates(c CloneConfig) (*roster.Roster, error) {
+	own, err := ownCards()
+	if err != nil {
+		return nil, err
+	}
+	if c.Boot.DHCP == netboot.DHCPProxy && len(c.Boot.MACs) == 0 {
+		c.Log.Warn(fmt.Sprintf("the first %d machines that boot from this network are armed, whoever they are: --macs names them where others boot from it too", c.Nodes))
+	}
+	armFor := c.ArmFor
+	if armFor == 0 {
+		armFor = max(roster.DefaultArmFor, c.Wait)
+	}
+	r, err := roster.Open(roster.Config{
+		Session: c.Session, Run: c.Book.run(), Max: c.Nodes, Named: c.Boot.MACs, Only: c.Boot.DHCP == netboot.DHCPFull,
+		ArmFor: armFor, Own: own, Path: c.Book.journal(), Log: c.Log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, n := range c.Book.earlier {
+		if n.MAC != "" {
+			r.Recall(n.MAC, n.Number, n.State == status.Done || n.State == status.Released)
+		}
+	}
+	return r, nil
+}
+
+// ownCards are the addresses of this machine's network cards.
+func ownCards() ([]string, error) {
+	list, err := net.Interfaces()
+	if err != nil {
+		return nil, fmt.Errorf("list the network interfaces: %w", err)
+	}
+	var out []string
+	for _, i := range list {
+		out = append(out, i.HardwareAddr.String())
+	}
+	return out, nil
+}
+
+// journal is where the states of the machines are written down; empty: nowhere.
+func (b *Book) journal() string {
+	if b == nil || b.path == "" {
+		return ""
+	}
+	return journalPath(filepath.Dir(filepath.Dir(b.path)), b.page.Session)
+}
+
+// journalPath is where a session's list of machines is. It outlives the
+// session.
+func journalPath(dir, session string) string {
+	return filepath.Join(dir, "nodes", hexUnlessWord(session)+".jsonl")
+}
+
+// run tells this session from others of its name. Golden started again in the
+// middle has the same.
+func (b *Book) run() string {
+	if b == nil {
+		return ""
+	}
+	return b.page.Begun.Format("2006-01-02T15:04:05.000000000Z07:00")
+}
+
+// decide answers the boot servers.
+func decide(r *roster.Roster, c netboot.Client) netboot.Answer {
+	a := roster.Asker{MAC: c.MAC.String(), UUID: c.UUID, Loading: c.Loading}
+	if c.ClassID != "" {
+		a.Arch = c.Arch.String()
+	}
+	if c.IP.IsValid() {
+		a.Address = c.IP.String()
+	}
+	switch r.Decide(a) {
+	case roster.Image:
+		return netboot.BootImage
+	case roster.OwnDisk:
+		return netboot.LocalBoot
+	}
+	return netboot.Silent
+}
+
+// heard takes in a step of a machine's boot.
+func heard(r *roster.Roster, e netboot.Event) {
+	if e.MAC == nil {
+		return
+	}
+	mac, addr := e.MAC.String(), ""
+	if e.IP.IsValid() {
+		addr = e.IP.String()
+	}
+	what := e.What
+	if e.Name != "" && !e.Config {
+		what += " " + e.Name
+	}
+	if e.Config {
+		what = "boot configuration: " + e.Answer.String()
+	}
+	r.Note(mac, what, addr, e.Err)
+	if !e.Config || e.Err != nil {
+		return
+	}
+	r.Sent(mac, map[netboot.Answer]roster.Verdict{netboot.BootImage: roster.Image, netboot.LocalBoot: roster.OwnDisk}[e.Answer])
+}
+
+// seen tells the list how far a machine is; the lock is held.
+func (d *deployment) seen(n *Node) {
+	if d.states == nil {
+		return
+	}
+	cause := ""
+	if f := n.Fault(); f != nil {
+		cause = f.Stage + ": " + f.Cause
+	}
+	switch s := n.State(); {
+	case s == status.Done || s == status.Released:
+		d.states.Finished(n.MAC)
+	case s == status.Failed && n.lostHow() == notLost:
+		d.states.Failed(n.MAC, cause)
+	case s == status.Failed && !n.counted:
+		n.counted = true
+		d.states.Crashed(n.MAC, cause)
+	case s != status.Failed:
+		d.states.Note(n.MAC, string(s), "", nil)
+	}
+}
+
+// Nodes is the list of machines, and where it is from.
+type Nodes struct {
+	Session  string    `json:"session"`
+	Source   string    `json:"source"` // "running", or "journal": of a golden-serve that has ended
+	Machines []Machine `json:"machines"`
+}
+
+// SavedNodes is the list that a golden-serve has left behind.
+func SavedNodes(dir, session string) (Nodes, error) {
+	s, err := roster.ReadFile(journalPath(dir, session))
+	if err != nil {
+		return Nodes{}, err
+	}
+	slices.SortFunc(s.Machines, func(a, b Machine) int { return roster.Order(&a, &b) })
+	return Nodes{Session: s.Session, Source: "journal", Machines: s.Machines}, nil
+}
+
+func (d *deployment) list() Nodes {
+	return Nodes{Session: d.Session, Source: "running", Machines: d.states.List()}
+}
+
+// arm is the verb. It gives no consent: who was armed by it is shown and
+// asked for like any other, also if it has been confirmed before.
+func (d *deployment) arm(macs []string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	defer d.poke()
+	if d.closing {
+		return errors.New("the session is over")
+	}
+	for _, s := range macs {
+		if n := d.byMAC(s); n != nil && n.State() == status.Done {
+			return fmt.Errorf("machine %s is done, and about to be let go: try again in a moment", s)
+		}
+	}
+	if err := d.states.Arm(macs); err != nil {
+		return err
+	}
+	for _, s := range macs {
+		n := d.byMAC(s)
+		if n == nil {
+			continue
+		}
+		n.anew = true
+		delete(d.times, n.Number)
+		delete(d.bad, n.Number)
+		d.Book.forget(n)
+	}
+	return d.Book.write()
+}
+
+// disarm is the verb; no machines: all that aren't being written to. A
+// machine whose disk is being written can't be disarmed.
+func (d *deployment) disarm(macs []string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	defer d.poke()
+	all := len(macs) == 0
+	if all {
+		for _, m := range d.states.List() {
+			if m.State == roster.Armed || m.State == roster.Booting || m.State == roster.Cloning {
+				macs = append(macs, m.MAC)
+			}
+		}
+	}
+	var list []string
+	var stop []*Node
+	for _, s := range macs {
+		n := d.byMAC(s)
+		busy := n != nil && n.live() && n.State() != status.Released
+		switch {
+		case busy && (n.planned || n.State() == status.Done) && all:
+			continue
+		case busy && (n.planned || n.State() == status.Done):
+			return fmt.Errorf("the disk of machine %s is being written: it can't be disarmed", s)
+		case busy:
+			stop = append(stop, n)
+		}
+		list = append(list, s)
+	}
+	if err := d.states.Disarm(list); err != nil {
+		return err
+	}
+	for _, n := range stop {
+		const why = "disarmed by the administrator"
+		d.fail(n, notLost, string(n.State()), why)
+		n.Tell(wire.Order{Stop: why})
+	}
+	return nil
+}
+
+// byMAC is the machine's latest registration, or nil.
+func (d *deployment) byMAC(s string) *Node {
+	mac, err := roster.ParseMAC(s)
+	if err != nil {
+		return nil
+	}
+	for _, n := range d.nodes {
+		if own, err := roster.ParseMAC(n.MAC); err == nil && own == mac {
+			return n
+		}
+	}
+	return nil
+}
