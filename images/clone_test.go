@@ -17,6 +17,12 @@ import (
 // TestClone plays the whole job on the small golden root: PXE, stage 1, the
 // chain, stage 2, the boot from the own disk, and the judgement from outside.
 func TestClone(t *testing.T) {
+	playClone(t, rehearsal.Config{Kind: goldenroot.Cloud, Nodes: 2})
+}
+
+// playClone is TestClone's body, for machines of any kind.
+func playClone(t *testing.T, cfg rehearsal.Config) {
+	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: network namespaces, mounts, a Debian root")
 	}
@@ -42,15 +48,16 @@ func TestClone(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	result, err := rehearsal.Run(t.Context(), rehearsal.Config{
-		Top: top, Work: work, Kind: goldenroot.Cloud, Nodes: 2,
-		Accel: os.Getenv("ACCEL"), Out: t.Output(),
-	})
+	cfg.Top, cfg.Work, cfg.Accel, cfg.Out = top, work, os.Getenv("ACCEL"), t.Output()
+	result, err := rehearsal.Run(t.Context(), cfg)
 	if result != nil && len(result.Nodes) > 0 {
 		result.Print(t.Output())
 	}
 	if err != nil {
 		t.Fatal(err)
+	}
+	if len(result.Nodes) != cfg.Nodes {
+		t.Errorf("%d of %d nodes were judged", len(result.Nodes), cfg.Nodes)
 	}
 	for _, n := range result.Nodes {
 		// A comparison of little would find little.

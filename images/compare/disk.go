@@ -80,8 +80,12 @@ func output(ctx context.Context, args ...string) ([]byte, error) {
 	return out, nil
 }
 
-// Fsck has e2fsck look at an ext file system in the image; it changes nothing.
+// Fsck has e2fsck look at an ext file system in the image, or fsck.fat at a
+// FAT; it changes nothing.
 func Fsck(ctx context.Context, image string, p Partition) error {
+	if p.FSType == "vfat" {
+		return fsckFAT(ctx, image, p)
+	}
 	// e2fsck takes the offset in bytes after "?offset=" (e2fsck(8)).
 	_, err := output(ctx, "e2fsck", "-f", "-n", fmt.Sprintf("%s?offset=%d", image, p.Start))
 	return err
@@ -123,6 +127,13 @@ func mountAndCall(ctx context.Context, root, image string, parts []Partition, mo
 		}
 		p := parts[i]
 		at := filepath.Join(root, mountPoints[n])
+		if p.FSType == "vfat" {
+			if err := extractFAT(ctx, image, p, at); err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, unix.Unmount(at, unix.MNT_DETACH)) }()
+			continue
+		}
 		options := fmt.Sprintf("ro,noload,loop,offset=%d,sizelimit=%d", p.Start, p.Size)
 		if _, err := output(ctx, "mount", "-t", p.FSType, "-o", options, image, at); err != nil {
 			return err

@@ -107,7 +107,7 @@ func FstabProblems(root string, parts []Partition, mountPoints map[int]string) (
 	swap := false
 	for line := range strings.Lines(string(b)) {
 		f := strings.Fields(line)
-		if len(f) < 3 || strings.HasPrefix(f[0], "#") || f[2] != "swap" && !strings.HasPrefix(f[2], "ext") {
+		if len(f) < 3 || strings.HasPrefix(f[0], "#") || f[2] != "swap" && f[2] != "vfat" && !strings.HasPrefix(f[2], "ext") {
 			continue
 		}
 		p, found := byUUID[strings.Trim(strings.TrimPrefix(f[0], "UUID="), `"`)]

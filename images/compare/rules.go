@@ -95,3 +95,18 @@ func ExcludedRules(dir string) []Rule {
 		{dir, touched, "made empty by -x"},
 	}
 }
+
+// FATRules allow what comes of the golden node's files on an EFI system
+// partition, mounted there: FAT has neither owners nor modes, keeps a time to
+// two seconds, and the boot loader is installed there.
+func FATRules(at string) []Rule {
+	fat := []Aspect{Owner, Mode, Mtime, Allocation, Flags}
+	return []Rule{
+		{at, fat, "FAT has no owner, mode or exact time"},
+		{at + "/EFI/debian", made, "boot loader installed on the clone"},
+		{at + "/EFI/debian/**", made, "boot loader installed on the clone"},
+		{at + "/EFI/BOOT", made, "boot loader installed on the clone"},
+		{at + "/EFI/BOOT/**", made, "boot loader installed on the clone"},
+		{at + "/**", fat, "FAT has no owner, mode or exact time"},
+	}
+}

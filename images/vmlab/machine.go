@@ -31,8 +31,8 @@ const (
 	IDE       Bus = "ide"    // /dev/sda, by ata_piix
 )
 
-// Spec describes a machine: BIOS, boots from the network first and from its
-// disk when the network says so.
+// Spec describes a machine: it boots from the network first and from its disk
+// when the network says so.
 type Spec struct {
 	Name     string // of its log files
 	MAC      string
@@ -41,6 +41,8 @@ type Spec struct {
 	Disk     string // raw image; made sparse with DiskSize if missing
 	DiskSize int64  // bytes
 	Memory   int    // MiB; 0: 1024
+	Firmware Firmware
+	HTTPBoot bool // UEFI boots from the network by HTTP only, not by PXE
 
 	// OnReset is called when the guest resets itself, while the machine
 	// stands still: the disk image is exactly what the guest left. It goes
@@ -65,6 +67,9 @@ type Machine struct {
 // Power switches a new machine on.
 func (l *Lab) Power(ctx context.Context, spec Spec) (*Machine, error) {
 	if err := makeDisk(spec); err != nil {
+		return nil, err
+	}
+	if err := l.makeVariables(spec); err != nil {
 		return nil, err
 	}
 	l.mu.Lock()
@@ -146,8 +151,8 @@ func (l *Lab) qemuArgs(spec Spec, n int, tap, serial, control string) []string {
 	}
 	args := []string{
 		"qemu-system-x86_64", "-name", spec.Name, "-accel", accel,
-		// graphics=off puts the BIOS, the boot ROM and GRUB on the serial line.
-		"-machine", "pc,graphics=off", "-cpu", cpu, "-smp", "1", "-m", fmt.Sprint(memory),
+		// graphics=off puts the firmware, the boot ROM and GRUB on the serial line.
+		"-machine", spec.Firmware.machine() + ",graphics=off", "-cpu", cpu, "-smp", "1", "-m", fmt.Sprint(memory),
 		"-nodefaults", "-no-user-config", "-display", "none",
 		"-boot", "reboot-timeout=2000", // ms until a BIOS without a boot device tries again
 		"-uuid", fmt.Sprintf("77770000-0000-4000-8000-%012x", n),
@@ -156,7 +161,7 @@ func (l *Lab) qemuArgs(spec Spec, n int, tap, serial, control string) []string {
 		"-serial", "chardev:s0",
 		"-chardev", "socket,id=q0,path=" + control + ",server=on,wait=off", "-mon", "chardev=q0,mode=control",
 		"-netdev", "tap,id=n0,ifname=" + tap + ",script=no,downscript=no",
-		"-device", fmt.Sprintf("%s,id=nic0,netdev=n0,mac=%s,bootindex=1", nic, spec.MAC),
+		"-device", fmt.Sprintf("%s,id=nic0,netdev=n0,mac=%s,bootindex=1%s", nic, spec.MAC, spec.Firmware.nic()),
 		"-device", "virtio-rng-pci", // a guest without entropy waits for it
 		// cache=unsafe: a flush needn't reach the host's platter in a lab.
 		"-drive", "if=none,id=d0,format=raw,cache=unsafe,discard=unmap,file=" + spec.Disk,
@@ -164,6 +169,7 @@ func (l *Lab) qemuArgs(spec Spec, n int, tap, serial, control string) []string {
 	if spec.OnReset != nil {
 		args = append(args, "-action", "reboot=shutdown,shutdown=pause")
 	}
+	args = append(args, l.firmwareArgs(spec)...)
 	return append(args, diskArgs(spec.Bus)...)
 }
 

@@ -35,17 +35,6 @@ const (
 	Hostname  = "golden"
 )
 
-// Desc is the layout for the clones that fits golden's fstab.
-const Desc = `# the golden root's fstab: sda1 is /, sda5 swap, sda6 /home
-linux 1600
-extended fill
-logical swap 128
-logical linux fill
-`
-
-// MountPoints is where golden's fstab mounts which partition.
-func MountPoints() map[int]string { return map[int]string{1: "/", 6: "/home"} }
-
 // Make makes the root in the new directory dir. top is the repository's.
 func Make(ctx context.Context, top string, kind Kind, dir string, log io.Writer) error {
 	cmd := exec.CommandContext(ctx, filepath.Join(top, "scripts/golden-root.sh"), string(kind), dir)

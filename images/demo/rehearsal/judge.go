@@ -68,21 +68,25 @@ func (r *rehearsal) judgeDisk(ctx context.Context, n *node, j *NodeResult) (comp
 	if err != nil {
 		return nil, err
 	}
-	j.checkTable(parts)
+	j.checkTable(parts, r.layout)
 	for _, p := range parts {
-		if strings.HasPrefix(p.FSType, "ext") {
+		if strings.HasPrefix(p.FSType, "ext") || p.FSType == "vfat" {
 			if err := compare.Fsck(ctx, n.snapshot(), p); err != nil {
 				j.problem("partition %d: %v", p.Number, err)
 			}
 		}
 	}
 	var id compare.Identity
-	err = compare.Assembled(ctx, n.snapshot(), parts, goldenroot.MountPoints(), func(root string) error {
+	err = compare.Assembled(ctx, n.snapshot(), parts, r.layout.Mounts, func(root string) error {
 		clone, err := compare.Scan(root)
 		if err != nil {
 			return err
 		}
-		j.Report = compare.Trees(r.before, clone, append(compare.CloneRules(), compare.ExcludedRules(goldenroot.Scratch)...))
+		rules := append(compare.CloneRules(), compare.ExcludedRules(goldenroot.Scratch)...)
+		if r.layout.ESP != 0 {
+			rules = append(rules, compare.FATRules(r.layout.Mounts[r.layout.ESP])...)
+		}
+		j.Report = compare.Trees(r.before, clone, rules)
 		for name := range clone {
 			if strings.HasPrefix(name, goldenroot.Scratch+"/") {
 				j.problem("%s is there in spite of -x", name)
@@ -92,22 +96,38 @@ func (r *rehearsal) judgeDisk(ctx context.Context, n *node, j *NodeResult) (comp
 		if err != nil {
 			return err
 		}
-		return errors.Join(j.checkIdentity(root, parts, id), j.Report.WriteFile(r.path(n.spec.Name+".compare")))
+		return errors.Join(j.checkIdentity(root, parts, r.layout, id), j.Report.WriteFile(r.path(n.spec.Name+".compare")))
 	})
 	return id, err
 }
 
-// checkTable holds the partition table against goldenroot.Desc.
-func (j *NodeResult) checkTable(parts []compare.Partition) {
-	want := []struct {
-		number    int
-		types     []string // MBR type bytes as sfdisk prints them
-		content   string
-		least, at int64 // MiB; 0: what is left
-	}{
+// wanted is a partition as the desc asks for it.
+type wanted struct {
+	number    int
+	types     []string // as sfdisk prints them
+	content   string
+	least, at int64 // MiB; 0: what is left
+}
+
+func wantedTable(l goldenroot.Layout) []wanted {
+	const linux, swap = "0FC63DAF-8483-4772-8E79-3D69D8477DE4", "0657FD6D-A4AB-43C4-84E5-0933C84B4F4F"
+	if l.ESP != 0 {
+		return []wanted{
+			{1, []string{"C12A7328-F81F-11D2-BA4B-00A0C93EC93B"}, "vfat", 100, 100}, {2, []string{linux}, "ext4", 1600, 1600},
+			{3, []string{swap}, "swap", 128, 128}, {4, []string{linux}, "ext4", 0, 0},
+			// golden-serve adds it, as the golden root has GRUB for a BIOS too.
+			{5, []string{"21686148-6449-6E6F-744E-656564454649"}, "", 1, 1},
+		}
+	}
+	return []wanted{
 		{1, []string{"83"}, "ext4", 1600, 1600}, {2, []string{"5", "f"}, "", 0, 0},
 		{5, []string{"82"}, "swap", 127, 128}, {6, []string{"83"}, "ext4", 0, 0},
 	}
+}
+
+// checkTable holds the partition table against the layout's desc.
+func (j *NodeResult) checkTable(parts []compare.Partition, l goldenroot.Layout) {
+	want := wantedTable(l)
 	if len(parts) != len(want) {
 		j.problem("%d partitions, want %d", len(parts), len(want))
 		return
@@ -122,18 +142,24 @@ func (j *NodeResult) checkTable(parts []compare.Partition) {
 		}
 	}
 	// "fill": at most two MiB, for alignment, may be left over.
-	last := parts[len(parts)-1]
+	last := parts[0]
+	for _, p := range parts {
+		extended := p.Type == "5" || p.Type == "f" // its end is its last logical's
+		if !extended && p.Start+p.Size > last.Start+last.Size {
+			last = p
+		}
+	}
 	if end := last.Start + last.Size; j.DiskSize-end > 2<<20 || end > j.DiskSize {
 		j.problem("the last partition ends at byte %d of a disk of %d", end, j.DiskSize)
 	}
 }
 
-func (j *NodeResult) checkIdentity(root string, parts []compare.Partition, id compare.Identity) error {
+func (j *NodeResult) checkIdentity(root string, parts []compare.Partition, l goldenroot.Layout, id compare.Identity) error {
 	traces, err := compare.Traces(root, []string{goldenroot.MachineID, goldenroot.NICAddr, goldenroot.LeaseAddr})
 	if err != nil {
 		return err
 	}
-	fstab, err := compare.FstabProblems(root, parts, goldenroot.MountPoints())
+	fstab, err := compare.FstabProblems(root, parts, l.Mounts)
 	if err != nil {
 		return err
 	}
@@ -149,7 +175,7 @@ func (j *NodeResult) checkIdentity(root string, parts []compare.Partition, id co
 	}
 	// A name like /dev/sda1 boots too, until somebody plugs in another disk.
 	for _, p := range parts {
-		if p.Number == 1 && !strings.Contains(string(menu), "root=UUID="+p.UUID) {
+		if l.Mounts[p.Number] == "/" && !strings.Contains(string(menu), "root=UUID="+p.UUID) {
 			j.problem("grub.cfg doesn't boot root=UUID=%s", p.UUID)
 		}
 	}

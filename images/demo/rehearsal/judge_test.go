@@ -6,11 +6,12 @@ import (
 	"time"
 
 	"github.com/kamethod/kamethod/images/compare"
+	"github.com/kamethod/kamethod/images/demo/goldenroot"
 )
 
 const mib = 1 << 20
 
-// cloned is a table as goldenroot.Desc asks for it, on a disk of 3 GiB.
+// cloned is a table as goldenroot.BIOS asks for it, on a disk of 3 GiB.
 func cloned() []compare.Partition {
 	return []compare.Partition{
 		{Number: 1, Start: mib, Size: 1600 * mib, Type: "83", FSType: "ext4"},
@@ -35,10 +36,40 @@ func TestCheckTable(t *testing.T) {
 		{"over the end", func(p []compare.Partition) []compare.Partition { p[3].Size = 1342 * mib; return p }, "the last partition ends"},
 	} {
 		j := &NodeResult{DiskSize: 3 << 30}
-		j.checkTable(c.change(cloned()))
+		j.checkTable(c.change(cloned()), goldenroot.BIOS())
 		got := strings.Join(j.Problems, "; ")
 		if c.want == "" && got != "" || !strings.Contains(got, c.want) {
 			t.Errorf("%s: problems %q, want %q", c.name, got, c.want)
+		}
+	}
+}
+
+// TestCheckUEFITable: where the last partition by number is not the last on
+// the disk.
+func TestCheckUEFITable(t *testing.T) {
+	const linux = "0FC63DAF-8483-4772-8E79-3D69D8477DE4"
+	parts := func() []compare.Partition {
+		return []compare.Partition{
+			{Number: 1, Start: 2 * mib, Size: 100 * mib, Type: "C12A7328-F81F-11D2-BA4B-00A0C93EC93B", FSType: "vfat"},
+			{Number: 2, Start: 102 * mib, Size: 1600 * mib, Type: linux, FSType: "ext4"},
+			{Number: 3, Start: 1702 * mib, Size: 128 * mib, Type: "0657FD6D-A4AB-43C4-84E5-0933C84B4F4F", FSType: "swap"},
+			{Number: 4, Start: 1830 * mib, Size: 1241 * mib, Type: linux, FSType: "ext4"},
+			{Number: 5, Start: mib, Size: mib, Type: "21686148-6449-6E6F-744E-656564454649"},
+		}
+	}
+	for want, change := range map[string]func([]compare.Partition){
+		"":                            func([]compare.Partition) {},
+		"partition 1 has type":        func(p []compare.Partition) { p[0].FSType = "ext4" },
+		"the last partition ends":     func(p []compare.Partition) { p[3].Size = 100 * mib },
+		"partition 5 has 2 MiB":       func(p []compare.Partition) { p[4].Size = 2 * mib },
+		"partition 3 has type 0FC63D": func(p []compare.Partition) { p[2].Type = linux },
+	} {
+		j, p := &NodeResult{DiskSize: 3 << 30}, parts()
+		change(p)
+		j.checkTable(p, goldenroot.UEFI())
+		got := strings.Join(j.Problems, "; ")
+		if want == "" && got != "" || !strings.Contains(got, want) {
+			t.Errorf("problems %q, want %q", got, want)
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -41,9 +42,9 @@ func (r *rehearsal) newNode(number int) *node {
 		Name: fmt.Sprintf("node%d", number), MAC: fmt.Sprintf("52:54:00:77:00:%02x", number),
 		NIC: vmlab.VirtioNet, Bus: vmlab.VirtioBlk,
 		Disk: r.path(fmt.Sprintf("node%d.img", number)), DiskSize: int64(2+number) << 30,
-		OnReset: n.onReset,
+		OnReset: n.onReset, Firmware: r.Firmware, HTTPBoot: r.HTTPBoot,
 	}
-	if number%2 == 0 {
+	if number%2 == 0 && r.Firmware == vmlab.BIOS {
 		n.spec.Bus = vmlab.IDE
 		if r.Kind == goldenroot.Full {
 			n.spec.NIC, n.spec.Bus = vmlab.E1000, vmlab.AHCI
@@ -96,14 +97,24 @@ func (n *node) waitLogin(ctx context.Context) error {
 	return n.copyErr
 }
 
+// question is a command and what its one line of output must match.
+type question struct{ ask, want string }
+
 // questions are asked at the clone's own shell. Each prints one line.
-var questions = []struct{ ask, want string }{
+var questions = []question{
 	{`findmnt -no FSTYPE /`, `^ext4$`},
 	{`findmnt -no TARGET /home`, `^/home$`},
 	{`wc -l < /proc/swaps`, `^2$`}, // a headline and our swap partition
 	{`systemctl is-active ssh`, `^active$`},
 	{`systemctl --failed --plain --no-legend | wc -l`, `^0$`},
 	{`cat /etc/machine-id | wc -c`, `^33$`},
+}
+
+// questionsUEFI are asked besides where a machine started by UEFI.
+var questionsUEFI = []question{
+	{`findmnt -no FSTYPE /boot/efi`, `^vfat$`},
+	{`test -d /sys/firmware/efi && echo UEFI`, `^UEFI$`},
+	{`ls /boot/efi/EFI/golden/a/b/c/d/e`, `^deep$`},
 }
 
 // lookInside logs in on the serial console and asks.
@@ -117,7 +128,11 @@ func (n *node) lookInside(ctx context.Context) error {
 	if _, err := c.ExpectPrompt(ctx, regexp.MustCompile(`root@\S+:~# `)); err != nil {
 		return fmt.Errorf("%s: log in: %w", n.spec.Name, err)
 	}
-	for i, q := range questions {
+	all := questions
+	if n.spec.Firmware != vmlab.BIOS {
+		all = slices.Concat(questions, questionsUEFI)
+	}
+	for i, q := range all {
 		// The terminal echoes the question; only the answer begins with "@@N ".
 		if err := c.Send(fmt.Sprintf("echo \"@@%d $(%s)\"\n", i, q.ask)); err != nil {
 			return err

@@ -41,12 +41,16 @@ type Config struct {
 	Out     io.Writer       // progress, for a person
 	Timeout time.Duration   // for the cloning and the boots; 0: by Nodes
 	Serve   []string        // more arguments for golden-serve
+
+	Firmware vmlab.Firmware // of the machines; empty: BIOS
+	HTTPBoot bool           // UEFI fetches the boot loader by HTTP
 }
 
 type rehearsal struct {
 	Config
 	started time.Time
 	golden  string // root directory
+	layout  goldenroot.Layout
 	before  compare.Tree
 	lab     *vmlab.Lab
 	serve   *vmlab.Process
@@ -61,7 +65,10 @@ func Run(ctx context.Context, cfg Config) (*Result, error) {
 	if cfg.Timeout == 0 {
 		cfg.Timeout = 12*time.Minute + time.Duration(cfg.Nodes)*2*time.Minute
 	}
-	r := &rehearsal{Config: cfg, started: time.Now(), golden: filepath.Join(cfg.Work, "golden")}
+	r := &rehearsal{Config: cfg, started: time.Now(), golden: filepath.Join(cfg.Work, "golden"), layout: goldenroot.BIOS()}
+	if cfg.Firmware != vmlab.BIOS {
+		r.layout = goldenroot.UEFI()
+	}
 	if err := os.MkdirAll(cfg.Work, 0o755); err != nil {
 		return nil, err
 	}
@@ -99,6 +106,9 @@ func (r *rehearsal) prepare(ctx context.Context) error {
 	if !r.Again {
 		r.say("making the golden root (%s) in %s", r.Kind, r.golden)
 		err = goldenroot.Make(ctx, r.Top, r.Kind, r.golden, r.Out)
+		if err == nil && r.layout.ESP != 0 {
+			err = goldenroot.ForUEFI(r.golden)
+		}
 	}
 	if err != nil {
 		return err
@@ -107,7 +117,7 @@ func (r *rehearsal) prepare(ctx context.Context) error {
 		return err
 	}
 	r.say("the golden root has %d entries", len(r.before))
-	if err := os.WriteFile(r.path("desc"), []byte(goldenroot.Desc), 0o644); err != nil {
+	if err := os.WriteFile(r.path("desc"), []byte(r.layout.Desc), 0o644); err != nil {
 		return err
 	}
 	build := exec.CommandContext(ctx, "go", "build", "-o", r.path("golden-serve"), "./cmds/admin/golden-serve")
