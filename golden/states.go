@@ -6,6 +6,7 @@ import (
 	"net"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/kamethod/kamethod/golden/internal/netboot"
 	"github.com/kamethod/kamethod/golden/internal/roster"
@@ -148,7 +149,8 @@ func (d *deployment) seen(n *Node) {
 // Nodes is the list of machines, and where it is from.
 type Nodes struct {
 	Session  string    `json:"session"`
-	Source   string    `json:"source"` // "running", or "journal": of a golden-serve that has ended
+	Source   string    `json:"source"`  // "running", or "journal": of a golden-serve that has ended
+	Written  time.Time `json:"written"` // now, or when the journal was
 	Machines []Machine `json:"machines"`
 }
 
@@ -159,11 +161,11 @@ func SavedNodes(dir, session string) (Nodes, error) {
 		return Nodes{}, err
 	}
 	slices.SortFunc(s.Machines, func(a, b Machine) int { return roster.Order(&a, &b) })
-	return Nodes{Session: s.Session, Source: "journal", Machines: s.Machines}, nil
+	return Nodes{Session: s.Session, Source: "journal", Written: s.Written, Machines: s.Machines}, nil
 }
 
 func (d *deployment) list() Nodes {
-	return Nodes{Session: d.Session, Source: "running", Machines: d.states.List()}
+	return Nodes{Session: d.Session, Source: "running", Written: time.Now(), Machines: d.states.List()}
 }
 
 // arm is the verb. It gives no consent: who was armed by it is shown and

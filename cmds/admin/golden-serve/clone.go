@@ -28,10 +28,11 @@ type cloneFlags struct {
 	delay                        int
 	dhcp, images, tftp, console  string
 	from, to, router, domain     string
-	dns                          []string
+	dns, subnets                 []string
+	fixed                        string
 	httpPort                     int
 	force, yes, update           bool
-	linger                       time.Duration
+	linger, armFor               time.Duration
 }
 
 func cloneCommand() *cobra.Command {
@@ -58,6 +59,7 @@ func cloneCommand() *cobra.Command {
 	f.IntVarP(&o.delay, "delay", "d", 0, "between the release of two nodes, in tenths of a second")
 	f.DurationVar(&o.linger, "linger", 3*time.Minute, "after the release, answer the nodes' network boots with their own disks for so long at most")
 	f.StringVar(&o.hostname, "hostname", "node%d", "the clones' names, %d or %03d is the node's number")
+	f.DurationVar(&o.armFor, "arm-for", 0, "an armed machine has so long to begin to boot, and as long again to come; default: 30m, or --wait if that is longer")
 	f.StringVar(&o.macs, "macs", "", "file with the network card addresses of the machines to clone to, one a line")
 	f.BoolVar(&o.update, "update", false, "machines that hold an earlier clone keep partitions and file systems, if they are the same; only what differs is sent")
 	o.addSnapshot(f, "auto")
@@ -68,6 +70,8 @@ func cloneCommand() *cobra.Command {
 	f.StringVar(&o.router, "router", "", "default gateway to lease (full)")
 	f.StringSliceVar(&o.dns, "dns", nil, "name servers to lease (full)")
 	f.StringVar(&o.domain, "domain", "", "domain name to lease (full)")
+	f.StringVar(&o.fixed, "fixed", "", "file with machines that always get the same address, a line: MAC ADDRESS [NAME] (full)")
+	f.StringArrayVar(&o.subnets, "subnet", nil, "network behind a relay: 10.1.0.0/24,FROM-TO,ROUTER (proxy: the network alone); repeated")
 	f.BoolVar(&o.force, "force", false, "be the DHCP server although another one answers")
 	f.StringVar(&o.images, "images", "images", "folder that make image filled")
 	f.StringVar(&o.tftp, "tftp-root", "", "folder with the boot files; default: tftp in --images")
@@ -114,7 +118,7 @@ func (o *cloneFlags) run(ctx context.Context) error {
 	cfg.Watch, cfg.Log, stop = newWatch(os.Stderr, o.verbose)
 	r, err := golden.Clone(ctx, golden.CloneConfig{
 		Config: cfg, Boot: boot, Plan: d.Plan, Stage2: stage2, Tree: d.Tree,
-		Delay: time.Duration(o.delay) * 100 * time.Millisecond, Linger: o.linger, Confirm: o.confirm,
+		Delay: time.Duration(o.delay) * 100 * time.Millisecond, Linger: o.linger, ArmFor: o.armFor, Confirm: o.confirm,
 	})
 	stop()
 	if o.update && r.Bytes > 0 {
@@ -162,8 +166,11 @@ func (o *cloneFlags) original() (golden.Original, error) {
 
 func (o *cloneFlags) boot() (golden.Boot, error) {
 	b := golden.Boot{
-		Interface: o.iface, DHCP: o.dhcp, Domain: o.domain, Force: o.force,
+		Interfaces: o.ifaces, DHCP: o.dhcp, Domain: o.domain, Force: o.force, Subnets: o.subnets, Fixed: o.fixed,
 		TFTPRoot: o.tftp, HTTPPort: o.httpPort, Console: o.console,
+	}
+	if o.armFor < 0 {
+		return b, fmt.Errorf("--arm-for %s: want a time above 0", o.armFor)
 	}
 	if b.TFTPRoot == "" {
 		b.TFTPRoot = filepath.Join(o.images, "tftp")

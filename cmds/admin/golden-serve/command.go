@@ -40,9 +40,12 @@ func newCommand() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(cloneCommand(), sendCommand(), descCommand(), goCommand(), statusCommand())
+	root.AddCommand(cloneCommand(), sendCommand(), descCommand(), goCommand(), statusCommand(),
+		nodesCommand(), armCommand(), disarmCommand(), doctorCommand())
 	for _, c := range root.Commands() {
-		c.Long += exitText
+		if !strings.Contains(c.Long, "EXIT STATUS") {
+			c.Long += exitText
+		}
 	}
 	return root
 }
@@ -104,6 +107,7 @@ func verbFirst(root *cobra.Command, args []string) []string {
 type common struct {
 	nodes, min, port                 int
 	session, iface, compress, report string
+	ifaces                           []string // of iface
 	wait, quiet                      time.Duration
 	share                            float64
 	plain, verbose, allowTorn, fresh bool
@@ -113,7 +117,7 @@ type common struct {
 func (o *common) add(f *pflag.FlagSet) {
 	f.IntVarP(&o.nodes, "nodes", "n", 0, "number of machines (required)")
 	f.StringVarP(&o.session, "session", "s", "kamethod", "name of the session")
-	f.StringVar(&o.iface, "interface", "", "network interface; default: the only one with an address")
+	f.StringVar(&o.iface, "interface", "", "network interface, or several: eth0,eth1; default: the only one with an address")
 	f.IntVar(&o.port, "port", wire.ControlPort, "control port")
 	f.DurationVar(&o.wait, "wait", 0, "how long to wait for the machines; default: until they are there")
 	f.IntVar(&o.min, "min", 0, "after --wait, start with so many at least; default: all")
@@ -205,9 +209,11 @@ func (o *common) config() (golden.Config, error) {
 	if c.Compress, err = compression(o.compress); err != nil {
 		return c, err
 	}
-	if o.iface, c.Addr, err = golden.Interface(o.iface); err != nil {
+	var addrs []netip.Addr
+	if o.ifaces, addrs, err = golden.Interfaces(o.iface); err != nil {
 		return c, err
 	}
+	c.Addr, c.More = addrs[0], addrs[1:]
 	c.Identity, err = trust.LoadOrCreate(trust.Dir())
 	return c, err
 }
