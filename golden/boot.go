@@ -14,42 +14,44 @@ import (
 
 // Boot says how machines are booted into stage 1.
 type Boot struct {
-	Interface string
-	DHCP      string     // "full", "proxy" or "off"
-	From, To  netip.Addr // pool of full mode; zero: the upper half of the network
-	Router    netip.Addr
-	DNS       []netip.Addr
-	Domain    string
-	LeaseFile string
-	Force     bool   // full mode although another DHCP server answers
-	TFTPRoot  string // the tree that make image made
-	HTTPPort  int
-	Console   string // kernel console words
-	MACs      []string
+	Interfaces []string
+	DHCP       string     // "full", "proxy" or "off"
+	From, To   netip.Addr // pool of full mode; zero: the upper half of the network
+	Router     netip.Addr
+	DNS        []netip.Addr
+	Domain     string
+	Subnets    []string // networks behind relays, "10.1.0.0/24,FROM-TO,ROUTER"
+	Fixed      string   // file with lines "MAC ADDRESS [NAME]"
+	LeaseFile  string
+	Force      bool   // full mode although another DHCP server answers
+	TFTPRoot   string // the tree that make image made
+	HTTPPort   int
+	Console    string // kernel console words
+	MACs       []string
 }
 
-// server makes the boot servers; append are kernel words for stage 1.
-func (b Boot) server(r *roster.Roster, words []string, log *slog.Logger) (*netboot.Server, error) {
+// config is what the boot servers of all interfaces have in common.
+func (b Boot) config(r *roster.Roster, log *slog.Logger) (netboot.Config, error) {
 	files, err := netboot.FromFS(os.DirFS(b.TFTPRoot))
 	if err != nil {
-		return nil, fmt.Errorf("read the boot files in %s: %w (make image makes them)", b.TFTPRoot, err)
+		return netboot.Config{}, fmt.Errorf("read the boot files in %s: %w (make image makes them)", b.TFTPRoot, err)
 	}
 	for _, name := range []string{"pxelinux.0", "ldlinux.c32", "images/vmlinuz", "images/all.rdz"} {
 		if files[name] == nil {
-			return nil, fmt.Errorf("%s has no %s: run make image, or name its folder with --tftp-root", b.TFTPRoot, name)
+			return netboot.Config{}, fmt.Errorf("%s has no %s: run make image, or name its folder with --tftp-root", b.TFTPRoot, name)
 		}
 	}
 	c := netboot.Config{
-		Interface: b.Interface, DHCP: b.DHCP, RangeFrom: b.From, RangeTo: b.To,
+		DHCP: b.DHCP, RangeFrom: b.From, RangeTo: b.To,
 		Router: b.Router, DNS: b.DNS, Domain: b.Domain, LeaseFile: b.LeaseFile, Force: b.Force,
-		Decide: func(c netboot.Client) netboot.Answer { return decide(r, c) }, Append: strings.Join(words, " "), Console: b.Console,
+		Decide: func(c netboot.Client) netboot.Answer { return decide(r, c) }, Console: b.Console,
 		Files: files, HTTPPort: b.HTTPPort, Log: log,
 		Event: func(e netboot.Event) {
 			log.Debug(e.What, "mac", e.MAC, "ip", e.IP, "file", e.Name, "bytes", e.Bytes)
 			heard(r, e)
 		},
 	}
-	return netboot.New(c)
+	return c, b.leases(&c)
 }
 
 // Interface finds golden's address on an interface, or, where none is named,

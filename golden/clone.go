@@ -2,11 +2,9 @@ package golden
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/kamethod/kamethod/golden/chain"
@@ -61,24 +59,27 @@ func Clone(ctx context.Context, c CloneConfig) (Result, error) {
 	return r, err
 }
 
-// boot makes the boot servers. With DHCP off there may be a TFTP server here
-// already, which has the tree that make image made: then it does all that.
+// boot makes the boot servers.
 func (d *deployment) boot(c CloneConfig) (serve func(context.Context) error, done func() error, err error) {
-	s, err := c.Boot.server(d.states, d.words(), c.Log)
-	if c.Boot.DHCP == netboot.DHCPOff && errors.Is(err, syscall.EADDRINUSE) {
-		d.Log.Info("the boot files are left to the server that is here", "err", err)
-		return nil, func() error { return nil }, nil
-	}
+	cfg, err := c.Boot.config(d.states, c.Log)
 	if err != nil {
 		return nil, nil, err
 	}
-	return s.Serve, s.Close, nil
+	list, err := c.Boot.servers(cfg, d.addrs(), d.words, c.Log)
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(list) == 0 {
+		return nil, list.Close, nil
+	}
+	return list.Serve, list.Close, nil
 }
 
-// words are what stage 1 hears on its kernel command line.
-func (d *deployment) words() []string {
+// words are what stage 1 hears on its kernel command line, in the network
+// where golden has this address.
+func (d *deployment) words(addr netip.Addr) []string {
 	return []string{
-		fmt.Sprintf("ka.server=%s", netip.AddrPortFrom(d.Addr, uint16(d.Control))),
+		fmt.Sprintf("ka.server=%s", netip.AddrPortFrom(addr, uint16(d.Control))),
 		"ka.token=" + d.Token, "kaopt=" + d.Session,
 		// Nothing but our own programs runs there, and a clone is half a
 		// million system calls: the guards between a processor's programs

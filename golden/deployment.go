@@ -30,6 +30,7 @@ type Config struct {
 	Wait     time.Duration // for them; 0: until the context ends
 	Min      int           // start with so many after Wait; 0: all of Nodes
 	Addr     netip.Addr    // golden's own address, which nodes are told; zero: all
+	More     []netip.Addr  // golden's addresses in further networks
 	Control  int           // port; 0: wire.ControlPort
 	Plain    bool          // data without TLS
 	Compress chain.Compression
@@ -95,6 +96,14 @@ func newDeployment(c Config) *deployment {
 	return d
 }
 
+// addrs are golden's addresses, or none for all that there are.
+func (d *deployment) addrs() []netip.Addr {
+	if !d.Addr.IsValid() {
+		return nil
+	}
+	return append([]netip.Addr{d.Addr}, d.More...)
+}
+
 // poke has the flow look at the nodes again.
 func (d *deployment) poke() {
 	select {
@@ -106,11 +115,7 @@ func (d *deployment) poke() {
 // serve runs the control server, the boot servers where there are any, and
 // what goes with them, around the flow.
 func (d *deployment) serve(ctx context.Context, boot func(context.Context) error) error {
-	host := ""
-	if d.Addr.IsValid() {
-		host = d.Addr.String()
-	}
-	ln, err := net.Listen("tcp", net.JoinHostPort(host, fmt.Sprint(d.Control)))
+	ln, err := listenAll(d.addrs(), d.Control)
 	if err != nil {
 		return inUse(err, d.Control)
 	}

@@ -119,7 +119,7 @@ func newLab(t *testing.T, nodes int, macs ...string) *lab {
 	l.c = CloneConfig{
 		Config: Config{Session: "lab", Token: "token", Nodes: nodes, Addr: netip.MustParseAddr(labAddr), Identity: id, Plain: true,
 			Log: slog.New(slog.NewTextHandler(l.log, &slog.HandlerOptions{Level: slog.LevelDebug}))},
-		Boot:   Boot{Interface: "golden0", DHCP: netboot.DHCPOff, TFTPRoot: filepath.Join(l.dir, "tftp"), HTTPPort: -1, MACs: macs},
+		Boot:   Boot{Interfaces: []string{"golden0"}, DHCP: netboot.DHCPOff, TFTPRoot: filepath.Join(l.dir, "tftp"), HTTPPort: -1, MACs: macs},
 		Stage2: stage2, Tree: tree,
 		Confirm: func(list []*Node) error { l.asked = append(l.asked, list); return nil },
 	}
