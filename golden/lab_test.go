@@ -248,7 +248,9 @@ func (m *machine) converse() {
 	orders := make(chan wire.Order, 100)
 	m.orders = orders
 	r, w := io.Pipe()
+	m.mu.Lock() // a last word to the connection before may still be on its way
 	m.say = json.NewEncoder(w)
+	m.mu.Unlock()
 	context.AfterFunc(ctx, func() { w.Close() })
 	get, _ := http.NewRequestWithContext(ctx, http.MethodGet, m.url(wire.OrdersPath), nil)
 	post, _ := http.NewRequestWithContext(ctx, http.MethodPost, m.url(wire.ReportsPath), r)

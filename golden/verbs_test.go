@@ -1,0 +1,187 @@
+package golden
+
+import (
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kamethod/kamethod/golden/internal/roster"
+	"github.com/kamethod/kamethod/golden/status"
+	"github.com/kamethod/kamethod/golden/trust"
+	"github.com/kamethod/kamethod/golden/wire"
+)
+
+func (l *lab) admin() Admin {
+	return Admin{Control: net.JoinHostPort(labAddr, strconv.Itoa(wire.ControlPort)), Session: "lab", Identity: l.c.Identity}
+}
+
+// wantMachine asks golden how far a machine is.
+func (l *lab) wantMachine(mac string, ok func(Machine) bool) {
+	l.t.Helper()
+	l.until("golden's list to say so of "+mac, func() bool {
+		n, err := l.admin().Nodes(l.t.Context())
+		if err != nil {
+			l.t.Fatal(err)
+		}
+		for _, m := range n.Machines {
+			if m.MAC == mac {
+				return ok(m)
+			}
+		}
+		return false
+	})
+}
+
+func is(s roster.State) func(Machine) bool { return func(m Machine) bool { return m.State == s } }
+
+// A machine that is done is cloned once more by the administrator's word, and
+// by nothing else. Its disks are asked for once more, too; and the session
+// waits for it when all others are through.
+func TestArmAgain(t *testing.T) {
+	if !inOwnNetwork(t) {
+		return
+	}
+	l := newLab(t, 2)
+	l.start()
+	a, b := l.machine(one), l.machine(two)
+	together([]*machine{a, b}, func(m *machine) { m.intoStage2(); m.prepare() })
+	l.wantMachine(one, func(m Machine) bool { return m.State == roster.Cloning && m.Number > 0 && m.Address == labAddr })
+	if _, err := l.admin().Arm(t.Context(), []string{one}); err == nil || !strings.Contains(err.Error(), "being cloned") {
+		t.Errorf("armed while it is cloned: %v", err)
+	}
+	b.rate = 500 * time.Millisecond // 12 pieces
+	_, bEnded := b.receive()
+	a.finish()
+	l.wantMachine(one, is(roster.Done))
+	a.wantRelease()
+	if err := l.machine(one).register(wire.Stage1, nil); err == nil || !strings.Contains(err.Error(), "done already") {
+		t.Errorf("a machine that is done: %v", err)
+	}
+	stranger := l.admin()
+	var err error
+	if stranger.Identity, err = trust.New(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stranger.Arm(t.Context(), []string{one}); err == nil {
+		t.Error("armed with a key that isn't golden's")
+	}
+	if _, err := l.admin().Arm(t.Context(), []string{one, "nonsense"}); err == nil || !strings.Contains(err.Error(), "nonsense") {
+		t.Errorf("not an address: %v", err)
+	}
+	l.wantMachine(one, is(roster.Done))
+	if _, err := l.admin().Arm(t.Context(), []string{one}); err != nil {
+		t.Fatal(err)
+	}
+	l.wantMachine(one, is(roster.Armed))
+	b.report(wire.Report{State: string(status.Done), Done: &wire.Done{}})
+	b.wantEnd(bEnded)
+	b.wantRelease()
+	l.until("golden to wait for the armed one", func() bool { return strings.Contains(l.log.String(), "waiting for machines that were armed") })
+	a = l.machine(one)
+	a.intoStage2()
+	a.prepare()
+	a.finish()
+	a.wantRelease()
+	l.wantReleased(2)
+	if len(l.asked) != 2 || len(l.asked[1]) != 1 || l.asked[1][0].MAC != one {
+		t.Errorf("asked %d times: %v", len(l.asked), l.asked)
+	}
+	for _, n := range l.result.Nodes {
+		if n.Rejoined {
+			t.Errorf("%s is said to have been lost", n.MAC)
+		}
+	}
+}
+
+// A machine beyond the list is let in by the administrator's word; one that
+// waits to be confirmed is sent away by it, and hears no plan; one whose disk
+// is being written can't be.
+func TestArmAndDisarmInASession(t *testing.T) {
+	if !inOwnNetwork(t) {
+		return
+	}
+	l := newLab(t, 2, one, two)
+	answer := make(chan struct{})
+	l.c.Confirm = func(list []*Node) error { <-answer; return nil }
+	l.start()
+	if err := l.machine(three).register(wire.Stage1, nil); err == nil || !strings.Contains(err.Error(), "not on the list") {
+		t.Errorf("a machine that nobody named: %v", err)
+	}
+	if _, err := l.admin().Arm(t.Context(), []string{three}); err != nil {
+		t.Fatal(err)
+	}
+	a, b, c := l.machine(one), l.machine(two), l.machine(three)
+	together([]*machine{a, c}, func(m *machine) { m.must(wire.Stage1, nil) })
+	together([]*machine{a, c}, func(m *machine) {
+		_, ended := m.receive()
+		m.wantEnd(ended)
+		m.crash()
+		m.must(wire.Stage2, nil)
+	})
+	if _, err := l.admin().Disarm(t.Context(), []string{one, two}); err != nil {
+		t.Fatal(err)
+	}
+	if o := a.next("anything", func(wire.Order) bool { return true }); o.Stop == "" {
+		t.Errorf("it is told %+v", o)
+	}
+	a.crash()
+	l.wantMachine(one, func(m Machine) bool { return m.State == roster.Failed && m.Error != "" })
+	l.wantMachine(two, func(m Machine) bool { return m.State == roster.Seen && m.Barred })
+	if err := b.register(wire.Stage1, nil); err == nil || !strings.Contains(err.Error(), "disarmed") {
+		t.Errorf("a machine that was disarmed: %v", err)
+	}
+	close(answer)
+	c.prepare()
+	if _, err := l.admin().Disarm(t.Context(), []string{three}); err == nil || !strings.Contains(err.Error(), "being written") {
+		t.Errorf("disarmed while its disk is written: %v", err)
+	}
+	if _, err := l.admin().Disarm(t.Context(), nil); err != nil { // all that can be
+		t.Fatal(err)
+	}
+	c.finish()
+	c.wantRelease()
+	l.wait()
+	if l.err != nil || len(l.result.Nodes) != 2 || l.result.Failed() != 1 {
+		t.Errorf("%+v, %v", l.result.Nodes, l.err)
+	}
+}
+
+// A machine that was armed and doesn't come holds the session up only as long
+// as its time limit is.
+func TestArmedAndGone(t *testing.T) {
+	if !inOwnNetwork(t) {
+		return
+	}
+	l := newLab(t, 1)
+	l.c.ArmFor = 8 * time.Second
+	l.start()
+	a := l.machine(one)
+	if _, err := l.admin().Arm(t.Context(), []string{one, two}); err != nil {
+		t.Fatal(err)
+	}
+	a.intoStage2()
+	a.prepare()
+	a.finish()
+	a.wantRelease()
+	l.wantReleased(1)
+}
+
+// A session that sends has no machines to arm, and says so.
+func TestArmInASend(t *testing.T) {
+	d := newDeployment(Config{Session: "s"})
+	for _, r := range []*http.Request{
+		httptest.NewRequest(http.MethodPost, armPath+"?session=s", strings.NewReader(`["`+one+`"]`)),
+		httptest.NewRequest(http.MethodPost, disarmPath+"?session=s", strings.NewReader("[]")),
+		httptest.NewRequest(http.MethodGet, nodesPath+"?session=s", nil),
+	} {
+		w := httptest.NewRecorder()
+		d.verbs().ServeHTTP(w, r)
+		if w.Code != http.StatusConflict || !strings.Contains(w.Body.String(), "arms no machines") {
+			t.Errorf("%s: %d %s", r.URL, w.Code, w.Body)
+		}
+	}
+}
