@@ -32,6 +32,7 @@ type client struct {
 	mac  mac
 	ip   netip.Addr // its own, once it has one
 	tap  *os.File   // nil: the kernel can't do this
+	door mac        // the tap's link address: what is sent there is for this machine
 	why  error      // then: why
 	conn *packet.Conn
 	port uint16 // the last that was used
@@ -55,41 +56,44 @@ func (e *exam) newClient() (*client, error) {
 	if c.conn, err = packet.Listen(e.ifi, packet.Raw, unix.ETH_P_ALL, &packet.Config{Filter: prog}); err != nil {
 		return nil, fmt.Errorf("open packet socket on %s: %w", e.ifi.Name, err)
 	}
-	c.tap, c.why = openTap(e.ifi.Index)
+	c.tap, c.door, c.why = openTap(e.ifi.Index)
 	return c, nil
 }
 
 // openTap makes the way in.
-func openTap(to int) (*os.File, error) {
+func openTap(to int) (*os.File, mac, error) {
 	t := &netlink.Tuntap{LinkAttrs: netlink.NewLinkAttrs(), Mode: netlink.TUNTAP_MODE_TAP,
 		Flags: netlink.TUNTAP_NO_PI | netlink.TUNTAP_ONE_QUEUE, NonPersist: true, Queues: 1}
 	t.Name = "kadoc%d"
 	if err := netlink.LinkAdd(t); err != nil {
-		return nil, fmt.Errorf("make a tap interface: %w", err)
+		return nil, mac{}, fmt.Errorf("make a tap interface: %w", err)
 	}
 	if len(t.Fds) == 0 {
-		return nil, errors.New("make a tap interface: no file")
+		return nil, mac{}, errors.New("make a tap interface: no file")
 	}
 	f := t.Fds[0]
-	if err := redirect(t, to); err != nil {
-		return nil, errors.Join(err, f.Close())
+	l, err := netlink.LinkByName(t.Name)
+	if err == nil && len(l.Attrs().HardwareAddr) != 6 {
+		err = errors.New("it has no link address")
 	}
-	return f, nil
+	if err != nil {
+		return nil, mac{}, errors.Join(fmt.Errorf("find tap %s: %w", t.Name, err), f.Close())
+	}
+	if err := redirect(l, to); err != nil {
+		return nil, mac{}, errors.Join(err, f.Close())
+	}
+	return f, mac(l.Attrs().HardwareAddr), nil
 }
 
 // redirect makes what comes in on the tap come in on another interface.
-func redirect(t *netlink.Tuntap, to int) error {
-	l, err := netlink.LinkByName(t.Name)
-	if err != nil {
-		return fmt.Errorf("find tap %s: %w", t.Name, err)
-	}
+func redirect(l netlink.Link, to int) error {
+	i, name := l.Attrs().Index, l.Attrs().Name
 	if err := netlink.LinkSetUp(l); err != nil {
-		return fmt.Errorf("set %s up: %w", t.Name, err)
+		return fmt.Errorf("set %s up: %w", name, err)
 	}
-	i := l.Attrs().Index
 	q := &netlink.Ingress{QdiscAttrs: netlink.QdiscAttrs{LinkIndex: i, Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_INGRESS}}
 	if err := netlink.QdiscAdd(q); err != nil {
-		return fmt.Errorf("add an ingress queue to %s (kernel option NET_SCH_INGRESS): %w", t.Name, err)
+		return fmt.Errorf("add an ingress queue to %s (kernel option NET_SCH_INGRESS): %w", name, err)
 	}
 	u := &netlink.U32{
 		FilterAttrs: netlink.FilterAttrs{LinkIndex: i, Parent: netlink.MakeHandle(0xffff, 0), Priority: 1, Protocol: unix.ETH_P_ALL},
@@ -97,7 +101,7 @@ func redirect(t *netlink.Tuntap, to int) error {
 			MirredAction: netlink.TCA_INGRESS_REDIR, Ifindex: to}},
 	}
 	if err := netlink.FilterAdd(u); err != nil {
-		return fmt.Errorf("redirect %s (kernel options NET_CLS_U32, NET_ACT_MIRRED): %w", t.Name, err)
+		return fmt.Errorf("redirect %s (kernel options NET_CLS_U32, NET_ACT_MIRRED): %w", name, err)
 	}
 	return nil
 }
@@ -154,7 +158,7 @@ func (c *client) next() netip.AddrPort {
 
 // send sends a datagram to a port of this machine.
 func (c *client) send(from netip.AddrPort, port uint16, payload []byte) error {
-	return c.inject(udpFrame(c.mac, mac(c.ifi.HardwareAddr), from, netip.AddrPortFrom(c.self, port), payload))
+	return c.inject(udpFrame(c.mac, c.door, from, netip.AddrPortFrom(c.self, port), payload))
 }
 
 // frames hands over what comes, until f is content, the time is over or ctx
@@ -218,7 +222,7 @@ func (c *client) knock(ctx context.Context, port uint16) (outcome, error) {
 	from, to := c.next(), netip.AddrPortFrom(c.self, port)
 	const seq = 1000
 	for range 3 {
-		if err := c.inject(tcpFrame(c.mac, mac(c.ifi.HardwareAddr), from, to, tcpSYN, seq, 0)); err != nil {
+		if err := c.inject(tcpFrame(c.mac, c.door, from, to, tcpSYN, seq, 0)); err != nil {
 			return silence, err
 		}
 		got := silence
@@ -229,7 +233,7 @@ func (c *client) knock(ctx context.Context, port uint16) (outcome, error) {
 				got = refused
 			case f.proto == unix.IPPROTO_TCP && f.to == from && f.flags&(tcpSYN|tcpACK) == tcpSYN|tcpACK:
 				got = answered
-				_ = c.inject(tcpFrame(c.mac, mac(c.ifi.HardwareAddr), from, to, tcpRST, seq+1, 0)) // it times out else
+				_ = c.inject(tcpFrame(c.mac, c.door, from, to, tcpRST, seq+1, 0)) // it times out else
 			}
 			return got != silence
 		})

@@ -100,6 +100,7 @@ func Run(ctx context.Context, c Config) *Report {
 			watched = []Finding{{"wire.deaf", Error, e.ifi.Name, err.Error(), "run the doctor as root"}}
 		} else {
 			seen = w.watch
+			e.Log.Debug("listening", "interface", e.ifi.Name, "others", len(w.other))
 			wg.Go(func() { w.run(ctx, e.Watch) })
 		}
 	}

@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/insomniacslk/dhcp/iana"
+
 	"github.com/kamethod/kamethod/golden/internal/netboot"
 	"github.com/kamethod/kamethod/golden/trust"
 )
@@ -76,26 +78,37 @@ func (e *exam) needed() []Finding {
 	return out
 }
 
+// common are the architectures of which most machines are: without one of
+// these something is missing, without another one perhaps nothing.
+func common(a iana.Arch) bool { return a == iana.INTEL_X86PC || a == iana.EFI_X86_64 }
+
 // loaders says which firmware can't be started.
 func (e *exam) loaders() []Finding {
-	var out []Finding
-	have := map[string]bool{}
-	missing := map[string]string{}
-	var order []string
+	first := map[iana.Arch]string{}
+	var order []iana.Arch
 	for _, r := range netboot.BootFiles() {
-		arch := archName(r.Arch)
+		if _, known := first[r.Arch]; !known {
+			first[r.Arch] = r.File
+			order = append(order, r.Arch)
+		}
 		if e.has(r.File) {
-			have[arch] = true
-		} else if missing[arch] == "" {
-			missing[arch] = r.File
-			order = append(order, arch)
+			first[r.Arch] = ""
 		}
 	}
-	for _, arch := range order {
-		if !have[arch] {
-			out = append(out, Finding{"files.loader", Note, arch, fmt.Sprintf("machines of this kind can't boot from here: %s has no %s", e.TFTPRoot, missing[arch]),
-				"nothing, if there are none; else install the boot loader's package and " + makeAgain})
+	var out []Finding
+	var rest []string
+	for _, a := range order {
+		switch {
+		case first[a] == "":
+		case common(a):
+			out = append(out, Finding{"files.loader", Warning, archName(a), fmt.Sprintf("machines of this kind can't boot from here: %s has no %s", e.TFTPRoot, first[a]),
+				"install the boot loader's package (scripts/deps-image.sh names them) and " + makeAgain})
+		default:
+			rest = append(rest, archName(a))
 		}
+	}
+	if len(rest) > 0 {
+		out = append(out, Finding{"files.loaders", Note, e.TFTPRoot, "has no boot loader for machines of these kinds: " + strings.Join(rest, ", "), ""})
 	}
 	return out
 }

@@ -1,0 +1,274 @@
+package doctor
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+// A lab where all is well: nothing is wrong, every service was tried, and the
+// doctor took no machine's place.
+func TestHealthyFull(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.host("br0", "")
+	l.golden("full")
+	r := l.doctor(0, "--dhcp", "full", "--interface", "br0", "--watch", "2s")
+	r.mustBeWell(t)
+	for id, word := range map[string]string{"service.dhcp": "BIOS", "service.tftp": "pxelinux.0", "service.tcp": "8069", "service.http": "files", "iface.ok": "10.77.0.1", "files.ok": "tftp", "port.ok": "br0", "dhcp.alone": "br0"} {
+		r.mustFind(t, id, OK, word)
+	}
+	r.mustFind(t, "service.dhcp", OK, "UEFI x64")
+	r.mustFind(t, "service.tftp", OK, "all.rdz")
+	l.noMachine()
+	if out := l.in(l.srv, "ip", "-brief", "link"); strings.Contains(out, "kadoc") {
+		t.Errorf("the doctor left an interface:\n%s", out)
+	}
+}
+
+// noMachine checks that golden-serve has seen no machine, so none was armed.
+func (l *lab) noMachine() {
+	l.t.Helper()
+	p := l.start(l.srv, l.bin(), "nodes", "-o", "json")
+	select {
+	case <-p.ended:
+	case <-time.After(time.Minute):
+		l.t.Fatal("golden-serve nodes doesn't end")
+	}
+	if p.cmd.ProcessState.ExitCode() != 0 || strings.Contains(p.out.String(), "02:6b:61:64:6f:63") || strings.Contains(p.out.String(), "armed") {
+		l.t.Errorf("golden-serve took the doctor for a machine:\n%s%s", p.out.String(), p.said())
+	}
+}
+
+func TestHealthyProxy(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.dnsmasq(l.host("br0", "10.77.0.2/24"), pool)
+	l.golden("proxy")
+	r := l.doctor(0, "--watch", "2s") // finds br0 itself
+	r.mustBeWell(t)
+	r.mustFind(t, "dhcp.addresses", OK, "10.77.0.2")
+	r.mustFind(t, "service.dhcp", OK, "BIOS")
+	r.mustFind(t, "service.4011", OK, "4011")
+	r.mustFind(t, "service.tftp", OK, "vmlinuz")
+	l.noMachine()
+}
+
+// Without a golden-serve there is no error, but a note.
+func TestNothingRuns(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.host("br0", "")
+	r := l.doctor(0, "--dhcp", "full", "--watch", "0")
+	r.mustFind(t, "service.none", Note, "br0")
+}
+
+// A firewall that drops: named by its chain, port by port, and each service
+// that was tried says so too.
+func TestFirewallDrops(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.host("br0", "")
+	l.golden("full")
+	l.nft(l.srv, `table inet fw {
+		chain in { type filter hook input priority 0; policy drop;
+			iif lo accept
+			ct state established,related accept
+			udp dport 67 accept
+			tcp dport 30765 accept
+		} }`)
+	r := l.doctor(1, "--dhcp", "full", "--watch", "0")
+	f := r.mustFind(t, "port.blocked", Error, "udp port 69")
+	if want := "nft insert rule inet fw in iifname br0 udp dport 69 accept"; f.Do != want {
+		t.Errorf("advice %q, want %q", f.Do, want)
+	}
+	r.mustFind(t, "port.blocked", Error, "tcp port 8069")
+	r.mustFind(t, "service.tftp", Error, "udp port 69")
+	r.mustFind(t, "service.tcp", Error, "tcp port 8069")
+	r.mustFind(t, "service.tcp", OK, "tcp port 30765")
+	r.mustFind(t, "service.dhcp", OK, "BIOS")
+
+	// The advice helps.
+	for _, port := range []string{"udp dport 69", "tcp dport 8069", "tcp dport 30764", "udp dport 30765"} {
+		l.nft(l.srv, "insert rule inet fw in iifname br0 "+port+" accept")
+	}
+	l.doctor(0, "--dhcp", "full", "--watch", "0").mustBeWell(t)
+}
+
+func TestFirewallDropsDHCP(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.host("br0", "")
+	l.golden("full")
+	l.nft(l.srv, `table ip fw { chain in { type filter hook input priority 0; udp dport { 67, 68 } reject; } }`)
+	r := l.doctor(1, "--dhcp", "full", "--watch", "0")
+	r.mustFind(t, "port.blocked", Error, "udp port 67")
+	r.mustFind(t, "service.dhcp", Error, "BIOS")
+}
+
+// In proxy mode requests are taken before the firewall's hook: nothing is
+// wrong.
+func TestFirewallOfProxy(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.dnsmasq(l.host("br0", "10.77.0.2/24"), pool)
+	l.golden("proxy")
+	l.nft(l.srv, `table ip fw { chain in { type filter hook input priority 0; udp dport 67 drop; } }`)
+	r := l.doctor(0, "--watch", "0")
+	r.mustFind(t, "service.dhcp", OK, "BIOS")
+}
+
+// Other DHCP servers: with boot files, without addresses, beside full mode.
+func TestOtherServers(t *testing.T) {
+	for _, c := range []struct {
+		name, mode string
+		dnsmasq    []string
+		id         string
+		severity   Severity
+		word       string
+	}{
+		{"boot file", "proxy", []string{pool, "--dhcp-boot=other.0"}, "dhcp.otherboot", Warning, `"other.0"`},
+		{"proxy", "proxy", []string{"--dhcp-range=10.77.0.0,proxy", "--pxe-service=x86PC,other,other"}, "dhcp.otherproxy", Error, "10.77.0.2"},
+		{"beside full", "full", []string{pool}, "dhcp.other", Error, "10.77.0.2"},
+		{"nobody", "proxy", nil, "dhcp.none", Error, "--dhcp full"},
+		{"off", "off", []string{pool}, "dhcp.nofile", Error, "next-server 10.77.0.1"},
+		{"off and a file that is not there", "off", []string{pool, "--dhcp-boot=gone.0,,10.77.0.1"}, "dhcp.wrongfile", Error, "gone.0"},
+		{"off and right", "off", []string{pool, "--dhcp-boot=pxelinux.0,,10.77.0.1"}, "dhcp.boots", OK, "pxelinux.0"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			l := newLab(t)
+			h := l.host("br0", "10.77.0.2/24")
+			if c.dnsmasq != nil {
+				l.dnsmasq(h, c.dnsmasq...)
+			}
+			status := 1
+			if c.severity == OK {
+				status = 0
+			}
+			r := l.doctor(status, "--dhcp", c.mode, "--watch", "0")
+			r.mustFind(t, c.id, c.severity, c.word)
+		})
+	}
+}
+
+func TestInterfaces(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		ip    []string
+		args  []string
+		id    string
+		sev   Severity
+		word  string
+		cable bool
+	}{
+		{"no address", []string{"addr del 10.77.0.1/24 dev br0"}, []string{"--interface", "br0"}, "iface.address", Error, "ip addr add", true},
+		{"no address anywhere", []string{"addr del 10.77.0.1/24 dev br0"}, nil, "iface.address", Error, "no interface of this machine", true},
+		{"not there", nil, []string{"--interface", "eth7"}, "iface.none", Error, "br0", true},
+		{"down", []string{"link set br0 down"}, []string{"--interface", "br0"}, "iface.down", Error, "ip link set br0 up", true},
+		{"no cable", nil, nil, "iface.carrier", Error, "cable", false},
+		{"several", []string{"link add br1 type bridge", "addr add 10.78.0.1/24 dev br1", "link set br1 up"}, nil, "iface.several", Error, "br0, br1", true},
+		{"small MTU", []string{"link set br0 mtu 1280"}, nil, "iface.mtu", Warning, "1280", true},
+		{"jumbo", []string{"link set v1 mtu 9000", "link set br0 mtu 9000"}, nil, "iface.mtu", Warning, "9000", true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			l := newLab(t)
+			if c.cable {
+				l.host("br0", "")
+			}
+			for _, args := range c.ip {
+				l.ip(l.srv, args)
+			}
+			r := l.doctor(1, append([]string{"--dhcp", "full", "--watch", "0"}, c.args...)...)
+			r.mustFind(t, c.id, c.sev, c.word)
+		})
+	}
+}
+
+func TestBusyPorts(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.host("br0", "")
+	needs(t, "dnsmasq")
+	p := l.start(l.srv, "dnsmasq", "--no-daemon", "--conf-file=/dev/null", "--port=0", "--interface=br0", "--bind-interfaces", "--user=root",
+		"--enable-tftp", "--tftp-root="+l.path("images/tftp"), "--log-facility=-")
+	p.mustSay("started")
+	r := l.doctor(1, "--dhcp", "full", "--watch", "0")
+	r.mustFind(t, "port.busy", Error, "dnsmasq (pid ")
+	r.mustNotFind(t, "service.tftp", OK)
+	r = l.doctor(1, "--dhcp", "off", "--watch", "0") // dhcp.none
+	r.mustFind(t, "port.foreign", Note, "dnsmasq")
+	r.mustNotFind(t, "port.busy", Error)
+}
+
+func TestFiles(t *testing.T) {
+	otherKey := "sha256:" + strings.Repeat("ab", 32)
+	for _, c := range []struct {
+		name, id string
+		severity Severity
+		word     string
+		spoil    func(l *lab)
+	}{
+		{"no kernel", "files.missing", Error, "images/vmlinuz", func(l *lab) { l.run("rm", l.path("images/tftp/images/vmlinuz")) }},
+		{"no boot loader", "files.loader", Warning, "BIOS", func(l *lab) {
+			l.run("rm", l.path("images/tftp/pxelinux.0"), l.path("images/tftp/lpxelinux.0"))
+			l.manifest("6.1.0-lab")
+		}},
+		{"half copied", "files.differs", Error, "all.rdz", func(l *lab) { l.run("truncate", "-s", "100", l.path("images/all.rdz")) }},
+		{"old manifest", "files.kernel", Error, "5.10.0-old", func(l *lab) { l.manifest("5.10.0-old") }},
+		{"no manifest", "files.manifest", Warning, "manifest.json", func(l *lab) { l.run("rm", l.path("images/manifest.json")) }},
+		{"another kernel", "files.kernel", Error, "6.9.9", func(l *lab) {
+			l.write("images/tftp/images/vmlinuz", bzImage("6.9.9-other", 1<<20))
+			l.manifest("6.9.9-other")
+		}},
+		{"no kernel at all", "files.kernel", Error, "bzImage", func(l *lab) { l.write("images/tftp/images/vmlinuz", []byte("text")) }},
+		{"another golden node", "files.key", Error, "another golden node", func(l *lab) {
+			l.write("images/tftp/images/all.rdz", stage1Image(l.t, "6.1.0-lab", otherKey))
+			l.manifest("6.1.0-lab")
+		}},
+		{"no key", "files.key", Error, "no key", func(l *lab) {
+			l.write("images/tftp/images/all.rdz", stage1Image(l.t, "6.1.0-lab", ""))
+			l.manifest("6.1.0-lab")
+		}},
+		{"broken stage 1", "files.stage1", Error, "all.rdz", func(l *lab) { l.write("images/tftp/images/all.rdz", []byte("gzip?")) }},
+		{"stage 2 is empty", "files.missing", Error, "rescue.sqfs", func(l *lab) { l.run("truncate", "-s", "0", l.path("images/rescue.sqfs")) }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			l := newLab(t)
+			l.host("br0", "")
+			l.doctor(0, "--dhcp", "full", "--watch", "0").mustFind(t, "files.ok", OK, "tftp")
+			c.spoil(l)
+			r := l.doctor(1, "--dhcp", "full", "--watch", "0")
+			r.mustFind(t, c.id, c.severity, c.word)
+			r.mustNotFind(t, "files.ok", OK)
+		})
+	}
+}
+
+func TestCards(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.host("br0", "")
+	r := l.doctor(1, "--dhcp", "full", "--watch", "0", "--pci", "8086:1533", "--pci", "1af4:1000,10ec:8168")
+	r.mustFind(t, "nic.ok", OK, "igb")
+	r.mustFind(t, "nic.ok", OK, "virtio_pci (in the kernel) and virtio_net")
+	r.mustFind(t, "nic.driver", Error, "10ec:8168")
+}
+
+func TestUsage(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	for _, args := range [][]string{{"--dhcp", "maybe"}, {"--node", "x"}, {"--pci", "8086"}, {"--watch", "-1s"}, {"--watch", "2h"}, {"-o", "xml"}, {"--http-port", "70000"}, {"more"}, {"--nonsense"}} {
+		p := l.start(l.srv, append([]string{l.bin(), "doctor"}, args...)...)
+		select {
+		case <-p.ended:
+		case <-time.After(time.Minute):
+			t.Fatalf("%v doesn't end", args)
+		}
+		if got := p.cmd.ProcessState.ExitCode(); got != 2 || p.said() == "" {
+			t.Errorf("%v: exit status %d, want 2, and words:\n%s", args, got, p.said())
+		}
+	}
+}
