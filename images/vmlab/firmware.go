@@ -41,13 +41,17 @@ func (f Firmware) machine() string {
 	return "q35"
 }
 
-// nic is what a network card has besides: without a boot ROM of its own
-// (iPXE's) it is booted from by the firmware's.
-func (f Firmware) nic() string {
-	if f == BIOS {
-		return ""
+// nicBoot is a network card's place in the boot order, and with UEFI that it
+// has no boot ROM of its own (iPXE's): the firmware's network stack is used.
+func (s Spec) nicBoot() string {
+	words := ",bootindex=1"
+	if s.OwnDisk {
+		words = ""
 	}
-	return ",romfile="
+	if s.Firmware != BIOS {
+		words += ",romfile="
+	}
+	return words
 }
 
 // variables is the file with a machine's own firmware variables, which live as

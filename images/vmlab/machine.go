@@ -43,6 +43,7 @@ type Spec struct {
 	Memory   int    // MiB; 0: 1024
 	Firmware Firmware
 	HTTPBoot bool // UEFI boots from the network by HTTP only, not by PXE
+	OwnDisk  bool // boots from its disk and not from the network
 
 	// OnReset is called when the guest resets itself, while the machine
 	// stands still: the disk image is exactly what the guest left. It goes
@@ -161,7 +162,7 @@ func (l *Lab) qemuArgs(spec Spec, n int, tap, serial, control string) []string {
 		"-serial", "chardev:s0",
 		"-chardev", "socket,id=q0,path=" + control + ",server=on,wait=off", "-mon", "chardev=q0,mode=control",
 		"-netdev", "tap,id=n0,ifname=" + tap + ",script=no,downscript=no",
-		"-device", fmt.Sprintf("%s,id=nic0,netdev=n0,mac=%s,bootindex=1%s", nic, spec.MAC, spec.Firmware.nic()),
+		"-device", fmt.Sprintf("%s,id=nic0,netdev=n0,mac=%s%s", nic, spec.MAC, spec.nicBoot()),
 		"-device", "virtio-rng-pci", // a guest without entropy waits for it
 		// cache=unsafe: a flush needn't reach the host's platter in a lab.
 		"-drive", "if=none,id=d0,format=raw,cache=unsafe,discard=unmap,file=" + spec.Disk,

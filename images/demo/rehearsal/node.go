@@ -97,6 +97,27 @@ func (n *node) waitLogin(ctx context.Context) error {
 	return n.copyErr
 }
 
+// startAlone switches the machine off, and one with the same disk on that
+// doesn't boot from the network and whose firmware has never seen that disk.
+func (n *node) startAlone(ctx context.Context, lab *vmlab.Lab) error {
+	n.machine.Kill()
+	spec := n.spec
+	spec.Name, spec.OwnDisk, spec.OnReset = spec.Name+"-alone", true, nil
+	m, err := lab.Power(ctx, spec)
+	if err != nil {
+		return err
+	}
+	defer m.Kill()
+	found, err := m.Console.ExpectPrompt(ctx, loginPrompt)
+	if err != nil {
+		return fmt.Errorf("%s: boot from its disk alone: %w", n.spec.Name, err)
+	}
+	if found[1] != n.prompt {
+		return fmt.Errorf("%s: boot from its disk alone: it ended at %q", n.spec.Name, found[0])
+	}
+	return nil
+}
+
 // question is a command and what its one line of output must match.
 type question struct{ ask, want string }
 

@@ -44,6 +44,7 @@ type Config struct {
 
 	Firmware vmlab.Firmware // of the machines; empty: BIOS
 	HTTPBoot bool           // UEFI fetches the boot loader by HTTP
+	Alone    bool           // at the end each machine is also started from its disk, without the network's help
 }
 
 type rehearsal struct {
@@ -163,6 +164,15 @@ func (r *rehearsal) cloneAndBoot(ctx context.Context) error {
 		if err := n.lookInside(ctx); err != nil {
 			return err
 		}
+	}
+	for _, n := range r.nodes {
+		if !r.Alone {
+			break
+		}
+		if err := n.startAlone(ctx, r.lab); err != nil {
+			return err
+		}
+		r.say("%s: its log-in prompt once more, from its disk alone", n.spec.Name)
 	}
 	return nil
 }

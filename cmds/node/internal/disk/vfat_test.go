@@ -107,3 +107,34 @@ func TestVFATRefused(t *testing.T) {
 		}
 	}
 }
+
+// TestVFATFound: for an update, the EFI system partition that an earlier clone
+// made is known again by its identifier; golden's own identifier, or something
+// else in its place, isn't taken.
+func TestVFATFound(t *testing.T) {
+	for _, p := range []string{"mkfs.vfat", "mkfs.ext4", "blkid"} {
+		if _, err := exec.LookPath(p); err != nil {
+			t.Skipf("%s is not installed", p)
+		}
+	}
+	file := filepath.Join(t.TempDir(), "esp")
+	if err := os.WriteFile(file, make([]byte, 40<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	must(t, "mkfs.vfat", "-i", "12AB34CD", file)
+	fs := wire.Filesystem{Type: wire.VFAT, MountPoint: "/boot/efi"}
+	if id, err := sameFilesystem(t.Context(), fs, file, 40<<20); err != nil || id != "12AB-34CD" {
+		t.Errorf("got %q, %v", id, err)
+	}
+	fs.OldUUID = "12AB-34CD"
+	if id, err := sameFilesystem(t.Context(), fs, file, 40<<20); err != nil || id == fs.OldUUID || len(id) != 9 {
+		t.Errorf("with golden's own: got %q, %v", id, err)
+	}
+	must(t, "mkfs.ext4", "-q", "-F", file)
+	if id, err := sameFilesystem(t.Context(), fs, file, 40<<20); err == nil || !strings.Contains(err.Error(), "ext4") {
+		t.Errorf("an ext4 in its place: %q, %v", id, err)
+	}
+	if !anew(fs) || anew(wire.Filesystem{Type: "ext4"}) {
+		t.Error("the wrong ones are made anew")
+	}
+}
