@@ -22,8 +22,9 @@ type Event struct {
 	Answer Answer // what it says
 }
 
-// eventQueue is how far a slow reader of events may fall behind.
-const eventQueue = 512
+// eventQueue is how far a slow reader of events may fall behind: 1,000
+// machines that do four steps in one moment.
+const eventQueue = 4096
 
 // emit hands an event over and never waits: a reader that doesn't keep up
 // misses events.

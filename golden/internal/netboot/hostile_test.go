@@ -67,50 +67,6 @@ func exchange(c *net.UDPConn, b []byte, port uint16, d time.Duration) (answers [
 	}
 }
 
-func TestHostileTFTP(t *testing.T) {
-	l := newLab(t)
-	c := l.host(macA, "10.77.0.10/24")
-	srv := l.ready(serveSpec{DHCP: DHCPOff})
-	l.inNS(c, func() error {
-		u, err := net.ListenUDP("udp4", nil)
-		if err != nil {
-			return err
-		}
-		defer func() { _ = u.Close() }()
-		for name, req := range map[string][]byte{
-			"empty": {}, "one byte": {0}, "no mode": []byte("\x00\x01pxelinux.0"), "no name": []byte("\x00\x01\x00octet\x00"),
-			"long tsize": rrq("pxelinux.0", "tsize", strings.Repeat("9", 450)), "blksize 0": rrq("pxelinux.0", "blksize", "0"),
-			"blksize -1": rrq("pxelinux.0", "blksize", "-1"), "blksize word": rrq("pxelinux.0", "blksize", "x"), "blksize 7": rrq("pxelinux.0", "blksize", "7"),
-			"odd options": rrq("pxelinux.0", "blksize"), "NUL in name": rrq("pxelinux.0\x00../../etc/passwd"),
-			"netascii": []byte("\x00\x01pxelinux.0\x00netascii\x00"), "unknown mode": []byte("\x00\x01pxelinux.0\x00mail\x00"),
-			"write": []byte("\x00\x02pxelinux.0\x00octet\x00"), "data": {0, 3, 0, 1, 'x'}, "ack": {0, 4, 0, 1}, "error": {0, 5, 0, 1, 'x', 0}, "oack": {0, 6, 'x', 0, 'y', 0},
-			"opcode 9": {0, 9, 1, 1}, "much": bytes.Repeat([]byte{0, 1, 'a'}, 20000),
-		} {
-			_, err := u.WriteToUDP(req, &net.UDPAddr{IP: net.IPv4(10, 77, 0, 1), Port: tftpPort})
-			if err != nil {
-				return fmt.Errorf("%s: %w", name, err)
-			}
-		}
-		return nil
-	})
-	// Still serving; the sizes are right.
-	l.inNS(c, func() error {
-		u, err := net.ListenUDP("udp4", nil)
-		if err != nil {
-			return err
-		}
-		defer func() { _ = u.Close() }()
-		got, err := exchange(u, rrq("pxelinux.0", "blksize", "65464", "tsize", "0"), tftpPort, 100*time.Millisecond)
-		if err != nil || len(got) == 0 || !bytes.Contains(got[0], []byte("blksize\x001468\x00")) || !bytes.Contains(got[0], []byte("tsize\x0042000\x00")) {
-			return fmt.Errorf("OACK after hostile requests: %q, %v", got, err)
-		}
-		return nil
-	})
-	if strings.Contains(srv.output(), "panic") {
-		t.Errorf("panic:\n%s", srv.output())
-	}
-}
-
 func TestRepeatedRequestsAndFlood(t *testing.T) {
 	needs(t, "curl")
 	l := newLab(t)
@@ -185,52 +141,6 @@ func TestSlowHTTPClient(t *testing.T) {
 		}
 		return nil
 	})
-}
-
-func TestLossyNetwork(t *testing.T) {
-	needs(t, "nft", "curl")
-	l := newLab(t)
-	c := l.host(macA, "10.77.0.10/24")
-	l.ready(serveSpec{DHCP: DHCPOff})
-	for _, ns := range []string{l.srv, c} { // 1 % each way
-		l.mustRun(ns, "nft", "add table ip loss")
-		l.mustRun(ns, "nft", "add chain ip loss in { type filter hook input priority 0 ; }")
-		l.mustRun(ns, "nft", "add rule ip loss in ip protocol udp numgen random mod 100 < 1 drop")
-	}
-	start := time.Now()
-	if out := l.mustRun(c, "curl", "-sSf", "--tftp-blksize", "1408", "-o", "/dev/null", "-w", "%{size_download}", "-m", "25", "tftp://10.77.0.1/images/vmlinuz"); out != "1048576" {
-		t.Errorf("got %s bytes", out)
-	}
-	t.Logf("1 MiB at 1 %% loss each way: %v", time.Since(start).Round(100*time.Millisecond))
-}
-
-func TestManyMachinesAtOnce(t *testing.T) {
-	needs(t, "curl")
-	l := newLab(t)
-	c := l.host(macA, "10.77.0.10/24")
-	srv := l.ready(serveSpec{DHCP: DHCPOff})
-	const machines = 96
-	results := make(chan string, machines)
-	for i := range machines {
-		ip := fmt.Sprintf("10.77.0.%d", 100+i)
-		l.ip(c, "addr add "+ip+"/24 dev eth0")
-		go func() {
-			out, err := l.in(c, "curl", "-sSf", "--interface", ip, "--tftp-blksize", "1408", "-o", "/dev/null", "-w", "%{size_download}", "tftp://10.77.0.1/images/vmlinuz")
-			if err != nil || out != "1048576" {
-				results <- fmt.Sprintf("%s: %v %s", ip, err, out)
-				return
-			}
-			results <- ""
-		}()
-	}
-	for range machines {
-		if r := <-results; r != "" {
-			t.Error(r)
-		}
-	}
-	if n := strings.Count(srv.output(), "[sent vmlinuz (TFTP)]"); n != machines {
-		t.Errorf("%d transfers reported, want %d", n, machines)
-	}
 }
 
 func TestInterfaceMadeAnew(t *testing.T) {

@@ -18,6 +18,7 @@ import (
 
 	"github.com/pin/tftp/v3"
 	"golang.org/x/net/ipv4"
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -29,7 +30,10 @@ const (
 	transferTime  = 15 * time.Minute       // a client that takes one block now and then still ends
 	maxPerAddress = 4                      // transfers at once; firmware has one, GRUB two
 	maxTransfers  = 512                    // transfers at once in all
+	readAhead     = 16 << 10               // per transfer; the file itself is in the page cache
+	requestQueue  = 4 << 20                // bytes of requests that wait: 1,000 machines ask in one moment
 	gcAfterDrops  = 128                    // see dropped
+	gcPause       = 20 * time.Millisecond  // at least, between two of these collections
 )
 
 // transferCaps counts the transfers that run.
@@ -38,6 +42,7 @@ type transferCaps struct {
 	running map[transfer]bool
 	perIP   map[netip.Addr]int
 	drops   int
+	gcAt    time.Time
 }
 
 // transfer is one client socket that reads one file. A second request of
@@ -68,9 +73,11 @@ func (t *transferCaps) begin(x transfer) bool {
 // dropped bounds the open sockets. A request that must not be answered at
 // all (an error packet would end the client's running transfer) leaves its
 // socket to the garbage collector, because pin/tftp closes it with the
-// answer only; in a flood we don't wait for the collector to come by itself.
+// answer only; in a flood we don't wait for the collector to come by itself,
+// but the flood doesn't have us collect all the time either.
 func (t *transferCaps) dropped() {
-	if t.drops++; t.drops%gcAfterDrops == 0 {
+	if t.drops++; t.drops >= gcAfterDrops && time.Since(t.gcAt) > gcPause {
+		t.drops, t.gcAt = 0, time.Now()
 		go runtime.GC()
 	}
 }
@@ -100,6 +107,9 @@ func (s *Server) serveTFTP(ctx context.Context, c *net.UDPConn) error {
 	if err := ipv4.NewPacketConn(c).SetControlMessage(ipv4.FlagDst|ipv4.FlagInterface, true); err != nil {
 		return fmt.Errorf("ask for addresses of TFTP packets: %w", err)
 	}
+	if err := growReceiveQueue(c, requestQueue); err != nil {
+		s.cfg.Log.Debug("queue for TFTP requests stays small", "err", err)
+	}
 	srv := tftp.NewServer(func(name string, rf io.ReaderFrom) error { return s.readTFTP(ctx, name, rf) }, nil)
 	srv.SetTimeout(tftpTimeout)
 	srv.SetRetries(tftpRetries)
@@ -112,6 +122,19 @@ func (s *Server) serveTFTP(ctx context.Context, c *net.UDPConn) error {
 		return nil
 	}
 	return errors.Join(errors.New("tftp server ended"), err)
+}
+
+// growReceiveQueue asks for more than net.core.rmem_max allows, which root may.
+func growReceiveQueue(c *net.UDPConn, bytes int) error {
+	rc, err := c.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var serr error
+	err = rc.Control(func(fd uintptr) {
+		serr = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, bytes)
+	})
+	return errors.Join(err, serr)
 }
 
 // readTFTP answers one read request, in a goroutine of the library, hence
@@ -130,6 +153,9 @@ func (s *Server) readTFTP(ctx context.Context, name string, rf io.ReaderFrom) (e
 	ra := peer.RemoteAddr()
 	to := ra.AddrPort()
 	to = netip.AddrPortFrom(to.Addr().Unmap(), to.Port())
+	if !s.mayAsk(to.Addr()) {
+		return errNotServed
+	}
 	x := transfer{to: to, name: name}
 	if ctx.Err() != nil || !s.caps.begin(x) {
 		return nil // says nothing; a real client asks again
@@ -142,7 +168,7 @@ func (s *Server) readTFTP(ctx context.Context, name string, rf io.ReaderFrom) (e
 	defer func() { _ = f.content.Close() }() // was only read
 	peer.SetSize(f.size)
 	r := &transferReader{ctx: ctx, until: time.Now().Add(transferTime), r: f.content}
-	n, err := rf.ReadFrom(bufio.NewReaderSize(r, 64<<10))
+	n, err := rf.ReadFrom(bufio.NewReaderSize(r, readAhead))
 	if err != nil && strings.Contains(err.Error(), "code=8") {
 		return nil // UEFI asks for the size only, then ends with error 8 (RFC 2347)
 	}
