@@ -142,7 +142,7 @@ func (o *admin) print(w io.Writer, n golden.Nodes) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "MAC\tSTATE\tSINCE\tNODE\tADDRESS\tFIRMWARE\tNAME OR UUID\tLAST\tERROR")
 	for _, m := range n.Machines {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", m.MAC, state(m), m.Since.Local().Format("15:04:05"), dash(number(m.Number)),
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", m.MAC, state(m), when(m.Since), dash(number(m.Number)),
 			dash(m.Address), dash(m.Arch), dash(m.Name, m.UUID), dash(m.Last), dash(m.Error))
 	}
 	return t.Flush()
@@ -155,7 +155,7 @@ func state(m golden.Machine) string {
 		holds bool
 		text  string
 	}{
-		{!m.Until.IsZero(), "until " + m.Until.Local().Format("15:04:05")},
+		{!m.Until.IsZero(), "until " + when(m.Until)},
 		{m.Barred, "disarmed"},
 		{m.Lost > 0, fmt.Sprintf("lost %d times", m.Lost)},
 		{m.Was != "", "was " + string(m.Was)},
@@ -165,6 +165,14 @@ func state(m golden.Machine) string {
 		}
 	}
 	return s
+}
+
+// when is a time of day, or of another day.
+func when(t time.Time) string {
+	if t = t.Local(); t.Format(time.DateOnly) != time.Now().Format(time.DateOnly) {
+		return t.Format("2006-01-02 15:04")
+	}
+	return t.Format(time.TimeOnly)
 }
 
 func number(n int) string {

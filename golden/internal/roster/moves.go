@@ -10,6 +10,7 @@ const (
 	isArmed     event = "is armed"       // by coming, by the list, or by the administrator's word
 	isDisarmed  event = "is disarmed"    // by the administrator's word
 	takesLong   event = "takes too long" // armed or booting, beyond the time limit
+	isUnfit     event = "is unfit"       // was armed by coming, and there is no image for it
 	getsImage   event = "gets the image" // the boot configuration was sent
 	registers   event = "registers"      // at the control server
 	crashes     event = "crashes"        // lost in the middle, and may come back
@@ -26,6 +27,7 @@ var moves = map[event]map[State]State{
 	isArmed:     {Unknown: Armed, Seen: Armed, Armed: Armed, Booting: Armed, Done: Armed, Failed: Armed},
 	isDisarmed:  {Unknown: Seen, Seen: Seen, Armed: Seen, Booting: Seen, Cloning: Failed, Done: Done, Failed: Failed},
 	takesLong:   {Armed: Seen, Booting: Seen},
+	isUnfit:     {Armed: Seen},
 	getsImage:   {Armed: Booting, Booting: Booting, Cloning: Cloning},
 	registers:   {Armed: Cloning, Booting: Cloning, Cloning: Cloning, Done: Done},
 	crashes:     {Armed: Armed, Booting: Booting, Cloning: Cloning},

@@ -128,7 +128,9 @@ func (r *Roster) arm(m *Machine, by Why, now time.Time) {
 	r.move(m, isArmed, now)
 	m.By, m.Barred, m.Home, m.Error, m.Boots, m.Lost = by, false, false, "", 0, 0
 	r.write(m)
-	r.cfg.Log.Info("machine is armed", "mac", m.MAC, "by", by, "for", r.cfg.ArmFor, "machines", r.taken, "of", r.cfg.Max)
+	if by != ByList { // those are said at once
+		r.cfg.Log.Info("machine is armed", "mac", m.MAC, "by", by, "for", r.cfg.ArmFor, "machines", r.taken, "of", r.cfg.Max)
+	}
 }
 
 // expire takes the image from a machine that has not begun, or not come, in

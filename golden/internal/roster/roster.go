@@ -90,11 +90,16 @@ func Open(c Config) (*Roster, error) {
 		return nil, err
 	}
 	now := r.cfg.Now()
+	n := 0
 	for mac := range r.named {
 		m := r.find(mac)
 		if (m.State == Unknown || m.State == Seen) && !m.Barred {
 			r.arm(m, ByList, now)
+			n++
 		}
+	}
+	if n > 0 {
+		r.cfg.Log.Info("machines are armed", "by", ByList, "for", r.cfg.ArmFor, "machines", n)
 	}
 	return r, r.Sync()
 }

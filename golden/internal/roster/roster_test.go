@@ -77,7 +77,7 @@ func wantState(t *testing.T, r *Roster, mac string, want State) {
 // happen changes nothing. The image is heard in three states only.
 func TestTable(t *testing.T) {
 	states := []State{Unknown, Seen, Armed, Booting, Cloning, Done, Failed}
-	events := []event{asks, isArmed, isDisarmed, takesLong, getsImage, registers, crashes, crashesAway, finishes, fails}
+	events := []event{asks, isArmed, isDisarmed, takesLong, isUnfit, getsImage, registers, crashes, crashesAway, finishes, fails}
 	if len(moves) != len(events) {
 		t.Errorf("the table has %d events, the test %d", len(moves), len(events))
 	}
@@ -222,6 +222,24 @@ func TestDoneBootsLocally(t *testing.T) {
 			t.Error("armed again, and does not boot the image")
 		}
 	}
+}
+
+// A machine that was armed by coming and can't boot the image gives its place
+// back; one that was named keeps it.
+func TestNoImageForIt(t *testing.T) {
+	r := mustOpen(t, Config{Max: 1})
+	r.boots(one)
+	r.Sent(one, OwnDisk)
+	wantState(t, r, one, Seen)
+	if r.boots(two) != Image {
+		t.Error("the place is lost")
+	}
+	r.Sent(two, Image)
+	r.Sent(two, OwnDisk)
+	wantState(t, r, two, Booting)
+	r = mustOpen(t, Config{Named: []string{one}})
+	r.Sent(one, OwnDisk)
+	wantState(t, r, one, Armed)
 }
 
 // A machine that crashes in the middle is taken up again so many times.

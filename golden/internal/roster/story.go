@@ -24,7 +24,9 @@ func (r *Roster) tell(mac string, f func(*Machine) (moved bool)) {
 	}
 }
 
-// Sent takes note of a boot configuration that a machine has got.
+// Sent takes note of a boot configuration that a machine has got. One that was
+// armed and was told to boot its own disk all the same can't boot the image,
+// and gives its place back.
 func (r *Roster) Sent(mac string, v Verdict) {
 	now := r.cfg.Now()
 	r.tell(mac, func(m *Machine) bool {
@@ -34,6 +36,9 @@ func (r *Roster) Sent(mac string, v Verdict) {
 			return true
 		case v == OwnDisk && (m.State == Done || m.State == Failed):
 			m.Home = true
+		case v == OwnDisk && m.By == ByComing && r.move(m, isUnfit, now):
+			m.Error = "there is no image for it"
+			return true
 		}
 		return false
 	})
