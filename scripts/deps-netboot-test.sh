@@ -7,7 +7,8 @@ set -eu
 
 packages="iproute2 nftables busybox-static isc-dhcp-client tftp-hpa atftp curl
 dnsmasq-base pxelinux syslinux-common ipxe-qemu seabios qemu-system-x86
-kea-admin tftpd-hpa nginx-light"
+kea-admin tftpd-hpa nginx-light isc-dhcp-server isc-dhcp-relay tcpdump
+ovmf shim-signed grub-efi-amd64-signed ipxe"
 
 missing=
 for p in $packages; do

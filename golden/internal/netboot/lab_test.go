@@ -13,11 +13,15 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime/pprof"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // The lab: a network namespace with bridge br0 and a server, and further
@@ -39,7 +43,13 @@ type serveSpec struct {
 	Addr                             netip.Prefix
 	From, To                         netip.Addr
 	Fixed                            map[string]netip.Addr
+	Names                            map[string]string
+	Subnets                          []string // see ParseSubnet
 	Force                            bool
+	Quiet                            bool // no log, no events, LocalBoot for all or, if there are Known ones, BootImage for these: to measure
+	Known                            []string
+	Profile                          string // file for a profile of the processor
+	Tmpfs                            string // folder that is a small disk
 	Answers                          string // file with lines "MAC answer", "* answer"
 }
 
@@ -63,11 +73,16 @@ func serveSpecified(text string) error {
 	if err != nil {
 		return err
 	}
+	if spec.Tmpfs != "" { // in the mount namespace that ip netns exec has made for us
+		if err := unix.Mount("tmpfs", spec.Tmpfs, "tmpfs", 0, "size=64k"); err != nil {
+			return err
+		}
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	var mu sync.Mutex
-	s, err := New(Config{Interface: spec.Interface, Addr: spec.Addr, DHCP: spec.DHCP, LeaseFile: spec.LeaseFile, RangeFrom: spec.From, RangeTo: spec.To,
-		Fixed: spec.Fixed, Append: spec.Append, Console: spec.Console, Files: files, Force: spec.Force,
+	cfg := Config{Interface: spec.Interface, Addr: spec.Addr, DHCP: spec.DHCP, LeaseFile: spec.LeaseFile, RangeFrom: spec.From, RangeTo: spec.To,
+		Fixed: spec.Fixed, Names: spec.Names, Append: spec.Append, Console: spec.Console, Files: files, Force: spec.Force,
 		Router: netip.MustParseAddr("10.77.0.1"), DNS: []netip.Addr{netip.MustParseAddr("10.77.0.1")}, Domain: "lab.example",
 		Decide: func(c Client) Answer { return answerOf(spec.Answers, c.MAC) },
 		Log:    slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})),
@@ -75,7 +90,30 @@ func serveSpecified(text string) error {
 			mu.Lock()
 			defer mu.Unlock()
 			fmt.Printf("EVENT %s %s [%s] %s %d\n", e.MAC, e.IP, e.What, e.Name, e.Bytes)
-		}})
+		}}
+	for _, text := range spec.Subnets {
+		n, err := ParseSubnet(text)
+		if err != nil {
+			return err
+		}
+		cfg.Subnets = append(cfg.Subnets, n)
+	}
+	if spec.Quiet {
+		cfg.Decide, cfg.Log, cfg.Event = spec.decideQuietly, nil, nil
+		cfg.Router = netip.Addr{}
+	}
+	if spec.Profile != "" {
+		w, err := os.Create(spec.Profile)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = w.Close() }()
+		if err := pprof.StartCPUProfile(w); err != nil {
+			return err
+		}
+		defer pprof.StopCPUProfile()
+	}
+	s, err := New(cfg)
 	if err != nil {
 		return err
 	}
@@ -84,6 +122,16 @@ func serveSpecified(text string) error {
 		fmt.Println("READY")
 	}()
 	return s.Serve(ctx)
+}
+
+func (s serveSpec) decideQuietly(c Client) Answer {
+	switch {
+	case len(s.Known) == 0:
+		return LocalBoot
+	case slices.Contains(s.Known, c.MAC.String()):
+		return BootImage
+	}
+	return Silent
 }
 
 // answerOf reads the answers file anew each time: a test changes it.
