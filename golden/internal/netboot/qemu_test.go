@@ -179,6 +179,19 @@ func TestROMByProxyBesideDnsmasq(t *testing.T) {
 	}
 }
 
+func TestROMByProxyBesideISCDhcpd(t *testing.T) {
+	needs(t, "dhcpd")
+	l := newLab(t)
+	l.loader()
+	d := l.dhcpd(l.host(macB, "10.77.0.2/24"), "eth0")
+	srv := l.ready(serveSpec{DHCP: DHCPProxy})
+	l.boot(macA, "virtio-net-pci").says(diskSays)
+	inOrder(t, srv.output(), "EVENT "+macA, "[offer]", "[sent boot configuration (")
+	if strings.Contains(srv.output(), "[address") || !strings.Contains(d.output(), "DHCPACK on 10.77.0.5") {
+		t.Errorf("want the lease of ISC dhcpd alone; it said\n%s", d.output())
+	}
+}
+
 func TestROMGetsNoAnswerWhenSilent(t *testing.T) {
 	l := newLab(t)
 	l.loader()
