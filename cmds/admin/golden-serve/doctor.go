@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kamethod/kamethod/golden"
+	"github.com/kamethod/kamethod/golden/trust"
 )
 
 const doctorText = `Finds out why machines don't boot from the network: looks at the interface, the
@@ -103,6 +105,7 @@ func (o *doctorFlags) run(ctx context.Context) error {
 		o.c.Node = hw
 	}
 	o.c.Log = newLog(os.Stderr, o.verbose)
+	o.c.State = o.state
 	wrong, err := golden.Doctor(ctx, o.c, os.Stdout, o.output == "json")
 	if err != nil {
 		return failed{err}
@@ -111,4 +114,37 @@ func (o *doctorFlags) run(ctx context.Context) error {
 		return failed{errWrong}
 	}
 	return nil
+}
+
+// state is what the golden-serve that runs knows of a machine, or what the
+// last one has left. It makes no key: without one nobody was armed.
+func (o *doctorFlags) state(ctx context.Context, mac net.HardwareAddr) string {
+	var n golden.Nodes
+	id, err := trust.Load(filepath.Join(trust.Dir(), trust.KeyFile))
+	if err == nil {
+		a := golden.Admin{Session: o.session, Identity: id}
+		if a.Control, err = golden.Control(stateDir(), o.session); err == nil {
+			n, err = a.Nodes(ctx)
+		}
+	}
+	if err != nil {
+		o.c.Log.Debug("no golden-serve to ask", "err", err)
+		if n, err = golden.SavedNodes(stateDir(), o.session); err != nil {
+			return ""
+		}
+	}
+	for _, m := range n.Machines {
+		if m.MAC != mac.String() {
+			continue
+		}
+		text := fmt.Sprintf("%s since %s", m.State, m.Since.Local().Format(time.TimeOnly))
+		if m.Error != "" {
+			text += ": " + m.Error
+		}
+		if n.Source != "running" {
+			text += fmt.Sprintf(" (written at %s by a golden-serve that has ended)", n.Written.Local().Format(time.DateTime))
+		}
+		return text
+	}
+	return fmt.Sprintf("unknown to session %s", n.Session)
 }

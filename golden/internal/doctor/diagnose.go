@@ -75,18 +75,19 @@ func (e *exam) patient(m *machine, now time.Time) []Finding {
 	for _, name := range m.lacking() {
 		add("wire.missing", Error, fmt.Sprintf("asks for %q and doesn't get it", name), e.missingDo(name))
 	}
+	offered := !m.offer.IsZero() || m.requests > 0
 	switch {
 	case len(out) > 0:
-	case m.offer.IsZero() && m.discovers >= manyTimes && e.Node == nil && !m.boots():
-		add("wire.noaddress", Warning, fmt.Sprintf("asked %d times for an address, and nobody offers one", m.discovers), e.addressDo())
-	case m.boots() && m.offer.IsZero() && m.discovers > 1:
-		add("wire.noaddress", Error, fmt.Sprintf("asked %d times for an address, and nobody offers one", m.discovers), e.addressDo())
-	case m.boots() && m.bootOffer.IsZero() && !m.offer.IsZero():
+	case !offered && m.discovers >= manyTimes && !m.boots():
+		add("wire.noaddress", Warning, fmt.Sprintf("asked %d times for an address and takes none: nobody offers one", m.discovers), e.addressDo())
+	case !offered && m.boots() && m.discovers > 1:
+		add("wire.noaddress", Error, fmt.Sprintf("asked %d times for an address and takes none: nobody offers one", m.discovers), e.addressDo())
+	case m.boots() && m.bootOffer.IsZero() && offered && e.DHCP != netboot.DHCPOff:
 		add("wire.nofile", Warning, "is offered an address but no boot file: golden-serve doesn't run, or isn't to boot this machine", "golden-serve nodes shows its state; arm it, or put it on the list of --macs")
 	case m.requests == 0 && waited(m.offer) && m.boots():
 		add("wire.norequest", Error, fmt.Sprintf("was offered an address, but doesn't take it (%d questions)", m.discovers),
 			"the offer doesn't reach it, or isn't what it wants: look at the switch (DHCP snooping drops offers of ports that aren't trusted), and at a second DHCP server")
-	case m.boots() && m.fetches == 0 && !m.bootOffer.IsZero() && waited(m.ack):
+	case m.boots() && m.fetches == 0 && !m.bootOffer.IsZero() && waited(m.took):
 		add("wire.nofetch", Error, "took its address, was told its boot file, but doesn't ask for it",
 			"look at a firewall between it and this machine (UDP port 69), at the address after \"boot file … from\" (--node tells it), and whether its firmware asks port 4011")
 	case m.boots() && m.discovers >= 2*manyTimes:
@@ -149,18 +150,20 @@ func (e *exam) addressDo() string {
 func (e *exam) strangers(w *watch) []Finding {
 	var out []Finding
 	for o := range w.offers {
-		if e.own[o.server] || o.file == "" && !(o.address && e.DHCP == netboot.DHCPFull) {
+		if e.own[o.server] || o.file == "" {
 			continue
 		}
-		what := "gives machines addresses"
-		if o.file != "" {
-			what = fmt.Sprintf("tells machines to boot %q", clean(o.file))
-		}
+		what := fmt.Sprintf("tells machines to boot %q", clean(o.file))
 		severity := Error
 		if e.DHCP == netboot.DHCPOff || e.DHCP == netboot.DHCPProxy && o.address {
 			severity = Warning
 		}
 		out = append(out, Finding{"wire.server", severity, o.server.String(), what + ", and isn't golden-serve", "stop it, or take the boot file (options 66 and 67) out of it; with --dhcp off enter golden's"})
+	}
+	for s := range w.chosen {
+		if e.DHCP == netboot.DHCPFull && !e.own[s] {
+			out = append(out, Finding{"wire.server", Error, s.String(), "gives machines addresses that they take, and isn't golden-serve", "stop it, or use --dhcp proxy"})
+		}
 	}
 	slices.SortFunc(out, func(a, b Finding) int { return strings.Compare(a.Subject+a.What, b.Subject+b.What) })
 	return out

@@ -76,7 +76,7 @@ func TestFirewallDrops(t *testing.T) {
 			ct state established,related accept
 			udp dport 67 accept
 			tcp dport 30765 accept
-		} }`)
+		}; }`)
 	r := l.doctor(1, "--dhcp", "full", "--watch", "0")
 	f := r.mustFind(t, "port.blocked", Error, "udp port 69")
 	if want := "nft insert rule inet fw in iifname br0 udp dport 69 accept"; f.Do != want {
@@ -100,7 +100,7 @@ func TestFirewallDropsDHCP(t *testing.T) {
 	l := newLab(t)
 	l.host("br0", "")
 	l.golden("full")
-	l.nft(l.srv, `table ip fw { chain in { type filter hook input priority 0; udp dport { 67, 68 } reject; } }`)
+	l.nft(l.srv, `table ip fw { chain in { type filter hook input priority 0; udp dport { 67, 68 } reject; }; }`)
 	r := l.doctor(1, "--dhcp", "full", "--watch", "0")
 	r.mustFind(t, "port.blocked", Error, "udp port 67")
 	r.mustFind(t, "service.dhcp", Error, "BIOS")
@@ -113,7 +113,7 @@ func TestFirewallOfProxy(t *testing.T) {
 	l := newLab(t)
 	l.dnsmasq(l.host("br0", "10.77.0.2/24"), pool)
 	l.golden("proxy")
-	l.nft(l.srv, `table ip fw { chain in { type filter hook input priority 0; udp dport 67 drop; } }`)
+	l.nft(l.srv, `table ip fw { chain in { type filter hook input priority 0; udp dport 67 drop; }; }`)
 	r := l.doctor(0, "--watch", "0")
 	r.mustFind(t, "service.dhcp", OK, "BIOS")
 }

@@ -19,6 +19,9 @@ import (
 // of the 64 KB that this machine hands to its card.
 const snapLen = 2048
 
+// lastWords is how long the end of listening may take, however much comes.
+const lastWords = 200 * time.Millisecond
+
 // listener hears the served interface and, for machines that are on the wrong
 // one, the others.
 type listener struct {
@@ -33,6 +36,9 @@ func (e *exam) listen() (*listener, error) {
 	var err error
 	if l.main, err = tap(e.ifi, wireFilter(uint32(e.HTTPPort))); err != nil {
 		return nil, err
+	}
+	if err := l.main.SetPromiscuous(true); err != nil { // a bridge has more to tell than what is for this machine
+		e.Log.Debug("not promiscuous", "interface", e.ifi.Name, "err", err)
 	}
 	for _, i := range e.others() {
 		c, err := tap(&i, discoverFilter())
@@ -68,15 +74,23 @@ func (e *exam) others() []net.Interface {
 	for range 4 { // VLAN on bond on bridge …
 		for _, l := range links {
 			a := l.Attrs()
-			if related[a.MasterIndex] || related[a.ParentIndex] && a.Index != 0 {
+			over := a.ParentIndex
+			if a.NetNsID >= 0 { // the index is another namespace's
+				over = 0
+			}
+			if related[a.MasterIndex] || related[over] {
 				related[a.Index] = true
 			}
-			if related[a.Index] && a.MasterIndex != 0 {
-				related[a.MasterIndex] = true
+			for _, i := range []int{a.MasterIndex, over} {
+				if related[a.Index] && i != 0 {
+					related[i] = true
+				}
 			}
-			if related[a.Index] && a.ParentIndex != 0 && a.NetNsID < 0 {
-				related[a.ParentIndex] = true
-			}
+		}
+	}
+	for _, l := range links {
+		if l.Attrs().MasterIndex != 0 { // its master hears it too
+			related[l.Attrs().Index] = true
 		}
 	}
 	all, err := net.Interfaces()
@@ -100,11 +114,12 @@ func (l *listener) run(ctx context.Context, d time.Duration) {
 	var mu sync.Mutex
 	hear := func(c *packet.Conn, f func([]byte)) {
 		wg.Go(func() {
-			stop := context.AfterFunc(ctx, func() { _ = c.SetReadDeadline(time.Unix(1, 0)) })
+			// What has come until the end is still read.
+			stop := context.AfterFunc(ctx, func() { _ = c.SetReadDeadline(time.Now().Add(lastWords)) })
 			defer stop()
 			defer func() { _ = c.Close() }() // was only read
 			b := make([]byte, snapLen)
-			for ctx.Err() == nil {
+			for {
 				n, _, err := c.ReadFrom(b)
 				if errors.Is(err, unix.ENETDOWN) { // said once; it may come up again
 					continue

@@ -27,6 +27,7 @@ type watch struct {
 	tftp      map[netip.AddrPort]*request // by the client's port
 	http      map[netip.AddrPort]*request
 	offers    map[offered]bool
+	chosen    map[netip.Addr]bool     // servers whose address a machine took
 	tooBig    map[netip.AddrPort]bool // ICMP "fragmentation needed" came from there
 	rejected  map[rejection]bool
 	frames    int
@@ -41,14 +42,15 @@ type machine struct {
 	class     string
 	arch      int // -1: not told
 	userClass string
-	ip        netip.Addr
 
-	discovers, requests, acks, naks, fetches int
+	discovers, requests, naks, fetches int
 
-	bootOffer, offer, ack time.Time // when it was last offered a boot file, an address; got one
-	fetched               time.Time
-	missing               []string // files that it asked for and didn't get
-	config                bool     // it got a boot loader configuration
+	// A server's answers to others aren't always heard: a switch brings them
+	// to the machine alone.
+	bootOffer, offer, took time.Time // when it was last heard that it is offered a boot file, an address; takes one
+	fetched                time.Time
+	missing                []string // files that it asked for and didn't get
+	config                 bool     // it got a boot loader configuration
 }
 
 // request is a file that was asked for.
@@ -73,7 +75,7 @@ type rejection struct {
 
 func newWatch() *watch {
 	return &watch{machines: map[mac]*machine{}, tftp: map[netip.AddrPort]*request{}, http: map[netip.AddrPort]*request{},
-		offers: map[offered]bool{}, tooBig: map[netip.AddrPort]bool{}, rejected: map[rejection]bool{}, elsewhere: map[string]map[mac]bool{}}
+		offers: map[offered]bool{}, chosen: map[netip.Addr]bool{}, tooBig: map[netip.AddrPort]bool{}, rejected: map[rejection]bool{}, elsewhere: map[string]map[mac]bool{}}
 }
 
 // machine finds or makes the record of one; nil: there are too many, or it is
@@ -144,6 +146,9 @@ func (w *watch) dhcp(at time.Time, f frame, d *dhcpv4.DHCPv4) {
 	}
 	if d.OpCode == dhcpv4.OpcodeBootRequest {
 		m.asks(at, f, d)
+		if s := v4(d.ServerIdentifier()); d.MessageType() == dhcpv4.MessageTypeRequest && s.IsValid() && len(w.chosen) < maxMissing {
+			w.chosen[s] = true
+		}
 		return
 	}
 	o := offerOf(d, f.from.Addr())
@@ -174,6 +179,7 @@ func (m *machine) asks(at time.Time, f frame, d *dhcpv4.DHCPv4) {
 			return
 		}
 		m.requests++
+		m.took = at
 		m.step(at, "takes the address %v of server %v", or4(v4(d.RequestedIPAddress()), v4(d.ClientIPAddr)), v4(d.ServerIdentifier()))
 	case dhcpv4.MessageTypeDecline:
 		m.step(at, "says that the address %v is used by another machine", v4(d.RequestedIPAddress()))
@@ -237,9 +243,7 @@ func (m *machine) hears(at time.Time, f frame, d *dhcpv4.DHCPv4, o offer) {
 		m.step(at, "is offered%s by %v", or(what, " nothing"), o.server)
 	case dhcpv4.MessageTypeAck:
 		if f.from.Port() == 67 {
-			m.acks++
-			m.ack = at
-			m.ip = o.ip
+			m.took = at
 		}
 		if o.boots() {
 			m.bootOffer = at

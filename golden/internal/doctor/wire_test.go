@@ -99,7 +99,7 @@ func TestOfferThatDoesNotArrive(t *testing.T) {
 	node := l.host("br0", "")
 	l.golden("full")
 	d := l.watching("--dhcp", "full")
-	l.nft(node, `table netdev t { chain c { type filter hook ingress device eth0 priority 0; udp dport 68 drop; } }`)
+	l.nft(node, `table netdev t { chain c { type filter hook ingress device eth0 priority 0; udp dport 68 drop; }; }`)
 	out := l.udhcpc(node, bios, "0000")
 	time.Sleep(patience + time.Second)
 	r := d.interrupt()
@@ -167,6 +167,17 @@ func TestServerOnTheWire(t *testing.T) {
 	d.interrupt().mustFind(t, "wire.server", Warning, "other.0")
 }
 
+// Beside --dhcp full a machine takes the address of another server.
+func TestAddressOfAnother(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	node := l.host("br0", "")
+	l.dnsmasq(l.host("br0", "10.77.0.2/24"), pool)
+	d := l.watching("--dhcp", "full")
+	l.udhcpc(node, bios, "0000")
+	d.interrupt().mustFind(t, "wire.server", Error, "10.77.0.2")
+}
+
 // The cable is in the other socket.
 func TestWrongInterface(t *testing.T) {
 	t.Parallel()
@@ -193,7 +204,7 @@ func TestRejected(t *testing.T) {
 	l := newLab(t)
 	node := l.host("br0", "10.77.0.9/24")
 	l.golden("full")
-	l.nft(l.srv, `table ip fw { chain in { type filter hook input priority 0; udp dport 69 reject; } }`)
+	l.nft(l.srv, `table ip fw { chain in { type filter hook input priority 0; udp dport 69 reject; }; }`)
 	d := l.watching("--dhcp", "full")
 	l.in(node, "timeout", "3", "busybox", "tftp", "-g", "-r", "lpxelinux.0", "-l", "/dev/null", "10.77.0.1")
 	r := d.interrupt()
