@@ -1,6 +1,6 @@
 # Words for developers. What they do is in scripts/ and in the programs.
 .DEFAULT_GOAL := help
-.PHONY: help image test demo bench soak lint clean
+.PHONY: help image test demo bench soak fuzz lint clean
 
 help:
 	@echo 'make image   vmlinuz, all.rdz, rescue.sqfs and a TFTP tree, in images/'
@@ -8,6 +8,7 @@ help:
 	@echo 'make demo    clone a Debian to NODES=2 virtual machines; KEEP=1 keeps their disks'
 	@echo 'make bench   what the chain carries, beside its peers; PART=b for a part of it'
 	@echo 'make soak    200 random combinations of faults; SOAK="-n 20 -first 7" for others'
+	@echo 'make fuzz    every fuzz target for TIME=1m each; PATTERN=netboot for some of them'
 	@echo 'make lint    everything that reads the code without running it'
 	@echo 'make clean   remove what make image made; not .cache/'
 
@@ -35,6 +36,9 @@ bench:
 soak:
 	@scripts/setup.sh
 	@scripts/soak.sh $(SOAK)
+
+fuzz:
+	@scripts/fuzz.sh $(or $(TIME),1m) '$(or $(PATTERN),.)'
 
 lint:
 	@scripts/lint.sh

@@ -1,15 +1,16 @@
 #!/bin/bash
-# fuzz.sh SECONDS [PATTERN]: every fuzz target of the repository for so many
-# seconds each, or those whose "package FuzzName" matches an extended regular
-# expression. What a target fails on is kept by go test under testdata/fuzz/
+# fuzz.sh TIME [PATTERN]: every fuzz target of the repository for so long each
+# (3, 90s, 10m, 1h), or those whose "package FuzzName" matches an extended
+# regular expression. What a target fails on is kept by go test under testdata/fuzz/
 # of its package, and is part of every later test once it is in git.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-seconds=${1-}
-if ! [[ $seconds =~ ^[1-9][0-9]*$ ]]; then
-	echo "usage: fuzz.sh SECONDS [PATTERN]" >&2
+if ! [[ ${1-} =~ ^([1-9][0-9]{0,5})([smh]?)$ ]]; then
+	echo "usage: fuzz.sh TIME [PATTERN]; TIME is seconds, or such as 90s, 10m, 1h" >&2
 	exit 2
 fi
+declare -A unit=([s]=1 [m]=60 [h]=3600)
+seconds=$((BASH_REMATCH[1] * ${unit[${BASH_REMATCH[2]:-s}]}))
 started=$SECONDS
 count=0
 failed=()

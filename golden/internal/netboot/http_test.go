@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -280,6 +281,7 @@ func TestSlowReaders(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.cfg.Files = Files{"big": OnDisk(path)}
+	s.link.own.Store(&hostAddrs{ips: map[netip.Addr]bool{addr("127.0.0.1"): true}})
 	const chunk = 5 * time.Second
 	ln, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
