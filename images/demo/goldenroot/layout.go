@@ -50,9 +50,9 @@ func ForUEFI(root string) error {
 		"etc/initramfs-tools/conf.d/resume": "RESUME=/dev/sda3\n",
 	}
 	for name, text := range map[string]string{
-		"startup.nsh": "fs0:\r\n", "EFI/golden/tool.efi": string(noise(3<<20 + 77)), "EFI/golden/empty": "",
-		"EFI/golden/" + strings.Repeat("long name ", 20) + ".txt": "more than 8.3\n", "EFI/golden/größe.txt": "not ASCII\n",
-		"EFI/golden/a/b/c/d/e/deep": "deep\n", "README.TXT": "CAPITALS\n",
+		"startup.nsh": "fs0:\r\n", "EFI/tools/tool.efi": string(noise(3<<20 + 77)), "EFI/tools/empty": "",
+		"EFI/tools/" + strings.Repeat("long name ", 20) + ".txt": "more than 8.3\n", "EFI/tools/größe.txt": "not ASCII\n",
+		"EFI/tools/a/b/c/d/e/deep": "deep\n", "README.TXT": "CAPITALS\n",
 	} {
 		files["boot/efi/"+name] = text
 	}

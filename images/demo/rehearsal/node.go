@@ -135,7 +135,7 @@ var questions = []question{
 var questionsUEFI = []question{
 	{`findmnt -no FSTYPE /boot/efi`, `^vfat$`},
 	{`test -d /sys/firmware/efi && echo UEFI`, `^UEFI$`},
-	{`ls /boot/efi/EFI/golden/a/b/c/d/e`, `^deep$`},
+	{`ls /boot/efi/EFI/tools/a/b/c/d/e`, `^deep$`},
 }
 
 // lookInside logs in on the serial console and asks.
