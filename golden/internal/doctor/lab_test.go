@@ -34,25 +34,28 @@ type lab struct {
 	hosts int
 }
 
-// build makes golden-serve once, and build.sync.OnceValues keeps how that
-// went.
+// build makes golden-serve, once.
 var build = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "doctor-")
 	if err != nil {
 		return "", err
 	}
+	built = dir
 	bin := filepath.Join(dir, "golden-serve")
-	out, err := exec.Command("go", "build", "-o", bin, "../../../cmds/admin/golden-serve").CombinedOutput()
+	out, err := exec.Command("go", "build", buildFlags, "-o", bin, "../../../cmds/admin/golden-serve").CombinedOutput()
 	if err != nil {
 		return bin, fmt.Errorf("go build: %w\n%s", err, out)
 	}
 	return bin, nil
 })
 
+// built is the folder that build made; empty: none.
+var built string
+
 func TestMain(m *testing.M) {
 	status := m.Run()
-	if bin, err := build(); err == nil { // made now, if no test wanted it
-		os.RemoveAll(filepath.Dir(bin))
+	if built != "" {
+		os.RemoveAll(built)
 	}
 	os.Exit(status)
 }
