@@ -15,6 +15,7 @@ import (
 	"github.com/kamethod/kamethod/images/compare"
 	"github.com/kamethod/kamethod/images/demo/goldenroot"
 	"github.com/kamethod/kamethod/images/demo/rehearsal"
+	"github.com/kamethod/kamethod/images/vmlab"
 )
 
 // sent is what golden's report says of the bytes.
@@ -158,7 +159,7 @@ func TestRecloneFolder(t *testing.T) {
 // after the first time, and have kept its file systems.
 func TestReclone(t *testing.T) {
 	if os.Getenv("RECLONE") == "" {
-		t.Skip("two clones of an emulated machine take 10 minutes: RECLONE=1 has them made")
+		t.Skip("two clones of an emulated machine take 10 minutes: RECLONE=1 has them made, RECLONE=uefi on one with UEFI")
 	}
 	top, err := filepath.Abs("..")
 	if err != nil {
@@ -178,6 +179,9 @@ func TestReclone(t *testing.T) {
 	})
 	cfg := rehearsal.Config{
 		Top: top, Work: work, Kind: goldenroot.Cloud, Nodes: 1, Accel: os.Getenv("ACCEL"), Out: t.Output(), Serve: []string{"--update"},
+	}
+	if os.Getenv("RECLONE") == string(vmlab.UEFI) {
+		cfg.Firmware = vmlab.UEFI
 	}
 	first := play(t, cfg)
 	if first.Sent < first.Bytes || first.Kept != 0 {
