@@ -17,13 +17,20 @@ failed=()
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 
+# ended: go test says no more than that the time was up, and has written no
+# input. Until Go 1.27 its workers' end at that moment may be taken for a failure
+# (go.dev/issue/75804).
+ended() {
+	grep -q '^    context deadline exceeded$' "$log" && ! grep -Eq 'Failing input|panic|_test\.go:' "$log"
+}
+
 # A minute is for a slow machine to build and to run the seeds; go test ends
 # by itself when the time for fuzzing is over.
 while IFS=: read -r file name; do
 	pkg=./$(dirname "$file")
 	[[ "$pkg $name" =~ ${2-.} ]] || continue
 	count=$((count + 1))
-	if ! go test -run '^$' -fuzz "^$name\$" -fuzztime "${seconds}s" -fuzzminimizetime 10x -timeout $((seconds + 60))s "$pkg" >"$log" 2>&1; then
+	if ! go test -run '^$' -fuzz "^$name\$" -fuzztime "${seconds}s" -fuzzminimizetime 10x -timeout $((seconds + 60))s "$pkg" >"$log" 2>&1 && ! ended; then
 		failed+=("$pkg $name")
 		echo "fuzz: $pkg $name: failed"
 		cat "$log"

@@ -35,10 +35,10 @@ func FuzzTFTP(f *testing.F) {
 	for _, s := range []string{
 		"\x00\x01pxelinux.0\x00octet\x00", // tftp-hpa, and curl without options
 		"\x00\x01pxelinux.0\x00netascii\x00",
-		"\x00\x01pxelinux.0\x00octet\x00tsize\x000\x00timeout\x003\x00blksize\x001428\x00windowsize\x0016\x00", // atftp
-		"\x00\x01pxelinux.0\x00octet\x00tsize\x000\x00blksize\x00512\x00timeout\x006\x00",                      // curl
-		"\x00\x01pxelinux.0\x00octet\x00blksize\x001428\x00tsize\x000\x00",                                     // busybox
-		"\x00\x01pxelinux.0\x00octet\x00blksize\x001432\x00tsize\x000\x00",                                     // iPXE
+		"\x00\x01pxelinux.0\x00octet\x00tsize\x000\x00timeout\x003\x00blksize\x001428\x00windowsize\x0016\x00",    // atftp
+		"\x00\x01pxelinux.0\x00octet\x00tsize\x000\x00blksize\x00512\x00timeout\x006\x00",                         // curl
+		"\x00\x01pxelinux.0\x00octet\x00blksize\x001428\x00tsize\x000\x00",                                        // busybox
+		"\x00\x01pxelinux.0\x00octet\x00blksize\x001432\x00tsize\x000\x00",                                        // iPXE
 		"\x00\x01pxelinux.cfg/00007777-3412-bc4a-8000-000000000001\x00octet\x00tsize\x000\x00blksize\x001408\x00", // PXELINUX
 		"\x00\x01images/vmlinuz\x00octet\x00tsize\x000\x00blksize\x001408\x00",
 		"\x00\x01pxelinux.0\x00OCTET\x00BLKSIZE\x001024\x00",
