@@ -52,7 +52,7 @@ scripts/mutation.sh
 say "stage 1 in a machine: its lease, the five tries, the reboot"
 go test -count=1 -timeout 10m -run TestBoot ./cmds/node/stage1/init
 
-say "a whole clone of two machines, from PXE to their own log-in prompts"
-go test -count=1 -timeout 20m -v ./images
+say "whole clones, by BIOS and UEFI, from PXE to their own log-in prompts"
+go test -count=1 -timeout 30m -v ./images
 
 say "all tests passed"

@@ -41,6 +41,11 @@ func Run(ctx context.Context, golden, clone string, parts []string) (*Report, er
 	if err != nil {
 		return nil, err
 	}
+	for _, p := range table {
+		if at := mountPoints[p.Number]; at != "" && p.FSType == "vfat" {
+			rules = append(rules, FATRules(at)...)
+		}
+	}
 	var report *Report
 	err = Assembled(ctx, clone, table, mountPoints, func(root string) error {
 		c, err := Scan(root)
