@@ -115,8 +115,8 @@ func (s *Server) lookup(requested string, from netip.Addr) (*served, error) {
 		return nil, errNotServed
 	}
 	who := s.clientByIP(from)
-	if cfg, ok := strings.CutPrefix(name, pxelinuxDir); ok {
-		text, a, c, ok := s.pxelinuxConfig(cfg, who)
+	if dialect, key, ok := configName(name); ok {
+		text, a, c, ok := s.bootConfig(dialect, key, who)
 		if !ok {
 			return nil, errNotServed
 		}

@@ -76,6 +76,9 @@ type Config struct {
 	// loader configuration, by several goroutines. nil: LocalBoot for all.
 	Decide func(Client) Answer
 
+	BootFiles map[iana.Arch]string // boot file of an architecture, instead of the table's choice
+	Option43  string               // Option43Auto, Option43Always or Option43Never; empty: Option43Auto
+
 	Append  string // further kernel words for label kamethod
 	Console string // kernel console words, "console=ttyS0,115200"
 
@@ -116,6 +119,9 @@ func (c Config) withDefaults() (Config, error) {
 	if c.LeaseTime < time.Minute {
 		return c, fmt.Errorf("lease time %v: at least one minute", c.LeaseTime)
 	}
+	if err := c.checkLoaders(); err != nil {
+		return c, err
+	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
@@ -144,6 +150,11 @@ func checkWords(name, words string) error {
 	}
 	if i := strings.IndexFunc(words, func(r rune) bool { return r < ' ' || r > '~' }); i >= 0 {
 		return fmt.Errorf("%s %q: character %d is not printable ASCII", name, words, i+1)
+	}
+	for _, w := range strings.Fields(words) {
+		if w == "||" || w == "&&" || w[0] == '#' || strings.Contains(w, "${") {
+			return fmt.Errorf("%s: %q would mean something to iPXE", name, w)
+		}
 	}
 	return nil
 }

@@ -136,21 +136,32 @@ func (s *Server) bootOptions(reply, m *dhcpv4.DHCPv4, c Client, archs []iana.Arc
 	if s.decideOffer(c) == Silent {
 		return false
 	}
-	row, ok := s.bootFileFor(archs)
-	if !ok || !strings.HasPrefix(c.ClassID, "PXEClient") {
-		s.cfg.Log.Warn("no boot file for this firmware", "mac", c.MAC, "arch", c.Arch, "class", c.ClassID)
+	o, why := s.offerFor(c, archs, ipxeHasHTTP(m.Options.Get(optIPXE)))
+	if why != "" {
+		s.cfg.Log.Warn("no boot file for this firmware", "mac", c.MAC, "arch", c.Arch, "class", c.ClassID, "why", why)
 		s.emit(Event{MAC: c.MAC, IP: c.IP, What: "no boot file for this firmware", Name: c.Arch.String()})
 		return false
 	}
 	self := s.link.self.Addr()
 	reply.ServerIPAddr = self.AsSlice()
 	reply.ServerHostName = self.String()
-	reply.BootFileName = row.file
+	reply.BootFileName = o.file
 	reply.UpdateOption(dhcpv4.OptTFTPServerName(self.String()))
-	reply.UpdateOption(dhcpv4.OptBootFileName(row.file))
-	reply.UpdateOption(dhcpv4.OptClassIdentifier("PXEClient"))
-	if row.useOffer {
+	if o.file != "" {
+		reply.UpdateOption(dhcpv4.OptBootFileName(o.file))
+	}
+	reply.UpdateOption(dhcpv4.OptClassIdentifier(o.class))
+	if o.useOffer {
 		reply.UpdateOption(dhcpv4.OptGeneric(dhcpv4.OptionVendorSpecificInformation, []byte{pxeDiscovery, 1, pxeUseOffer, 255}))
+	}
+	if o.prefix != "" || o.config != "" {
+		reply.UpdateOption(dhcpv4.OptGeneric(dhcpv4.OptionPXELinuxMagicString, []byte{0xf1, 0x00, 0x74, 0x7e})) // RFC 5071 3
+	}
+	if o.prefix != "" {
+		reply.UpdateOption(dhcpv4.OptGeneric(dhcpv4.OptionPXELinuxPathPrefix, []byte(o.prefix)))
+	}
+	if o.config != "" {
+		reply.UpdateOption(dhcpv4.OptGeneric(dhcpv4.OptionPXELinuxConfigFile, []byte(o.config)))
 	}
 	if id := m.Options.Get(dhcpv4.OptionClientMachineIdentifier); len(id) == 17 {
 		reply.UpdateOption(dhcpv4.OptGeneric(dhcpv4.OptionClientMachineIdentifier, id))

@@ -52,14 +52,28 @@ func FuzzDHCP(f *testing.F) {
 	})
 }
 
-// FuzzNames asks for any name: only the list's bytes come back.
+// FuzzNames asks for any name, from a stranger's address: only the list's
+// bytes come back, or what was made for the machine that the name stands for.
+// The token is for the one machine that is to boot the image.
 func FuzzNames(f *testing.F) {
 	for _, n := range []string{"pxelinux.0", "/pxelinux.0", `\images\vmlinuz`, "//images//vmlinuz", "../../etc/passwd", "images/../pxelinux.0",
 		"pxelinux.cfg/default", "pxelinux.cfg/01-52-54-00-77-00-01", "pxelinux.cfg/0A4D000A", "pxelinux.cfg/77770000-0000-4000-8000-000000000001",
+		"pxelinux.cfg/default-arm-bcm283x-rpi", "grub.cfg", "/grub/grub.cfg-01-52-54-00-77-00-01", "EFI/BOOT/grub.cfg-52:54:00:77:00:01",
+		"grub/x86_64-efi/command.lst", "boot.ipxe", "arm64-efi/autoexec.ipxe", "boot.ipxe-01-52-54-00-77-00-02", "grub.cfg-0A4D00",
 		"pxelinux.0\x00", "", ".", "/", strings.Repeat("a/", 200)} {
 		f.Add(n)
 	}
-	s := offWire(f, DHCPFull, nil2local)
+	const token = "ka.token=abc"
+	s := offWire(f, DHCPFull, func(c Client) Answer {
+		switch {
+		case bytes.Equal(c.MAC, hw(1)):
+			return BootImage
+		case c.MAC[5] == 2:
+			return Silent
+		}
+		return LocalBoot
+	})
+	s.cfg.Append = token
 	f.Fuzz(func(t *testing.T, name string) {
 		got, err := s.lookup(name, addr("10.77.0.60"))
 		if err != nil {
@@ -71,7 +85,12 @@ func FuzzNames(f *testing.F) {
 		}
 		want := map[string]string{"pxelinux.0": "loader", "images/vmlinuz": "kernel"}[got.name]
 		if got.config {
-			want = string(s.pxelinuxText(LocalBoot))
+			d, _, _ := configName(got.name)
+			want = string(s.configText(d, got.client, got.answer))
+			armed := bytes.Equal(got.client.MAC, hw(1))
+			if armed != (got.answer == BootImage) || armed != strings.Contains(want, token) {
+				t.Errorf("%q: answer %v for %v:\n%s", name, got.answer, got.client.MAC, b)
+			}
 		}
 		if string(b) != want || strings.Contains(name, "..") && !strings.Contains(name, "...") {
 			t.Errorf("%q gave %q", name, b)

@@ -24,11 +24,14 @@ type BootFile struct {
 	File string
 }
 
-// BootFiles is the table by which DHCP chooses the boot file, in its order.
+// BootFiles is the table by which DHCP chooses the boot file. Of several for
+// an architecture the first that the TFTP root has is sent.
 func BootFiles() []BootFile {
 	var out []BootFile
 	for _, r := range bootTable() {
-		out = append(out, BootFile{Arch: r.arch, File: r.file})
+		for _, f := range r.files {
+			out = append(out, BootFile{Arch: r.arch, File: f})
+		}
 	}
 	return out
 }
