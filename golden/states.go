@@ -124,9 +124,10 @@ func heard(r *roster.Roster, e netboot.Event) {
 	r.Sent(mac, map[netboot.Answer]roster.Verdict{netboot.BootImage: roster.Image, netboot.LocalBoot: roster.OwnDisk}[e.Answer])
 }
 
-// seen tells the list how far a machine is; the lock is held.
+// seen tells the list how far a machine is; the lock is held. What is left of
+// it before it was armed again may go on talking until it boots.
 func (d *deployment) seen(n *Node) {
-	if d.states == nil {
+	if d.states == nil || n.anew {
 		return
 	}
 	cause := ""
@@ -232,6 +233,9 @@ func (d *deployment) disarm(macs []string) error {
 	}
 	for _, n := range stop {
 		const why = "disarmed by the administrator"
+		for _, f := range d.ferries() {
+			f.leave(n, errors.New(why))
+		}
 		d.fail(n, notLost, string(n.State()), why)
 		n.Tell(wire.Order{Stop: why})
 	}

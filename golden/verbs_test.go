@@ -97,6 +97,51 @@ func TestArmAgain(t *testing.T) {
 	}
 }
 
+// A machine that has failed may be armed while it still stands there with its
+// message, and says every second that it has failed.
+func TestArmFailed(t *testing.T) {
+	if !inOwnNetwork(t) {
+		return
+	}
+	l := newLab(t, 2)
+	l.start()
+	a, b := l.machine(one), l.machine(two)
+	together([]*machine{a, b}, func(m *machine) { m.intoStage2() })
+	b.prepare()
+	a.next("to prepare", func(o wire.Order) bool { return o.Plan != nil })
+	a.report(wire.Report{State: string(status.Failed), Fault: &wire.Fault{Stage: "preparing disks", Cause: "no disk"}})
+	l.wantMachine(one, func(m Machine) bool { return m.State == roster.Failed && strings.Contains(m.Error, "no disk") })
+	b.rate = time.Second // 12 pieces
+	_, bEnded := b.receive()
+	if _, err := l.admin().Arm(t.Context(), []string{one}); err != nil {
+		t.Fatal(err)
+	}
+	for range 5 {
+		a.report(wire.Report{State: string(status.Failed)})
+		time.Sleep(200 * time.Millisecond)
+	}
+	l.wantMachine(one, is(roster.Armed))
+	a.crash()
+	l.until("golden to see it gone", func() bool {
+		a = l.machine(one) // booted again: another key
+		return a.register(wire.Stage1, nil) == nil
+	})
+	_, ended := a.receive()
+	a.wantEnd(ended)
+	a.crash()
+	a.must(wire.Stage2, nil)
+	a.prepare()
+	a.finish()
+	b.report(wire.Report{State: string(status.Done), Done: &wire.Done{}})
+	b.wantEnd(bEnded)
+	b.wantRelease()
+	a.wantRelease()
+	l.wantReleased(2)
+	if len(l.asked) != 2 {
+		t.Errorf("asked %d times", len(l.asked))
+	}
+}
+
 // A machine beyond the list is let in by the administrator's word; one that
 // waits to be confirmed is sent away by it, and hears no plan; one whose disk
 // is being written can't be.
