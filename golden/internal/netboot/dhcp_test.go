@@ -311,6 +311,18 @@ func TestOverloadIsRead(t *testing.T) {
 	}
 }
 
+func TestEtherboot(t *testing.T) {
+	for _, mode := range []string{DHCPFull, DHCPProxy} {
+		s := offWire(t, mode, nil2local)
+		o := ask(t, s, pxe(t, dhcpv4.MessageTypeDiscover, dhcpv4.WithOption(dhcpv4.OptClassIdentifier("Etherboot-5.4")),
+			dhcpv4.WithoutOption(dhcpv4.OptionClientSystemArchitectureType), dhcpv4.WithoutOption(dhcpv4.OptionUserClassInformation)))
+		if o == nil || o.msg.BootFileName != "pxelinux.0" || o.msg.ClassIdentifier() != "Etherboot-5.4" ||
+			string(o.msg.Options.Get(dhcpv4.OptionVendorSpecificInformation)) != "\x3c\x09Etherboot\xff" {
+			t.Errorf("%s: %+v", mode, o)
+		}
+	}
+}
+
 // TestLongOptionsAreJoined: RFC 3396.
 func TestLongOptionsAreJoined(t *testing.T) {
 	id := bytes.Repeat([]byte{9}, 300)

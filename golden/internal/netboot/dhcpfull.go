@@ -36,7 +36,7 @@ func (s *Server) fullDHCP(m *dhcpv4.DHCPv4, c Client, archs []iana.Arch, netboot
 		}
 		ip, t = got, dhcpv4.MessageTypeAck
 		if !ok {
-			return s.refuse(m, got)
+			return s.refuse(m, got), nil
 		}
 	case dhcpv4.MessageTypeInform:
 		t = dhcpv4.MessageTypeAck
@@ -54,7 +54,7 @@ func (s *Server) fullDHCP(m *dhcpv4.DHCPv4, c Client, archs []iana.Arch, netboot
 		}
 		ip = fixed
 	}
-	return s.leaseReply(m, c, archs, netboot, n, ip, t)
+	return s.leaseReply(m, c, archs, netboot, n, ip, t), nil
 }
 
 // subnetOf is the network that a request came from: the relay's, that of a
@@ -98,25 +98,19 @@ func (s *Server) request(m *dhcpv4.DHCPv4, a asker, wanted netip.Addr, now time.
 	return ip, ok
 }
 
-func (s *Server) refuse(m *dhcpv4.DHCPv4, ip netip.Addr) (*out, error) {
+func (s *Server) refuse(m *dhcpv4.DHCPv4, ip netip.Addr) *out {
 	s.cfg.Log.Info("address refused", "mac", m.ClientHWAddr, "ip", ip)
-	r, err := s.replyTo(m, dhcpv4.MessageTypeNak)
-	if err != nil {
-		return nil, err
-	}
+	r := s.replyTo(m, dhcpv4.MessageTypeNak)
 	if v4(m.GatewayIPAddr).IsValid() {
 		r.SetBroadcast() // RFC 2131 4.3.2: so that the relay broadcasts it
 	}
-	return s.address(m, r), nil
+	return s.address(m, r)
 }
 
 // leaseReply makes the answer to a machine of this network. Without a type
 // it is one of BOOTP, for ever and without options of DHCP.
-func (s *Server) leaseReply(m *dhcpv4.DHCPv4, c Client, archs []iana.Arch, netboot bool, n *subnet, ip netip.Addr, t dhcpv4.MessageType) (*out, error) {
-	r, err := s.replyTo(m, t)
-	if err != nil {
-		return nil, err
-	}
+func (s *Server) leaseReply(m *dhcpv4.DHCPv4, c Client, archs []iana.Arch, netboot bool, n *subnet, ip netip.Addr, t dhcpv4.MessageType) *out {
+	r := s.replyTo(m, t)
 	if ip.IsValid() {
 		c.IP = ip
 		r.YourIPAddr = ip.AsSlice()
@@ -138,15 +132,23 @@ func (s *Server) leaseReply(m *dhcpv4.DHCPv4, c Client, archs []iana.Arch, netbo
 		event = "offer"
 	}
 	s.emit(Event{MAC: c.MAC, IP: c.IP, What: event, Name: r.BootFileName})
-	return s.address(m, r), nil
+	return s.address(m, r)
 }
 
 // bootInfo adds what makes firmware boot, and remembers the machine.
 func (s *Server) bootInfo(r, m *dhcpv4.DHCPv4, c Client, archs []iana.Arch) bool {
-	ok := s.bootOptions(r, m, c, archs)
-	s.seen.put(c, ok)
-	if ok {
-		pxelinuxOptions(r, archs)
+	as := c
+	if isEtherboot(c.ClassID) {
+		as.ClassID = "PXEClient"
 	}
-	return ok
+	ok := s.bootOptions(r, m, as, archs)
+	s.seen.put(c, ok)
+	if !ok {
+		return false
+	}
+	pxelinuxOptions(r, archs)
+	if isEtherboot(c.ClassID) {
+		etherbootOptions(r, c.ClassID)
+	}
+	return true
 }

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
@@ -99,6 +100,19 @@ func pxelinuxOptions(r *dhcpv4.DHCPv4, archs []iana.Arch) {
 		r.UpdateOption(dhcpv4.OptGeneric(optPXELinuxMagic, []byte{0xf1, 0x00, 0x74, 0x7e}))
 		r.UpdateOption(dhcpv4.OptGeneric(optPXELinuxReboot, []byte{0, 0, 0, pxelinuxReboot}))
 	}
+}
+
+// etherboot is the class of iPXE's grandparent, which boots what a BIOS does.
+const etherboot = "Etherboot"
+
+func isEtherboot(class string) bool { return strings.HasPrefix(class, etherboot) }
+
+// etherbootOptions say that an answer is meant for Etherboot: its own class,
+// and its name in option 43 (the dhcpd.conf of the old manuals).
+func etherbootOptions(r *dhcpv4.DHCPv4, class string) {
+	r.UpdateOption(dhcpv4.OptClassIdentifier(class))
+	mark := append([]byte{dhcpv4.OptionClassIdentifier.Code(), byte(len(etherboot))}, etherboot...)
+	r.UpdateOption(dhcpv4.OptGeneric(dhcpv4.OptionVendorSpecificInformation, append(mark, 255)))
 }
 
 // dispensable are what a reply can do without, the first to go first.

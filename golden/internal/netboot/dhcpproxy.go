@@ -14,9 +14,9 @@ func (s *Server) proxyDHCP(m *dhcpv4.DHCPv4, c Client, archs []iana.Arch, netboo
 	if !netboot || m.MessageType() != dhcpv4.MessageTypeDiscover || s.subnetOf(m) == nil {
 		return nil, nil
 	}
-	r, err := s.replyTo(m, dhcpv4.MessageTypeOffer)
-	if err != nil || !s.bootInfo(r, m, c, archs) {
-		return nil, err
+	r := s.replyTo(m, dhcpv4.MessageTypeOffer)
+	if !s.bootInfo(r, m, c, archs) {
+		return nil, nil
 	}
 	s.emit(Event{MAC: c.MAC, What: "offer", Name: r.BootFileName})
 	return s.address(m, r), nil
@@ -35,9 +35,9 @@ func (s *Server) bootServer(m *dhcpv4.DHCPv4, c Client, archs []iana.Arch, netbo
 	if !c.IP.IsValid() {
 		c.IP = from.Addr()
 	}
-	r, err := s.replyTo(m, dhcpv4.MessageTypeAck)
-	if err != nil || !s.bootInfo(r, m, c, archs) {
-		return nil, err
+	r := s.replyTo(m, dhcpv4.MessageTypeAck)
+	if !s.bootInfo(r, m, c, archs) {
+		return nil, nil
 	}
 	r.ClientIPAddr = m.ClientIPAddr
 	s.emit(Event{MAC: c.MAC, IP: c.IP, What: "boot server answer", Name: r.BootFileName})
