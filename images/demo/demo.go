@@ -12,6 +12,7 @@ import (
 
 	"github.com/kamethod/kamethod/images/demo/goldenroot"
 	"github.com/kamethod/kamethod/images/demo/rehearsal"
+	"github.com/kamethod/kamethod/images/vmlab"
 )
 
 func demo(ctx context.Context) error {
@@ -39,6 +40,12 @@ func config() (rehearsal.Config, error) {
 	cfg := rehearsal.Config{Kind: goldenroot.Full, Nodes: 2, Accel: os.Getenv("ACCEL"), Out: &locked{w: os.Stdout}}
 	if k := os.Getenv("KIND"); k != "" {
 		cfg.Kind = goldenroot.Kind(k)
+	}
+	switch f := vmlab.Firmware(os.Getenv("FIRMWARE")); f {
+	case vmlab.BIOS, vmlab.UEFI, vmlab.SecureBoot:
+		cfg.Firmware = f
+	default:
+		return cfg, fmt.Errorf("FIRMWARE=%s: must be %s or %s, or nothing for a BIOS", f, vmlab.UEFI, vmlab.SecureBoot)
 	}
 	if s := os.Getenv("NODES"); s != "" {
 		n, err := strconv.Atoi(s)

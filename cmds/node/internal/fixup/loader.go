@@ -121,13 +121,7 @@ func (c *clone) checkMenu(cfg string) error {
 // patchMenu corrects a menu by hand where none is made: somebody else's loader
 // may read it.
 func (c *clone) patchMenu(rep *StepReport) error {
-	menus := []string{"/boot/grub/grub.cfg", "/boot/grub2/grub.cfg"}
-	if esp, ok := c.esp(); ok {
-		for _, e := range c.tree.list(path.Join(esp.old.MountPoint, "EFI")) {
-			menus = append(menus, path.Join(esp.old.MountPoint, "EFI", e.Name(), "grub.cfg"))
-		}
-	}
-	for _, cfg := range menus {
+	for _, cfg := range []string{"/boot/grub/grub.cfg", "/boot/grub2/grub.cfg"} {
 		_, err := c.edit(rep, cfg, "golden's UUIDs", func(s string) string { return replaceUUIDs(s, c.vols) })
 		if err != nil {
 			return err

@@ -21,6 +21,21 @@ func (c *clone) esp() (volume, bool) {
 	return volume{}, false
 }
 
+// espMenus are the files of golden's on the EFI system partition by which a
+// loader finds the root: of GRUB, in the folder of each distribution, and of
+// systemd-boot. On a node with a BIOS nobody makes them again.
+func (c *clone) espMenus() []string {
+	esp, ok := c.esp()
+	if !ok {
+		return nil
+	}
+	var menus []string
+	for _, e := range c.tree.list(path.Join(esp.old.MountPoint, "EFI")) {
+		menus = append(menus, path.Join(esp.old.MountPoint, "EFI", e.Name(), "grub.cfg"))
+	}
+	return append(menus, c.tree.glob(path.Join(esp.old.MountPoint, "loader/entries/*.conf"))...)
+}
+
 // grubUEFI is GRUB 2 for UEFI, by the clone's own grub-install: Debian's puts
 // the signed shim in front where the packages shim-signed and
 // grub-efi-amd64-signed are there, and then starts under Secure Boot too.

@@ -1,6 +1,7 @@
 package fixup
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -86,8 +87,8 @@ func TestCheckESP(t *testing.T) {
 	}
 }
 
-// TestESPFiles: the fstab line, golden's and a new one, and the menus of a
-// loader that isn't installed again.
+// TestESPFiles: the fstab line, golden's and a new one, and the menus of
+// loaders that aren't installed again.
 func TestESPFiles(t *testing.T) {
 	const line = " /boot/efi vfat umask=0077 0 1\n"
 	for before, want := range map[string]string{
@@ -108,12 +109,21 @@ func TestESPFiles(t *testing.T) {
 			t.Errorf("%q became %q, %v", before, text, err)
 		}
 	}
-	c := uefiClone(t, map[string]string{"boot/efi/EFI/debian/grub.cfg": "search.fs_uuid " + rootWas + " root\n"},
-		func(e *Env) { e.Plan.Loader.Kind = "none" })
-	if err := fixLoader(t.Context(), c, &StepReport{}); err != nil {
+	menus := map[string]string{
+		"/boot/efi/EFI/debian/grub.cfg":     "search.fs_uuid %s root",
+		"/boot/efi/loader/entries/one.conf": "options root=UUID=%s ro",
+	}
+	files := map[string]string{}
+	for name, text := range menus {
+		files[strings.TrimPrefix(name, "/")] = fmt.Sprintf(text, rootWas) + "\n"
+	}
+	c := uefiClone(t, files, func(e *Env) { e.Firmware = wire.BIOS })
+	if err := fixUUIDs(t.Context(), c, &StepReport{}); err != nil {
 		t.Fatal(err)
 	}
-	if got := c.tree.firstLine("/boot/efi/EFI/debian/grub.cfg"); got != "search.fs_uuid "+rootNow+" root" {
-		t.Errorf("the loader's menu: %q", got)
+	for name, text := range menus {
+		if got := c.tree.firstLine(name); got != fmt.Sprintf(text, rootNow) {
+			t.Errorf("%s: %q", name, got)
+		}
 	}
 }

@@ -22,6 +22,7 @@ func fixUUIDs(_ context.Context, c *clone, rep *StepReport) error {
 	}
 	// A default entry that was saved has the UUID in its name.
 	files = append(files, "/boot/grub/grubenv", "/boot/grub2/grubenv")
+	files = append(files, c.espMenus()...)
 	for _, name := range files {
 		if !c.tree.isFile(name) {
 			continue
