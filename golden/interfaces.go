@@ -159,10 +159,16 @@ func (b Boot) servers(c netboot.Config, addrs []netip.Addr, words func(netip.Add
 	if err != nil {
 		return nil, err
 	}
+	if len(configs) > 1 && !forwards() {
+		log.Warn("nodes of different networks reach each other only by a router; this machine is none (sysctl net.ipv4.ip_forward=1 makes it one)")
+	}
 	for i, c := range configs {
 		var addr netip.Addr
 		if i < len(addrs) {
 			addr = addrs[i]
+		}
+		if len(configs) > 1 && !c.Router.IsValid() && forwards() {
+			c.Router = addr
 		}
 		c.Append = strings.Join(words(addr), " ")
 		s, err := netboot.New(c)
@@ -234,6 +240,12 @@ func (b Boot) share(c netboot.Config) ([]netboot.Config, error) {
 		}
 	}
 	return out, nil
+}
+
+// forwards tells whether this machine is a router.
+func forwards() bool {
+	b, err := os.ReadFile("/proc/sys/net/ipv4/ip_forward")
+	return err == nil && strings.TrimSpace(string(b)) == "1"
 }
 
 func networksOf(name string) ([]netip.Prefix, error) {
