@@ -26,8 +26,9 @@ const (
 	backlog  = 2 << 20
 )
 
-// pace is how the hop to a node did.
+// pace is how the hop to a node did, from the node that was before it then.
 type pace struct {
+	from  uint32
 	epoch uint32
 	rate  int64 // bytes a second, the latest
 	slow  int   // reports in a row in which the hop held the chain up
@@ -38,11 +39,11 @@ type pace struct {
 // paceReport takes in how fast the hop from a node is.
 func (h *Head) paceReport(from uint32, r wire.Hop) {
 	m := h.members[r.Peer]
-	if m == nil || m.cause != nil || h.hops[[2]uint32{from, r.Peer}] != r.Epoch || r.Rate <= 0 {
+	if m == nil || m.cause != nil || h.before(r.Peer) != from || h.hops[[2]uint32{from, r.Peer}] != r.Epoch || r.Rate <= 0 {
 		return
 	}
-	if m.hop.epoch != r.Epoch {
-		m.hop = pace{epoch: r.Epoch}
+	if m.hop.from != from || m.hop.epoch != r.Epoch {
+		m.hop = pace{from: from, epoch: r.Epoch}
 	}
 	m.hop.rate, m.hop.at = r.Rate, time.Now()
 	m.hop.full = r.Busy-r.Receiver >= linkFull
@@ -53,11 +54,22 @@ func (h *Head) paceReport(from uint32, r wire.Hop) {
 	}
 }
 
+// before is the node that sends to a node, 0 for the head.
+func (h *Head) before(id uint32) uint32 {
+	if i := slices.Index(h.order, id); i > 0 {
+		return h.order[i-1]
+	}
+	return 0
+}
+
 // moveSlow moves a node that is behind a slow hop to the tail, where it holds
 // nobody up: what it can't take in time is left out, and comes in another lap.
 func (h *Head) moveSlow() {
 	for _, id := range h.order {
 		m := h.members[id]
+		if m.hop.from != h.before(id) { // that hop is not there any more
+			continue
+		}
 		if m.shed || m.complete || !h.missedBesides(id) || m.hop.slow < slowReports || time.Since(m.hop.at) > paceFresh {
 			continue
 		}

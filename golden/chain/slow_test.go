@@ -3,6 +3,7 @@ package chain
 import (
 	"context"
 	"net"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -122,5 +123,47 @@ func TestCompressionPaysOnFullLinks(t *testing.T) {
 		if got := h.linkBound(); got != c.want {
 			t.Errorf("hop to %d is busy %.1f, %.1f of it by its receiver: link bound %v, want %v", c.to, c.busy, c.receiver, got, c.want)
 		}
+	}
+}
+
+// A node whose link is slow both ways makes the hop behind it slow too. When it
+// has gone to the tail, that hop is no more, and what was said of it, or still
+// comes, is not held against the node that was behind it.
+func TestSlowBothWaysMovesOne(t *testing.T) {
+	m := newMemory(t, 19, false, 1<<20)
+	h := newLab(t, m, nil).head
+	h.Tell = func(uint32, wire.LinkOrder) {}
+	for i := uint32(1); i <= 4; i++ {
+		h.Join(Member{ID: i, Addr: "127.0.0.1:1"})
+	}
+	report := func(from, to uint32, rate int64) {
+		h.Report(from, wire.LinkReport{Transfer: h.Transfer, Hop: &wire.Hop{Peer: to, Epoch: h.hops[[2]uint32{from, to}], Rate: rate, Busy: 1}})
+	}
+	move := func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.moveSlow()
+	}
+	for range slowReports {
+		report(0, 1, 1e8)
+		report(1, 2, 1e6)
+		report(2, 3, 1e6)
+		report(3, 4, 1e8)
+	}
+	move()
+	report(2, 3, 1e6) // on its way when the order changed
+	move()
+	if want := []uint32{1, 3, 4, 2}; !slices.Equal(h.order, want) {
+		t.Errorf("order %v, want %v", h.order, want)
+	}
+	if h.members[3].shed || !h.members[2].shed {
+		t.Error("node 3 is let go of in place of node 2, or with it")
+	}
+	for range slowReports { // the way to it is slow from the other side too
+		report(1, 3, 1e6)
+	}
+	move()
+	if want := []uint32{1, 4, 2, 3}; !slices.Equal(h.order, want) {
+		t.Errorf("order %v, want %v: the hop that is there counts", h.order, want)
 	}
 }
