@@ -28,6 +28,8 @@ type Boot struct {
 	HTTPPort   int
 	Console    string // kernel console words
 	MACs       []string
+	BootFiles  []string // "ARCH=FILE": what machines of an architecture boot, instead of the table's choice
+	Option43   string   // "auto", "always" or "never"
 }
 
 // config is what the boot servers of all interfaces have in common.
@@ -35,11 +37,6 @@ func (b Boot) config(r *roster.Roster, log *slog.Logger) (netboot.Config, error)
 	files, err := netboot.FromFS(os.DirFS(b.TFTPRoot))
 	if err != nil {
 		return netboot.Config{}, fmt.Errorf("read the boot files in %s: %w (make image makes them)", b.TFTPRoot, err)
-	}
-	for _, name := range []string{"pxelinux.0", "ldlinux.c32", "images/vmlinuz", "images/all.rdz"} {
-		if files[name] == nil {
-			return netboot.Config{}, fmt.Errorf("%s has no %s: run make image, or name its folder with --tftp-root", b.TFTPRoot, name)
-		}
 	}
 	c := netboot.Config{
 		DHCP: b.DHCP, RangeFrom: b.From, RangeTo: b.To,
@@ -50,6 +47,9 @@ func (b Boot) config(r *roster.Roster, log *slog.Logger) (netboot.Config, error)
 			log.Debug(e.What, "mac", e.MAC, "ip", e.IP, "file", e.Name, "bytes", e.Bytes)
 			heard(r, e)
 		},
+	}
+	if err := b.loaders(&c, log); err != nil {
+		return c, err
 	}
 	return c, b.leases(&c)
 }

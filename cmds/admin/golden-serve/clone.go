@@ -31,6 +31,8 @@ type cloneFlags struct {
 	dns, subnets                 []string
 	fixed                        string
 	httpPort                     int
+	bootFiles                    []string
+	option43                     string
 	force, yes, update           bool
 	linger, armFor               time.Duration
 }
@@ -76,6 +78,8 @@ func cloneCommand() *cobra.Command {
 	f.StringVar(&o.images, "images", "images", "folder that make image filled")
 	f.StringVar(&o.tftp, "tftp-root", "", "folder with the boot files; default: tftp in --images")
 	f.IntVar(&o.httpPort, "http-port", 0, "port for boot files over HTTP; default 8069")
+	f.StringArrayVar(&o.bootFiles, "boot-file", nil, "ARCH=FILE: what machines of an architecture (DHCP option 93) boot: 0=pxelinux.0; repeated")
+	f.StringVar(&o.option43, "option43", "auto", "auto, always or never: DHCP option 43, which tells firmware to boot from our offer")
 	f.StringVar(&o.console, "console", "console=tty0 console=ttyS0,115200", "kernel words for the nodes' consoles")
 	return c
 }
@@ -168,6 +172,7 @@ func (o *cloneFlags) boot() (golden.Boot, error) {
 	b := golden.Boot{
 		Interfaces: o.ifaces, DHCP: o.dhcp, Domain: o.domain, Force: o.force, Subnets: o.subnets, Fixed: o.fixed,
 		TFTPRoot: o.tftp, HTTPPort: o.httpPort, Console: o.console,
+		BootFiles: o.bootFiles, Option43: o.option43,
 	}
 	if o.armFor < 0 {
 		return b, fmt.Errorf("--arm-for %s: want a time above 0", o.armFor)
