@@ -21,15 +21,16 @@ func TestLoaders(t *testing.T) {
 	}{
 		{"none", []string{"images/vmlinuz", "images/all.rdz"}, Boot{}, nil,
 			"root has no boot loader, neither pxelinux.0 nor any other: run make image, or name its folder with --tftp-root"},
-		{"no kernel", []string{"pxelinux.0", "images/all.rdz"}, Boot{}, nil, "root has no images/vmlinuz: run make image, or name its folder with --tftp-root"},
+		{"half a loader", []string{"pxelinux.0", "images/all.rdz"}, Boot{}, nil, "root has no ldlinux.c32: run make image, or name its folder with --tftp-root"},
+		{"no kernel", []string{"pxelinux.0", "ldlinux.c32", "images/all.rdz"}, Boot{}, nil, "root has no images/vmlinuz: run make image, or name its folder with --tftp-root"},
 		{"UEFI only", []string{"grubx64.efi", "images/vmlinuz", "images/all.rdz"}, Boot{}, map[iana.Arch]string{}, ""},
 		{"own", []string{"own.efi", "images/vmlinuz", "images/all.rdz"}, Boot{BootFiles: []string{"7=/own.efi", "0x10=own.efi"}},
 			map[iana.Arch]string{7: "own.efi", 16: "own.efi"}, ""},
-		{"no number", []string{"pxelinux.0", "images/vmlinuz", "images/all.rdz"}, Boot{BootFiles: []string{"bios=pxelinux.0"}}, nil,
+		{"no number", []string{"pxelinux.0", "ldlinux.c32", "images/vmlinuz", "images/all.rdz"}, Boot{BootFiles: []string{"bios=pxelinux.0"}}, nil,
 			`boot file "bios=pxelinux.0": want the number of an architecture (DHCP option 93) and a file of the TFTP root, as 0=pxelinux.0`},
-		{"no file", []string{"pxelinux.0", "images/vmlinuz", "images/all.rdz"}, Boot{BootFiles: []string{"0"}}, nil,
+		{"no file", []string{"pxelinux.0", "ldlinux.c32", "images/vmlinuz", "images/all.rdz"}, Boot{BootFiles: []string{"0"}}, nil,
 			`boot file "0": want the number of an architecture (DHCP option 93) and a file of the TFTP root, as 0=pxelinux.0`},
-		{"twice", []string{"pxelinux.0", "images/vmlinuz", "images/all.rdz"}, Boot{BootFiles: []string{"0=a", "0=b"}}, nil,
+		{"twice", []string{"pxelinux.0", "ldlinux.c32", "images/vmlinuz", "images/all.rdz"}, Boot{BootFiles: []string{"0=a", "0=b"}}, nil,
 			`boot file "0=b": architecture 0 boots a already`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
