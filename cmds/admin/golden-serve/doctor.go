@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -83,6 +84,9 @@ func (o *doctorFlags) run(ctx context.Context) error {
 	}
 	if !slices.Contains([]string{"proxy", "full", "off"}, o.c.DHCP) {
 		return fmt.Errorf("--dhcp %q: want proxy, full or off", o.c.DHCP)
+	}
+	if strings.Contains(o.c.Interface, ",") {
+		return fmt.Errorf("--interface %s: the doctor looks at one at a time", o.c.Interface)
 	}
 	if o.c.Watch < 0 || o.c.Watch > time.Hour {
 		return fmt.Errorf("--watch %v: want 0 to 1h", o.c.Watch)

@@ -82,7 +82,7 @@ func (e *exam) patient(m *machine, now time.Time) []Finding {
 		add("wire.noaddress", Warning, fmt.Sprintf("asked %d times for an address and takes none: nobody offers one", m.discovers), e.addressDo())
 	case !offered && m.boots() && m.discovers > 1:
 		add("wire.noaddress", Error, fmt.Sprintf("asked %d times for an address and takes none: nobody offers one", m.discovers), e.addressDo())
-	case m.boots() && m.bootOffer.IsZero() && offered && e.DHCP != netboot.DHCPOff:
+	case m.boots() && m.bootOffer.IsZero() && offered && e.DHCP != netboot.DHCPOff && !fileless(m):
 		add("wire.nofile", Warning, "is offered an address but no boot file: golden-serve doesn't run, or isn't to boot this machine", "golden-serve nodes shows its state; arm it, or put it on the list of --macs")
 	case m.requests == 0 && waited(m.offer) && m.boots():
 		add("wire.norequest", Error, fmt.Sprintf("was offered an address, but doesn't take it (%d questions)", m.discovers),
@@ -98,9 +98,15 @@ func (e *exam) patient(m *machine, now time.Time) []Finding {
 	return out
 }
 
-// serves tells whether there is a boot file for a machine.
+// serves tells whether there is a boot file for a machine, or a kernel for one
+// that needs no boot file.
 func (e *exam) serves(m *machine) bool {
-	return slices.ContainsFunc(netboot.BootFiles(), func(b netboot.BootFile) bool { return int(b.Arch) == m.arch && e.has(b.File) })
+	return slices.ContainsFunc(netboot.BootFiles(), func(b netboot.BootFile) bool { return int(b.Arch) == m.arch && e.bootable(b.File) })
+}
+
+// fileless tells a machine that reads PXELINUX configurations itself.
+func fileless(m *machine) bool {
+	return slices.ContainsFunc(netboot.BootFiles(), func(b netboot.BootFile) bool { return int(b.Arch) == m.arch && b.Kernel })
 }
 
 // loaderFor says how to serve an architecture.

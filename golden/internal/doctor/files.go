@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -91,7 +92,7 @@ func (e *exam) loaders() []Finding {
 			first[r.Arch] = r.File
 			order = append(order, r.Arch)
 		}
-		if e.has(r.File) {
+		if e.bootable(r.File) {
 			first[r.Arch] = ""
 		}
 	}
@@ -117,6 +118,13 @@ func (e *exam) loaders() []Finding {
 func (e *exam) has(name string) bool {
 	i, err := os.Lstat(filepath.Join(e.TFTPRoot, filepath.FromSlash(name)))
 	return err == nil && i.Mode().IsRegular()
+}
+
+// bootable is has for a boot file: a shim without the GRUB that it starts stops
+// the machine, and golden-serve doesn't offer it.
+func (e *exam) bootable(name string) bool {
+	base, shim := strings.CutPrefix(path.Base(name), "shim")
+	return e.has(name) && (!shim || e.has(path.Join(path.Dir(name), "grub"+base)))
 }
 
 func (e *exam) readManifest() (*manifest, []Finding) {

@@ -101,7 +101,20 @@ func (l *lab) host(bridge, addr string) string {
 		l.ip(name, "addr add "+addr+" brd + dev eth0")
 	}
 	l.ip(name, "link set eth0 up")
+	l.carrier(bridge)
 	return name
+}
+
+// carrier waits until the kernel has noticed that a bridge has a link.
+func (l *lab) carrier(bridge string) {
+	l.t.Helper()
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		out, err := exec.Command("ip", "-n", l.srv, "-brief", "link", "show", bridge).Output()
+		if w := strings.Fields(string(out)); err == nil && len(w) > 1 && w[1] == "UP" {
+			return
+		}
+	}
+	l.t.Fatalf("%s has no link", bridge)
 }
 
 func (l *lab) run(name string, args ...string) {

@@ -2,9 +2,12 @@ package doctor
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
+	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -99,11 +102,27 @@ func (e *exam) others() []net.Interface {
 	}
 	var out []net.Interface
 	for _, i := range all {
-		if !related[i.Index] && i.Flags&net.FlagUp != 0 && i.Flags&net.FlagLoopback == 0 && len(i.HardwareAddr) == 6 {
+		if !related[i.Index] && !served(i) && i.Flags&net.FlagUp != 0 && i.Flags&net.FlagLoopback == 0 && len(i.HardwareAddr) == 6 {
 			out = append(out, i)
 		}
 	}
 	return out
+}
+
+// served tells whether a golden-serve serves this interface too: somebody has
+// TFTP's port on its address.
+func served(i net.Interface) bool {
+	b, err := os.ReadFile("/proc/self/net/udp")
+	if err != nil {
+		return false
+	}
+	for _, a := range addresses(i) {
+		// proc(5): the address as the processor has it, then the port
+		if strings.Contains(string(b), fmt.Sprintf(" %08X:%04X ", binary.NativeEndian.Uint32(a.Addr().AsSlice()), 69)) {
+			return true
+		}
+	}
+	return false
 }
 
 // run listens for so long, or until ctx ends.

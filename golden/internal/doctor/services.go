@@ -82,14 +82,14 @@ func (e *exam) answers(offers []offer) (out []Finding, files []string) {
 // configured tells whether the table has a file for an architecture, and the
 // TFTP root has the file.
 func (e *exam) configured(q question) bool {
-	return slices.ContainsFunc(netboot.BootFiles(), func(b netboot.BootFile) bool { return b.Arch == q.arch && e.has(b.File) })
+	return slices.ContainsFunc(netboot.BootFiles(), func(b netboot.BootFile) bool { return b.Arch == q.arch && e.bootable(b.File) })
 }
 
 // present are the boot files of the table that are there.
 func (e *exam) present() []string {
 	var out []string
 	for _, b := range netboot.BootFiles() {
-		if e.has(b.File) && !slices.Contains(out, b.File) {
+		if !b.Kernel && e.bootable(b.File) && !slices.Contains(out, b.File) {
 			out = append(out, b.File)
 		}
 	}

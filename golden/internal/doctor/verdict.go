@@ -58,12 +58,14 @@ type walk struct {
 // it decides; a chain that accepts it leaves it to the next.
 func (r *ruleset) judge(a arrival) ruling {
 	unsure := ruling{sure: true}
+	steps := 0
 	for _, c := range r.chains {
 		if !c.sees(a) {
 			continue
 		}
-		w := &walk{r: r, a: a, id: c.chainID}
+		w := &walk{r: r, a: a, id: c.chainID, steps: steps}
 		verdict := w.chain(c.chainID, 0)
+		steps = w.steps
 		if verdict == "" {
 			verdict = c.policy
 		}

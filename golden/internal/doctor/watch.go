@@ -165,6 +165,10 @@ func (m *machine) asks(at time.Time, f frame, d *dhcpv4.DHCPv4) {
 	}
 	if a := d.ClientArch(); len(a) > 0 {
 		m.arch = int(a[0])
+	} else if n := 0; m.arch < 0 { // not all firmware sends option 93
+		if _, err := fmt.Sscanf(m.class, "PXEClient:Arch:%05d", &n); err == nil && n >= 0 && n < 1<<16 {
+			m.arch = n
+		}
 	}
 	if u := string(d.Options.Get(dhcpv4.OptionUserClassInformation)); u != "" {
 		m.userClass = u

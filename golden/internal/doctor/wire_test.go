@@ -3,6 +3,7 @@ package doctor
 import (
 	"fmt"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -194,6 +195,55 @@ func TestWrongInterface(t *testing.T) {
 	for _, f := range r.Findings {
 		if f.ID == "wire.interface" && !strings.Contains(f.What, "br1") {
 			t.Errorf("a port of the bridge is taken for another network: %+v", f)
+		}
+	}
+}
+
+// Both networks are served: a machine on the other one is in no wrong place.
+func TestTwoNetworks(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.host("br0", "")
+	for _, args := range []string{"link add br1 type bridge", "addr add 10.78.0.1/24 brd + dev br1", "link set br1 up"} {
+		l.ip(l.srv, args)
+	}
+	node := l.host("br1", "")
+	l.golden("full", "--interface", "br0,br1")
+	d := l.watching("--dhcp", "full", "--interface", "br0")
+	if out := l.udhcpc(node, bios, "0000"); !strings.Contains(out, "lease of 10.78.0.") {
+		t.Fatalf("no lease:\n%s", out)
+	}
+	r := d.interrupt()
+	r.mustNotFind(t, "wire.interface", Error)
+	r.mustFind(t, "service.dhcp", OK, "BIOS")
+}
+
+// Firmware that needs no boot file has its kernel, or is of no architecture.
+func TestUBoot(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	node := l.host("br0", "")
+	for _, c := range []struct {
+		kernel bool
+		want   int
+	}{{false, 1}, {true, 0}} {
+		if c.kernel {
+			l.write("images/tftp/images/arm64/vmlinuz", []byte("kernel"))
+			l.write("images/tftp/images/arm64/all.rdz", []byte("stage 1"))
+		}
+		g := l.golden("full", "--fresh")
+		d := l.watching("--dhcp", "full")
+		l.udhcpc(node, "PXEClient:Arch:00022:UNDI:003000", "0016")
+		r := d.interrupt()
+		g.stop(syscall.SIGTERM)
+		got := 0
+		for _, f := range r.Findings {
+			if f.ID == "wire.arch" || f.ID == "wire.nofile" {
+				got++
+			}
+		}
+		if got != c.want {
+			t.Errorf("kernel %v: %d findings, want %d:\n%s", c.kernel, got, c.want, r.all())
 		}
 	}
 }

@@ -3,6 +3,7 @@ package netboot
 import (
 	"bytes"
 	"net"
+	"path"
 	"strings"
 
 	"github.com/insomniacslk/dhcp/iana"
@@ -22,6 +23,9 @@ func isDoctor(mac net.HardwareAddr) bool { return bytes.Equal(mac, DoctorMAC()) 
 type BootFile struct {
 	Arch iana.Arch
 	File string
+	// Kernel: the firmware needs no boot file, it reads PXELINUX
+	// configurations; File is the kernel that those name.
+	Kernel bool
 }
 
 // BootFiles is the table by which DHCP chooses the boot file. Of several for
@@ -31,6 +35,9 @@ func BootFiles() []BootFile {
 	for _, r := range bootTable() {
 		for _, f := range r.files {
 			out = append(out, BootFile{Arch: r.arch, File: f})
+		}
+		if r.byConfig {
+			out = append(out, BootFile{Arch: r.arch, File: path.Join("images", r.cpu, "vmlinuz"), Kernel: true})
 		}
 	}
 	return out
