@@ -1,6 +1,9 @@
 package doctor
 
 import (
+	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -135,6 +138,7 @@ func TestOtherServers(t *testing.T) {
 		{"nobody", "proxy", nil, "dhcp.none", Error, "--dhcp full"},
 		{"off", "off", []string{pool}, "dhcp.nofile", Error, "next-server 10.77.0.1"},
 		{"off and a file that is not there", "off", []string{pool, "--dhcp-boot=gone.0,,10.77.0.1"}, "dhcp.wrongfile", Error, "gone.0"},
+		{"off and another machine", "off", []string{pool, "--dhcp-boot=pxelinux.0,,10.77.0.77"}, "dhcp.elsewhere", Warning, "10.77.0.77"},
 		{"off and right", "off", []string{pool, "--dhcp-boot=pxelinux.0,,10.77.0.1"}, "dhcp.boots", OK, "pxelinux.0"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -168,6 +172,8 @@ func TestInterfaces(t *testing.T) {
 		{"no address anywhere", []string{"addr del 10.77.0.1/24 dev br0"}, nil, "iface.address", Error, "no interface of this machine", true},
 		{"not there", nil, []string{"--interface", "eth7"}, "iface.none", Error, "br0", true},
 		{"down", []string{"link set br0 down"}, []string{"--interface", "br0"}, "iface.down", Error, "ip link set br0 up", true},
+		{"no Ethernet", nil, []string{"--interface", "lo"}, "iface.kind", Error, "lo", true},
+		{"too small a network", []string{"addr del 10.77.0.1/24 dev br0", "addr add 10.77.0.1/30 brd + dev br0"}, nil, "iface.subnet", Error, "/29", true},
 		{"no cable", nil, nil, "iface.carrier", Error, "cable", false},
 		{"several", []string{"link add br1 type bridge", "addr add 10.78.0.1/24 dev br1", "link set br1 up"}, nil, "iface.several", Error, "br0, br1", true},
 		{"small MTU", []string{"link set br0 mtu 1280"}, nil, "iface.mtu", Warning, "1280", true},
@@ -256,6 +262,37 @@ func TestFiles(t *testing.T) {
 			r.mustFind(t, c.id, c.severity, c.word)
 			r.mustNotFind(t, "files.ok", OK)
 		})
+	}
+}
+
+// What the doctor can say is in the manual.
+func TestDocumented(t *testing.T) {
+	doc, err := os.ReadFile("../../../docs/netboot.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sources, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ids := 0
+	for _, name := range sources {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		b, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile(`"((iface|files|port|dhcp|service|wire|nic|system)\.[a-z0-9]+)"`).FindAllStringSubmatch(string(b), -1) {
+			ids++
+			if !strings.Contains(string(doc), "`"+m[1]+"`") {
+				t.Errorf("%s: docs/netboot.md has no %s", name, m[1])
+			}
+		}
+	}
+	if ids < 50 {
+		t.Errorf("only %d ids were found", ids)
 	}
 }
 

@@ -63,7 +63,8 @@ func (e *exam) health() []Finding {
 	i, name := e.ifi, e.ifi.Name
 	var out []Finding
 	if len(i.HardwareAddr) != 6 {
-		out = append(out, Finding{"iface.kind", Error, name, "is no Ethernet interface", "name one with --interface"})
+		e.ifi = nil // nobody can ask or listen there
+		return []Finding{{"iface.kind", Error, name, "is no Ethernet interface", "name one with --interface"}}
 	}
 	if list := addresses(*i); len(list) > 0 {
 		e.self = list[0]
