@@ -282,10 +282,22 @@ func TestManifestTellsTheTruth(t *testing.T) {
 			t.Errorf("%s: %d bytes, sha256 %x; manifest says %d, %s", f.Name, len(body), sum, f.Size, f.SHA256)
 		}
 	}
-	for _, want := range []string{"vmlinuz", "all.rdz", "rescue.sqfs", "tftp/images/all.rdz", "tftp/messages", "tftp/go.mod"} {
+	for _, want := range []string{"vmlinuz", "all.rdz", "rescue.sqfs", "tftp/images/all.rdz", "tftp/messages", "tftp/go.mod", "tftp/syslinux.efi"} {
 		if !names[want] {
 			t.Errorf("manifest lacks %s", want)
 		}
+	}
+	warned := 0
+	for _, w := range b.manifest.Warnings {
+		if strings.HasPrefix(w, "no tftp/nobodys.efi: kamethod-has-no-such-package isn't installed") {
+			warned++
+		}
+		if strings.Contains(w, "quiet.efi") {
+			t.Errorf("a file of no package is missed: %s", w)
+		}
+	}
+	if warned != 1 || names["tftp/nobodys.efi"] || names["tftp/quiet.efi"] {
+		t.Errorf("an optional file that isn't there: %d warnings in %q", warned, b.manifest.Warnings)
 	}
 	var table strings.Builder
 	if err := b.manifest.Table(&table); err != nil {

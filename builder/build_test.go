@@ -87,6 +87,9 @@ func (b *built) build(t *testing.T) {
 			{Name: "tftp/images/all.rdz", Of: "all.rdz"},
 			{Name: "tftp/messages", Data: []byte("hello\n")},
 			{Name: "tftp/go.mod", From: "../go.mod"},
+			{Name: "tftp/syslinux.efi", From: "/usr/lib/SYSLINUX.EFI/efi64/syslinux.efi", Package: "syslinux-efi", Optional: true},
+			{Name: "tftp/nobodys.efi", From: "/nonexistent/nobodys.efi", Package: "kamethod-has-no-such-package", Optional: true},
+			{Name: "tftp/quiet.efi", From: "/nonexistent/quiet.efi", Optional: true},
 		},
 		Progress: func(l string) { b.log += l + "\n" },
 	})

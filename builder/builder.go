@@ -70,6 +70,12 @@ type TreeFile struct {
 	Data []byte
 	From string
 	Of   string
+
+	// Package is the distribution's package that holds From. Where it isn't
+	// installed it is fetched and unpacked aside, never installed: the
+	// packages of boot loaders write to the boot loader of this machine.
+	Package  string
+	Optional bool // without From: a warning where it has a package, nothing where it hasn't
 }
 
 // KernelName is the kernel's name below Config.Out.
@@ -92,7 +98,7 @@ func Build(ctx context.Context, cfg Config) (*Manifest, error) {
 		}
 	}
 	for _, f := range cfg.Tree {
-		if err := r.treeFile(f); err != nil {
+		if err := r.treeFile(ctx, f); err != nil {
 			return nil, err
 		}
 	}

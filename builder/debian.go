@@ -106,6 +106,33 @@ func (s KernelSource) fetch(ctx context.Context, real, file, dir string) error {
 	return err
 }
 
+// source finds the file that a TreeFile is made of, on this machine or in its
+// package.
+func (r *run) source(ctx context.Context, f TreeFile) (string, error) {
+	_, err := os.Stat(f.From)
+	if f.From == "" || err == nil {
+		return f.From, nil
+	}
+	if f.Package == "" {
+		return "", err
+	}
+	s := KernelSource{cache: r.Cache, say: r.say}
+	real, file, err := s.locate(ctx, f.Package)
+	if err != nil {
+		return "", fmt.Errorf("%s isn't installed, and apt doesn't find it: %w", f.Package, err)
+	}
+	dir := filepath.Join(r.Cache, "package", strings.TrimSuffix(file, ".deb"))
+	if _, err := os.Stat(dir); err != nil {
+		r.say("fetching package %s", file)
+		if err := s.fetch(ctx, real, file, dir); err != nil {
+			return "", fmt.Errorf("%s isn't installed: %w", f.Package, err)
+		}
+	}
+	from := filepath.Join(dir, f.From)
+	_, err = os.Stat(from)
+	return from, err
+}
+
 func apt(ctx context.Context, dir, name string, args ...string) ([]byte, error) {
 	c := exec.CommandContext(ctx, name, args...)
 	c.Dir = dir

@@ -1,6 +1,7 @@
 package builder
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -111,13 +112,23 @@ func (r *run) result(name string, goal int64, write func(tmp string) error) erro
 	return nil
 }
 
-func (r *run) treeFile(f TreeFile) error {
+func (r *run) treeFile(ctx context.Context, f TreeFile) error {
+	from, err := r.source(ctx, f)
+	if err != nil && !f.Optional {
+		return err
+	}
+	if err != nil {
+		if f.Package != "" {
+			r.warn("no %s: %v", f.Name, err)
+		}
+		return nil
+	}
 	return r.result(f.Name, 0, func(tmp string) error {
 		switch {
 		case f.Of != "":
 			return linkOrCopy(filepath.Join(r.Out, f.Of), tmp)
 		case f.From != "":
-			return copyFile(f.From, tmp)
+			return copyFile(from, tmp)
 		}
 		return os.WriteFile(tmp, f.Data, 0o644)
 	})

@@ -94,9 +94,11 @@ func tftpTree() ([]builder.TreeFile, error) {
 	tree := []builder.TreeFile{
 		{Name: "tftp/pxelinux.0", From: pxelinux},
 		{Name: "tftp/ldlinux.c32", From: ldlinux},
+		{Name: "tftp/lpxelinux.0", From: "/usr/lib/PXELINUX/lpxelinux.0", Optional: true},
 		{Name: "tftp/images/" + builder.KernelName, Of: builder.KernelName},
 		{Name: "tftp/images/" + stage1, Of: stage1},
 	}
+	tree = append(tree, loaders()...)
 	texts := templates.Image()
 	err := fs.WalkDir(texts, "tftp", func(name string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
@@ -107,4 +109,20 @@ func tftpTree() ([]builder.TreeFile, error) {
 		return err
 	})
 	return tree, err
+}
+
+// loaders are boot loaders for other firmware than a PC's BIOS, by Debian's
+// packages. Their names in the tree are those that shim and golden-serve ask
+// for; shim and GRUB stay as they were signed. Those of other processors
+// count where somebody has put them.
+func loaders() []builder.TreeFile {
+	return []builder.TreeFile{
+		{Name: "tftp/shimx64.efi", From: "/usr/lib/shim/shimx64.efi.signed", Package: "shim-signed", Optional: true},
+		{Name: "tftp/grubx64.efi", From: "/usr/lib/grub/x86_64-efi-signed/grubnetx64.efi.signed", Package: "grub-efi-amd64-signed", Optional: true},
+		{Name: "tftp/snponly.efi", From: "/usr/lib/ipxe/snponly.efi", Package: "ipxe", Optional: true},
+		{Name: "tftp/ipxe.efi", From: "/boot/ipxe.efi", Package: "ipxe", Optional: true},
+		{Name: "tftp/undionly.kpxe", From: "/usr/lib/ipxe/undionly.kpxe", Package: "ipxe", Optional: true},
+		{Name: "tftp/shimaa64.efi", From: "/usr/lib/shim/shimaa64.efi.signed", Optional: true},
+		{Name: "tftp/grubaa64.efi", From: "/usr/lib/grub/arm64-efi-signed/grubnetaa64.efi.signed", Optional: true},
+	}
 }
