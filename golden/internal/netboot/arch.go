@@ -229,6 +229,9 @@ func (c Config) checkLoaders() error {
 		return fmt.Errorf("option 43 %q: want %s, %s or %s", c.Option43, Option43Auto, Option43Always, Option43Never)
 	}
 	for a, f := range c.BootFiles {
+		if f == "" {
+			continue // the table's choice
+		}
 		if _, ok := c.Files[f]; !ok {
 			return fmt.Errorf("boot file %q of architecture %d: not in the TFTP root", f, uint16(a))
 		}

@@ -149,6 +149,7 @@ func (s *Server) configText(d dialect, c Client, a Answer) []byte {
 		Image:  a == BootImage,
 		Serial: strings.Contains(s.cfg.Console, "ttyS0"),
 		GRUB:   s.localGRUB(c),
+		Ask:    c.MAC == nil,
 	}
 	if n.Image {
 		n.Kernel, n.Initrd, _ = s.kernelOf(c.Arch)

@@ -21,6 +21,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/insomniacslk/dhcp/iana"
 	"golang.org/x/sys/unix"
 )
 
@@ -46,6 +47,8 @@ type serveSpec struct {
 	Names                            map[string]string
 	Subnets                          []string // see ParseSubnet
 	Force                            bool
+	BootFiles                        map[iana.Arch]string
+	Option43                         string
 	Quiet                            bool // no log, no events, LocalBoot for all or, if there are Known ones, BootImage for these: to measure
 	Known                            []string
 	Profile                          string // file for a profile of the processor
@@ -82,7 +85,7 @@ func serveSpecified(text string) error {
 	defer stop()
 	var mu sync.Mutex
 	cfg := Config{Interface: spec.Interface, Addr: spec.Addr, DHCP: spec.DHCP, LeaseFile: spec.LeaseFile, RangeFrom: spec.From, RangeTo: spec.To,
-		Fixed: spec.Fixed, Names: spec.Names, Append: spec.Append, Console: spec.Console, Files: files, Force: spec.Force,
+		Fixed: spec.Fixed, Names: spec.Names, Append: spec.Append, Console: spec.Console, Files: files, Force: spec.Force, BootFiles: spec.BootFiles, Option43: spec.Option43,
 		Router: netip.MustParseAddr("10.77.0.1"), DNS: []netip.Addr{netip.MustParseAddr("10.77.0.1")}, Domain: "lab.example",
 		Decide: func(c Client) Answer { return answerOf(spec.Answers, c.MAC) },
 		Log:    slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})),
@@ -154,6 +157,7 @@ type lab struct {
 	tmp   string
 	srv   string // namespace names
 	hosts []string
+	vms   int
 }
 
 func newLab(t *testing.T) *lab {

@@ -3,21 +3,22 @@ package netboot
 import (
 	"bytes"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/insomniacslk/dhcp/iana"
 )
 
 // These tests boot a real PXE ROM and the distribution's real PXELINUX. The
 // disk holds a boot sector that prints a line.
 
 const (
-	pxelinuxROM = "/usr/lib/PXELINUX/pxelinux.0"
-	ldlinux     = "/usr/lib/syslinux/modules/bios/ldlinux.c32"
-	diskSays    = "BOOTED FROM THE LOCAL DISK"
-	bootTime    = 3 * time.Minute // 8 s when the machine is idle
+	diskSays = "BOOTED FROM THE LOCAL DISK"
+	bootTime = 5 * time.Minute // 8 to 20 s when the machine is idle
 )
 
 // bootSector prints diskSays with the BIOS's teletype call and halts.
@@ -46,41 +47,64 @@ func bootSector() []byte {
 // vm is one QEMU machine.
 type vm struct {
 	*process
-	serial string
+	serial  string
+	monitor string
 }
 
-func (l *lab) loader() {
+// loaders puts the distribution's boot loaders where make image puts them.
+func (l *lab) loaders() {
 	l.t.Helper()
-	if testing.Short() {
-		l.t.Skip("boots a virtual machine")
-	}
-	needs(l.t, "qemu-system-x86_64", "dnsmasq")
-	for from, to := range map[string]string{pxelinuxROM: "pxelinux.0", ldlinux: "ldlinux.c32"} {
+	for from, to := range map[string]string{
+		"/usr/lib/PXELINUX/pxelinux.0":                          "pxelinux.0",
+		"/usr/lib/PXELINUX/lpxelinux.0":                         "lpxelinux.0",
+		"/usr/lib/syslinux/modules/bios/ldlinux.c32":            "ldlinux.c32",
+		"/usr/lib/shim/shimx64.efi.signed":                      "shimx64.efi",
+		"/usr/lib/grub/x86_64-efi-signed/grubnetx64.efi.signed": "grubx64.efi",
+		"/usr/lib/ipxe/snponly.efi":                             "snponly.efi",
+	} {
 		b, err := os.ReadFile(from)
 		if err != nil {
 			l.t.Skipf("needs %s: scripts/deps-netboot-test.sh installs it", from)
 		}
 		l.write("tftp/"+to, string(b))
 	}
+}
+
+// firmwareLab is a lab for virtual machines.
+func firmwareLab(t *testing.T) *lab {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("boots a virtual machine")
+	}
+	needs(t, "qemu-system-x86_64", "dnsmasq")
+	l := newLab(t)
+	l.loaders()
 	// QEMU's iPXE waits 13 s for a router advertisement otherwise.
 	l.ip(l.srv, "-6 addr add fd77::1/64 dev br0 nodad")
 	l.start(l.srv, nil, "dnsmasq", "--no-daemon", "--conf-file=/dev/null", "--port=0", "--interface=br0", "--bind-interfaces", "--user=root",
-		"--enable-ra", "--dhcp-range=fd77::,ra-only,64", "--dhcp-leasefile="+filepath.Join(l.tmp, "ra.leases")).mustSee("router advertisement", 5*time.Second)
+		"--enable-ra", "--dhcp-range=fd77::,ra-only,64", "--dhcp-leasefile="+filepath.Join(l.tmp, "ra.leases")).mustSee("router advertisement", 15*time.Second)
+	return l
 }
 
+// boot starts a BIOS machine whose PXE ROM is iPXE.
 func (l *lab) boot(mac, nic string) *vm {
+	disk := l.write("disk.img", string(append(bootSector(), make([]byte, 1<<20)...)))
+	return l.machine(disk, "-machine", "pc,graphics=off", "-device", nic+",netdev=n0,mac="+mac+",bootindex=1")
+}
+
+// machine starts QEMU with a network card on the bridge, to which the caller
+// gives its device.
+func (l *lab) machine(disk string, args ...string) *vm {
 	l.t.Helper()
-	n := len(mac) + len(l.hosts)
-	tap := fmt.Sprintf("tap%d", n)
+	l.vms++
+	tap := fmt.Sprintf("tap%d", l.vms)
 	l.ip(l.srv, "tuntap add dev "+tap+" mode tap")
 	l.ip(l.srv, "link set "+tap+" master br0 up")
-	disk := l.write("disk.img", string(append(bootSector(), make([]byte, 1<<20)...)))
-	v := &vm{serial: filepath.Join(l.tmp, "serial.log")}
-	v.process = l.start(l.srv, nil, "qemu-system-x86_64", "-accel", "tcg,thread=multi", "-machine", "pc,graphics=off", "-cpu", "qemu64", "-smp", "1", "-m", "256",
+	v := &vm{serial: filepath.Join(l.tmp, tap+".serial"), monitor: filepath.Join(l.tmp, tap+".mon")}
+	v.process = l.start(l.srv, nil, append([]string{"qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "qemu64", "-smp", "1", "-m", "512",
 		"-nodefaults", "-no-user-config", "-display", "none", "-boot", "reboot-timeout=2000", "-uuid", "77770000-1234-4abc-8000-000000000001",
-		"-serial", "file:"+v.serial, "-netdev", "tap,id=n0,ifname="+tap+",script=no,downscript=no",
-		"-device", nic+",netdev=n0,mac="+mac+",bootindex=1",
-		"-drive", "if=none,id=d0,format=raw,cache=unsafe,file="+disk, "-device", "virtio-blk-pci,drive=d0,bootindex=2")
+		"-serial", "file:" + v.serial, "-monitor", "unix:" + v.monitor + ",server=on,wait=off", "-netdev", "tap,id=n0,ifname=" + tap + ",script=no,downscript=no",
+		"-drive", "if=none,id=d0,format=raw,cache=unsafe,file=" + disk, "-device", "virtio-blk-pci,drive=d0,bootindex=2"}, args...)...)
 	l.t.Cleanup(func() {
 		if l.t.Failed() {
 			b, _ := os.ReadFile(v.serial)
@@ -102,6 +126,28 @@ func (v *vm) says(text string) {
 	v.t.Fatalf("the console never said %q", text)
 }
 
+// reset presses the machine's reset button.
+func (v *vm) reset() {
+	v.t.Helper()
+	c, err := net.Dial("unix", v.monitor)
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := c.Write([]byte("system_reset\n")); err != nil {
+		v.t.Fatal(err)
+	}
+	_ = c.SetReadDeadline(time.Now().Add(20 * time.Second))
+	for got := ""; strings.Count(got, "(qemu)") < 2; { // the second prompt follows the command
+		b := make([]byte, 512)
+		n, err := c.Read(b)
+		if err != nil {
+			v.t.Fatalf("monitor said %q: %v", got, err)
+		}
+		got += string(b[:n])
+	}
+}
+
 // inOrder says that each event follows the one before.
 func inOrder(t *testing.T, log string, events ...string) {
 	t.Helper()
@@ -115,13 +161,22 @@ func inOrder(t *testing.T, log string, events ...string) {
 	}
 }
 
-func TestROMBootsLocalDisk(t *testing.T) {
-	l := newLab(t)
-	l.loader()
-	srv := l.ready(serveSpec{DHCP: DHCPFull})
-	start := time.Now()
+// bios names a boot file for BIOS machines.
+func bios(file string) map[iana.Arch]string { return map[iana.Arch]string{iana.INTEL_X86PC: file} }
+
+// image makes a kernel of random-looking bytes, which a loader transfers
+// whole before it looks at them.
+func (l *lab) image(n int) (size int) {
+	b := bytes.Repeat([]byte("0123456789abcdef"), n/16)
+	l.write("tftp/images/vmlinuz", string(b))
+	l.write("tftp/images/all.rdz", string(b))
+	return len(b)
+}
+
+func TestPXELINUXBootsLocalDisk(t *testing.T) {
+	l := firmwareLab(t)
+	srv := l.ready(serveSpec{DHCP: DHCPFull, BootFiles: bios("pxelinux.0")})
 	l.boot(macA, "virtio-net-pci").says(diskSays)
-	t.Logf("power on to local disk: %v", time.Since(start).Round(100*time.Millisecond))
 	inOrder(t, srv.output(), "[offer] pxelinux.0", "[address]", "[sent pxelinux.0 (TFTP)]", "[sent ldlinux.c32 (TFTP)]", "[sent boot configuration (TFTP)]")
 	// PXELINUX asks by UUID first, and writes it byte for byte, not as
 	// SMBIOS has it.
@@ -133,68 +188,79 @@ func TestROMBootsLocalDisk(t *testing.T) {
 	}
 }
 
-func TestROMLoadsImage(t *testing.T) {
-	for _, nic := range []string{"virtio-net-pci", "e1000"} {
-		t.Run(nic, func(t *testing.T) {
-			l := newLab(t)
-			l.loader()
-			l.answers("* silent", macA+" image")
-			size := len(l.image(4 << 20))
-			srv := l.ready(serveSpec{DHCP: DHCPFull, Console: "console=ttyS0", Append: "ka.server=10.77.0.1"})
-			start := time.Now()
-			v := l.boot(macA, nic)
-			v.says("Loading images/vmlinuz")
-			srv.mustSee(fmt.Sprintf("[sent vmlinuz (TFTP)] images/vmlinuz %d", size), bootTime)
-			t.Logf("power on to the end of the kernel: %v", time.Since(start).Round(100*time.Millisecond))
-			v.says("boot:") // it is no kernel
-			for end := time.Now().Add(bootTime); strings.Count(srv.output(), "[sent vmlinuz (TFTP)]") < 2; time.Sleep(50 * time.Millisecond) {
-				if time.Now().After(end) {
-					t.Fatal("PXELINUX never tried again")
-				}
+func TestPXELINUXLoadsImage(t *testing.T) {
+	l := firmwareLab(t)
+	l.answers("* silent", macA+" image")
+	size := l.image(4 << 20)
+	srv := l.ready(serveSpec{DHCP: DHCPFull, Console: "console=ttyS0", Append: "ka.server=10.77.0.1", BootFiles: bios("pxelinux.0")})
+	v := l.boot(macA, "virtio-net-pci")
+	v.says("Loading images/vmlinuz")
+	v.says("boot:") // it is no kernel
+	for end := time.Now().Add(bootTime); strings.Count(srv.output(), "[sent vmlinuz (TFTP)]") < 2; time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("PXELINUX never tried again")
+		}
+	}
+	inOrder(t, srv.output(), "EVENT "+macA, "[sent pxelinux.0 (TFTP)]", "[sent boot configuration (TFTP)]",
+		fmt.Sprintf("[sent vmlinuz (TFTP)] images/vmlinuz %d", size), fmt.Sprintf("[sent all.rdz (TFTP)] images/all.rdz %d", size), "[sent vmlinuz (TFTP)]")
+}
+
+// The e1000's ROM and lpxelinux: only the loader itself comes by TFTP.
+func TestLPXELINUXLoadsImageByHTTP(t *testing.T) {
+	l := firmwareLab(t)
+	l.answers("* silent", macA+" image")
+	size := l.image(4 << 20)
+	srv := l.ready(serveSpec{DHCP: DHCPFull, Console: "console=ttyS0", BootFiles: bios("lpxelinux.0")})
+	l.boot(macA, "e1000").says("boot:")
+	inOrder(t, srv.output(), "[sent lpxelinux.0 (TFTP)]", "[sent ldlinux.c32 (HTTP)]", "[sent boot configuration (HTTP)]",
+		fmt.Sprintf("[sent vmlinuz (HTTP)] images/vmlinuz %d", size), fmt.Sprintf("[sent all.rdz (HTTP)] images/all.rdz %d", size))
+}
+
+// iPXE as the ROM itself: a script, and no other loader.
+func TestIPXEROM(t *testing.T) {
+	t.Run("image", func(t *testing.T) {
+		l := firmwareLab(t)
+		l.answers("* silent", macA+" image")
+		size := l.image(4 << 20)
+		srv := l.ready(serveSpec{DHCP: DHCPFull, Console: "console=ttyS0", Append: "ka.server=10.77.0.1"})
+		v := l.boot(macA, "e1000")
+		v.says("kamethod: that failed, again in 10 seconds") // it is no kernel
+		inOrder(t, srv.output(), "[offer] http://10.77.0.1:8069/boot.ipxe-01-52-54-00-77-00-01", "[sent boot configuration (HTTP)]",
+			fmt.Sprintf("[sent vmlinuz (HTTP)] images/vmlinuz %d", size))
+		l.answers("* local") // it asks again what to do
+		v.says(diskSays)
+		if strings.Contains(srv.output(), "pxelinux") {
+			t.Error("iPXE was sent another loader")
+		}
+	})
+	t.Run("local disk", func(t *testing.T) {
+		l := firmwareLab(t)
+		srv := l.ready(serveSpec{DHCP: DHCPFull})
+		l.boot(macA, "virtio-net-pci").says(diskSays)
+		inOrder(t, srv.output(), "[address]", "[sent boot configuration (HTTP)]")
+	})
+}
+
+func TestROMByProxyBesideDnsmasq(t *testing.T) {
+	for file, want := range map[string][]string{
+		"pxelinux.0": {"[offer] pxelinux.0", "[sent pxelinux.0 (TFTP)]", "[sent boot configuration (TFTP)]"},
+		"":           {"[offer] http://10.77.0.1:8069/boot.ipxe", "[sent boot configuration (HTTP)]"},
+	} {
+		t.Run("file "+file, func(t *testing.T) {
+			l := firmwareLab(t)
+			d := l.dnsmasq(l.host(macB, "10.77.0.2/24"), "eth0")
+			srv := l.ready(serveSpec{DHCP: DHCPProxy, BootFiles: bios(file)})
+			l.boot(macA, "virtio-net-pci").says(diskSays)
+			inOrder(t, srv.output(), want...)
+			if strings.Contains(srv.output(), "[address") || !strings.Contains(d.output(), "DHCPACK(eth0) 10.77.0.5") {
+				t.Errorf("want the lease of dnsmasq alone; it said\n%s", d.output())
 			}
-			inOrder(t, srv.output(), "EVENT "+macA, "[sent pxelinux.0 (TFTP)]", "[sent boot configuration (TFTP)]", "[sent vmlinuz (TFTP)]",
-				fmt.Sprintf("[sent all.rdz (TFTP)] images/all.rdz %d", size), "[sent vmlinuz (TFTP)]")
 		})
 	}
 }
 
-// image makes a kernel of random-looking bytes, which PXELINUX transfers
-// whole before it looks at them.
-func (l *lab) image(n int) []byte {
-	b := bytes.Repeat([]byte("0123456789abcdef"), n/16)
-	l.write("tftp/images/vmlinuz", string(b))
-	l.write("tftp/images/all.rdz", string(b))
-	return b
-}
-
-func TestROMByProxyBesideDnsmasq(t *testing.T) {
-	l := newLab(t)
-	l.loader()
-	d := l.dnsmasq(l.host(macB, "10.77.0.2/24"), "eth0")
-	srv := l.ready(serveSpec{DHCP: DHCPProxy})
-	l.boot(macA, "virtio-net-pci").says(diskSays)
-	inOrder(t, srv.output(), "[offer] pxelinux.0", "[sent pxelinux.0 (TFTP)]", "[sent boot configuration (TFTP)]")
-	if strings.Contains(srv.output(), "[address") || !strings.Contains(d.output(), "DHCPACK(eth0) 10.77.0.5") {
-		t.Errorf("want the lease of dnsmasq alone; it said\n%s", d.output())
-	}
-}
-
-func TestROMByProxyBesideISCDhcpd(t *testing.T) {
-	needs(t, "dhcpd")
-	l := newLab(t)
-	l.loader()
-	d := l.dhcpd(l.host(macB, "10.77.0.2/24"), "eth0")
-	srv := l.ready(serveSpec{DHCP: DHCPProxy})
-	l.boot(macA, "virtio-net-pci").says(diskSays)
-	inOrder(t, srv.output(), "EVENT "+macA, "[offer]", "[sent boot configuration (")
-	if strings.Contains(srv.output(), "[address") || !strings.Contains(d.output(), "DHCPACK on 10.77.0.5") {
-		t.Errorf("want the lease of ISC dhcpd alone; it said\n%s", d.output())
-	}
-}
-
 func TestROMGetsNoAnswerWhenSilent(t *testing.T) {
-	l := newLab(t)
-	l.loader()
+	l := firmwareLab(t)
 	l.answers("* silent")
 	srv := l.ready(serveSpec{DHCP: DHCPFull})
 	l.boot(macA, "virtio-net-pci").says(diskSays) // the ROM gives up, the BIOS goes on
