@@ -124,6 +124,13 @@ func TestTornJournal(t *testing.T) {
 	done := bytes.Index(whole, []byte(`"done"`))
 	end := done + bytes.IndexByte(whole[done:], '\n') + 1
 	for cut := end; cut < len(whole); cut++ {
+		s, err := read(bytes.NewReader(whole[:cut]))
+		if err != nil || s.Machines[0].State != Done {
+			t.Fatalf("cut at %d: %+v, %v", cut, s, err)
+		}
+		if cut%64 > 0 && cut != len(whole)-1 { // a disk is slow
+			continue
+		}
 		if err := os.WriteFile(path, whole[:cut], 0o600); err != nil {
 			t.Fatal(err)
 		}
