@@ -459,10 +459,11 @@ func TestLateNodeJoins(t *testing.T) {
 				v.delay = 5 * time.Millisecond
 			})
 			b := l.add(2, m, func(k *Link, v *vessel) { // makes a second lap
-				k.Queue, k.Workers, v.delay = 2, 1, 20*time.Millisecond
 				v.fail = func(uint16, uint32) error {
 					if l.head.Progress().Lap > 1 {
 						join()
+					} else if v.puts.Load() <= 10 {
+						return ErrNotYet
 					}
 					return nil
 				}

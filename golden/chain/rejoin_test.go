@@ -231,7 +231,12 @@ func TestSourceThatChanges(t *testing.T) {
 	for i := range uint32(3) {
 		nodes = append(nodes, l.add(i+1, m, func(k *Link, v *vessel) {
 			if i == 1 { // misses pieces in lap 1
-				k.Queue, k.Workers, v.delay = 2, 1, 30*time.Millisecond
+				v.fail = func(uint16, uint32) error {
+					if v.puts.Load() <= 10 {
+						return ErrNotYet
+					}
+					return nil
+				}
 			}
 			gv := &growingVessel{vessel: v}
 			vs = append(vs, gv)
@@ -283,7 +288,14 @@ func TestSourceThatChangesAndCannotSettle(t *testing.T) {
 	src := &restless{memory: m}
 	l := newLab(t, m, func(h *Head) { h.Source = src })
 	fast := l.add(1, m, nil)
-	slow := l.add(2, m, func(k *Link, v *vessel) { k.Queue, k.Workers, v.delay = 2, 1, 60*time.Millisecond })
+	slow := l.add(2, m, func(k *Link, v *vessel) {
+		v.fail = func(uint16, uint32) error {
+			if !src.other.Load() {
+				return ErrNotYet
+			}
+			return nil
+		}
+	})
 	go func() {
 		<-fast.link.Complete()
 		src.other.Store(true)
