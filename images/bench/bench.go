@@ -102,6 +102,7 @@ func bench(ctx context.Context, o options, stdout, stderr io.Writer) error {
 func (r *run) parts(ctx context.Context) error {
 	all := map[rune]func(context.Context) error{
 		'a': r.unshaped, 'b': r.slowLinks, 'c': r.rootTree, 'd': r.smallFiles, 'e': r.relayCPU, 'f': r.memory, 'g': r.inProcess,
+		'h': r.netboot,
 	}
 	var errs []error
 	for _, letter := range r.options.parts {

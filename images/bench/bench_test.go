@@ -70,7 +70,7 @@ func start(t *testing.T, dir string, args ...string) (*exec.Cmd, *bytes.Buffer) 
 func TestQuick(t *testing.T) {
 	dir := built(t)
 	file := filepath.Join(t.TempDir(), "bench.json")
-	cmd, out := start(t, dir, "--part", "abcdef", "--json", file) // builds the others itself
+	cmd, out := start(t, dir, "--part", "abcdefh", "--json", file) // builds the others itself
 	if err := cmd.Wait(); err != nil {
 		t.Fatalf("bench: %v:\n%s", err, out)
 	}
@@ -104,6 +104,12 @@ func TestQuick(t *testing.T) {
 		{"e", figures.RelayCPU + ", compressible", figures.Chain, true, 1},
 		{"f", figures.HeadRSS, figures.One, true, 2},
 		{"f", figures.RelayRSS, figures.Budget, true, 3},
+		{"h", figures.DHCPRate, "dnsmasq", false, 1},
+		{"h", figures.Storm, "dnsmasq", false, 1},
+		{"h", figures.TFTP, "dnsmasq", false, 2},
+		{"h", figures.TFTP, "tftpd-hpa", false, 2},
+		{"h", figures.Loss, figures.LossGoal, false, 1},
+		{"h", figures.HTTP, "nginx", false, 1},
 		{"f", figures.HeadGrowth, "64 bytes a piece, 16 MiB", true, 1},
 	} {
 		n := 0
@@ -210,6 +216,20 @@ func TestOptions(t *testing.T) {
 	o, err := parse([]string{"--part", "a,b", "--out", "x"}, &bytes.Buffer{})
 	if err != nil || o.parts != "ab" || o.json != "x" || o.repeat != 2 {
 		t.Errorf("parse: %+v, %v", o, err)
+	}
+}
+
+func TestParsePerfdhcp(t *testing.T) {
+	const out = "Running: perfdhcp -4 all\n***Rate statistics***\nRate: 997.87 4-way exchanges/second, expected rate: 1000\n" +
+		"drops: 1\ndrops ratio: 0.0333444 %\norphans: 0\n\ndrops: 4\ndrops ratio: 1.133e+01 %\n"
+	got, lost, err := parsePerfdhcp(out, nil)
+	if err != nil || got != 997.87 || lost != 11.33 {
+		t.Errorf("rate %v, lost %v, %v", got, lost, err)
+	}
+	for _, bad := range []string{"", "Rate: 1.2.3 4-way exchanges/second\ndrops ratio: 1 %\ndrops ratio: 1 %\n", "Rate: 1 4-way exchanges/second\ndrops ratio: 1 %\n"} {
+		if _, _, err := parsePerfdhcp(bad, nil); err == nil {
+			t.Errorf("%q is understood", bad)
+		}
 	}
 }
 

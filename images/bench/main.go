@@ -15,10 +15,18 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/kamethod/kamethod/images/bench/crowd"
 	"github.com/kamethod/kamethod/images/bench/lab"
 )
 
 func main() {
+	if order := os.Getenv(crowd.Env); order != "" { // this process is the clients of part h
+		if err := crowd.Main(order, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, "crowd:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	o, err := parse(os.Args[1:], os.Stderr)
 	if err != nil {
 		os.Exit(usageStatus(err))

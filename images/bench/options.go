@@ -19,7 +19,7 @@ type options struct {
 	repeat int
 }
 
-const allParts = "abcdefg"
+const allParts = "abcdefgh"
 
 func parse(args []string, stderr io.Writer) (o options, err error) {
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
@@ -41,7 +41,8 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 			"  d  100,000 small files: tar to tar, 200 Mbit/s and unshaped\n"+
 			"  e  processor seconds per GB of a relay\n"+
 			"  f  memory of golden and relay, as receivers and source grow\n"+
-			"  g  go test -bench Chain, in one process\n\n")
+			"  g  go test -bench Chain, in one process\n"+
+			"  h  netboot: DHCP, TFTP and HTTP, beside dnsmasq, tftpd-hpa, nginx\n\n")
 		f.PrintDefaults()
 		fmt.Fprint(stderr, "\nEXIT STATUS\n  0  all was measured\n  1  something was not, or with --strict a target is missed\n"+
 			"  2  usage\n  130  interrupted\n")

@@ -13,7 +13,7 @@ import (
 
 // Figure is one measurement beside another one of the same run.
 type Figure struct {
-	Part      string  `json:"part"` // a to g
+	Part      string  `json:"part"` // a to h
 	What      string  `json:"what"`
 	Receivers int     `json:"receivers,omitempty"`
 	TLS       bool    `json:"tls"`

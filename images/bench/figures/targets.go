@@ -24,6 +24,15 @@ const (
 	HeadRSS    = "head, peak memory"
 	RelayRSS   = "relay, peak memory"
 	HeadGrowth = "head, growth with the source"
+
+	DHCPRate  = "DHCP, 1 % lost"
+	DHCPGoal  = "10,000 a second"
+	Storm     = "DHCP, all switched on at once"
+	StormGoal = "5 s"
+	TFTP      = "TFTP"
+	Loss      = "TFTP, 1 % loss each way"
+	LossGoal  = "20 s"
+	HTTP      = "HTTP"
 )
 
 // States of a verdict.
@@ -66,6 +75,10 @@ var targets = []target{
 	{"d: small files no slower than tar to tar, unshaped", 1, false, func(f Figure) bool { return f.What == SmallFiles && f.Peer == Tar && f.Link == "" }},
 	{"f: a relay's memory / 256 MiB, the largest", 1, true, func(f Figure) bool { return f.What == RelayRSS && f.Peer == Budget }},
 	{"f: head's growth / (64 bytes a piece and 16 MiB for the collector)", 1, true, func(f Figure) bool { return f.What == HeadGrowth }},
+	{"h: DHCP exchanges a second / 10,000", 1, false, func(f Figure) bool { return f.What == DHCPRate && f.Peer == DHCPGoal }},
+	{"h: DHCP exchanges a second, against dnsmasq", 1, false, func(f Figure) bool { return f.What == DHCPRate && f.Peer == "dnsmasq" }},
+	{"h: 1,000 machines at once, seconds / 5", 1, true, func(f Figure) bool { return f.What == Storm && f.Peer == StormGoal }},
+	{"h: TFTP at 1 % loss, the last client's seconds / 20", 1, true, func(f Figure) bool { return f.What == Loss && f.Peer == LossGoal }},
 }
 
 // Judge fills the report's verdicts. What --quick measured is no verdict.

@@ -200,3 +200,8 @@ func (t *transcript) setPeak(n int64) {
 	defer t.mu.Unlock()
 	t.peak = max(t.peak, n)
 }
+
+// Run runs a short program on a host.
+func (r *Room) Run(ctx context.Context, host int, prog string, args ...string) error {
+	return run(ctx, "ip", append([]string{"netns", "exec", r.hosts[host], prog}, args...)...)
+}
