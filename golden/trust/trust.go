@@ -126,7 +126,9 @@ func LoadOrCreate(dir string) (*Identity, error) {
 		if err = os.MkdirAll(dir, 0o755); err != nil {
 			return nil, fmt.Errorf("make key folder: %w", err)
 		}
-		err = id.Save(path)
+		if err = id.Save(path); errors.Is(err, os.ErrExist) { // another was faster
+			id, err = Load(path)
+		}
 	}
 	if err != nil {
 		return nil, err
@@ -163,18 +165,27 @@ func (id *Identity) Save(path string) error {
 		return fmt.Errorf("encode key: %w", err)
 	}
 	b := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
+	if err := writeNew(path, b); err != nil {
 		return fmt.Errorf("write key: %w", err)
 	}
-	_, err = f.Write(b)
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	if err != nil {
-		return fmt.Errorf("write key %s: %w", path, err)
-	}
 	return nil
+}
+
+// writeNew writes a file for its owner alone, whole or not at all, and only
+// where there is none.
+func writeNew(path string, b []byte) (err error) {
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*") // mode 0600
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.Remove(f.Name())) }()
+	if _, err := f.Write(b); err != nil {
+		return errors.Join(err, f.Close())
+	}
+	if err := errors.Join(f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return os.Link(f.Name(), path)
 }
 
 func writeIfOther(path, content string, mode os.FileMode) error {
@@ -290,7 +301,11 @@ func LoadOrCreateToken(dir string) (string, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", fmt.Errorf("make key folder: %w", err)
 	}
-	if err := os.WriteFile(path, []byte(t+"\n"), 0o600); err != nil {
+	err = writeNew(path, []byte(t+"\n"))
+	if errors.Is(err, os.ErrExist) { // another was faster
+		return LoadOrCreateToken(dir)
+	}
+	if err != nil {
 		return "", fmt.Errorf("write join token: %w", err)
 	}
 	return t, nil

@@ -88,3 +88,35 @@ func FuzzParsePin(f *testing.F) {
 		}
 	})
 }
+
+// Who starts at the same time has the same key and the same token.
+func TestManyMakeOneKey(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "etc")
+	type made struct {
+		pin   Pin
+		token string
+		err   error
+	}
+	all := make(chan made)
+	for range 16 {
+		go func() {
+			id, err := LoadOrCreate(dir)
+			if err != nil {
+				all <- made{err: err}
+				return
+			}
+			token, err := LoadOrCreateToken(dir)
+			all <- made{id.Pin, token, err}
+		}()
+	}
+	first := <-all
+	for range 15 {
+		if m := <-all; m.err != nil || m != first {
+			t.Errorf("%+v, and another %+v", m, first)
+		}
+	}
+	left, err := os.ReadDir(dir)
+	if err != nil || len(left) != 3 {
+		t.Errorf("left in the folder: %v, %v", left, err)
+	}
+}
