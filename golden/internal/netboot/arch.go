@@ -98,13 +98,31 @@ func (s *Server) bootFileFor(archs []iana.Arch) (row bootRow, file string, ok bo
 				return row, "", true
 			}
 		}
-		for _, f := range row.files {
+		for _, f := range s.inOrder(row.files) {
 			if s.has(f) {
 				return row, f, true
 			}
 		}
 	}
 	return bootRow{}, "", false
+}
+
+// inOrder puts GRUB, and shim that starts it, last in proxy mode: GRUB takes
+// the other server, which gave the address, for its file server too (grub
+// 2.06, efinet.c reads dhcp_ack and no proxy offer), and waits there in vain.
+func (s *Server) inOrder(files []string) []string {
+	if s.cfg.DHCP != DHCPProxy {
+		return files
+	}
+	var first, last []string
+	for _, f := range files {
+		if strings.HasPrefix(f, "shim") || strings.HasPrefix(f, "grub") {
+			last = append(last, f)
+		} else {
+			first = append(first, f)
+		}
+	}
+	return append(first, last...)
 }
 
 // kernelOf names kernel and stage 1 for an architecture. Another processor's

@@ -45,6 +45,8 @@ func TestBootFileOfEachFirmware(t *testing.T) {
 		{name: "BIOS, no HTTP", arch: 0, change: func(c *Config) { c.HTTPPort = -1 }, file: "lpxelinux.0", offer43: true},
 		{name: "BIOS, named", arch: 0, change: func(c *Config) { c.BootFiles = bios("pxelinux.0") }, file: "pxelinux.0", offer43: true},
 		{name: "x64", arch: 7, file: "shimx64.efi", offer43: true},
+		{name: "x64 beside another server", arch: 7, change: func(c *Config) { c.DHCP = DHCPProxy }, file: "snponly.efi", offer43: true},
+		{name: "x64 beside another server, GRUB only", arch: 7, files: "shimx64.efi grubx64.efi", change: func(c *Config) { c.DHCP = DHCPProxy }, file: "shimx64.efi", offer43: true},
 		{name: "x64 as byte code", arch: 9, file: "shimx64.efi", offer43: true},
 		{name: "x64, shim without GRUB", arch: 7, files: "shimx64.efi snponly.efi", file: "snponly.efi", offer43: true},
 		{name: "x64, GRUB alone", arch: 7, files: "grubx64.efi", file: "grubx64.efi", offer43: true},

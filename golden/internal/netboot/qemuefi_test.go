@@ -96,12 +96,12 @@ func TestEFI(t *testing.T) {
 		kernel []string // the console, with the image
 		events []string
 	}{
-		{"PXE", efiSpec{}, serveSpec{DHCP: DHCPFull}, nil, []string{"[offer] shimx64.efi", "[sent shimx64.efi (TFTP)]", "[sent grubx64.efi (TFTP)]",
-			"[sent boot configuration (TFTP)]", "[sent vmlinuz (TFTP)]", "[sent all.rdz (TFTP)]"}},
-		{"HTTP", efiSpec{http: true}, serveSpec{DHCP: DHCPFull}, nil, []string{"[offer] http://10.77.0.1:8069/snponly.efi", "[sent snponly.efi (HTTP)]",
+		{"PXE beside dnsmasq", efiSpec{}, serveSpec{DHCP: DHCPProxy}, nil, []string{"[offer] snponly.efi", "[sent snponly.efi (TFTP)]",
 			"[offer] http://10.77.0.1:8069/boot.ipxe", "[sent boot configuration (HTTP)]", "[sent vmlinuz (HTTP)]", "[sent all.rdz (HTTP)]"}},
-		{"Secure Boot", efiSpec{secureBoot: true}, serveSpec{DHCP: DHCPFull}, []string{locked}, []string{"[sent shimx64.efi (TFTP)]",
-			"[sent grubx64.efi (TFTP)]", "[sent vmlinuz (TFTP)]", "[sent all.rdz (TFTP)]"}},
+		{"HTTP beside dnsmasq", efiSpec{http: true}, serveSpec{DHCP: DHCPProxy}, nil, []string{"[offer] http://10.77.0.1:8069/snponly.efi", "[sent snponly.efi (HTTP)]",
+			"[offer] http://10.77.0.1:8069/boot.ipxe", "[sent boot configuration (HTTP)]", "[sent vmlinuz (HTTP)]", "[sent all.rdz (HTTP)]"}},
+		{"Secure Boot", efiSpec{secureBoot: true}, serveSpec{DHCP: DHCPFull}, []string{locked}, []string{"[offer] shimx64.efi", "[sent shimx64.efi (TFTP)]",
+			"[sent grubx64.efi (TFTP)]", "[sent boot configuration (TFTP)]", "[sent vmlinuz (TFTP)]", "[sent all.rdz (TFTP)]"}},
 		{"iPXE ROM", efiSpec{rom: true}, serveSpec{DHCP: DHCPFull}, nil, []string{"[offer] http://10.77.0.1:8069/boot.ipxe",
 			"[sent boot configuration (HTTP)]", "[sent vmlinuz (HTTP)]", "[sent all.rdz (HTTP)]"}},
 	} {
@@ -111,6 +111,9 @@ func TestEFI(t *testing.T) {
 				t.Skip("needs a signed kernel: make image fetches one")
 			}
 			l.answers("* silent", macA+" image")
+			if tt.serve.DHCP == DHCPProxy {
+				l.dnsmasq(l.host(macB, "10.77.0.2/24"), "eth0")
+			}
 			tt.serve.Console = console
 			tt.serve.Append = "ka.server=10.77.0.1 panic=-1"
 			srv := l.ready(tt.serve)
