@@ -44,8 +44,12 @@ func (o Order) storm(ctx context.Context) (r Result, err error) {
 	}
 	defer func() { _ = c.Close() }()
 	all := map[dhcpv4.TransactionID]*machine{}
+	// Scattered, for dnsmasq offers an address that it has worked out of the
+	// MAC, to several at once if they are neighbours.
+	macs := rand.New(rand.NewPCG(1, 2))
 	for i := range o.Clients {
-		m, err := dhcpv4.New(dhcpv4.WithHwAddr(net.HardwareAddr{0x52, 0x54, 1, byte(i >> 16), byte(i >> 8), byte(i)}),
+		x := macs.Uint32()
+		m, err := dhcpv4.New(dhcpv4.WithHwAddr(net.HardwareAddr{0x52, 0x54, byte(x >> 24), byte(x >> 16), byte(x >> 8), byte(x)}),
 			dhcpv4.WithMessageType(dhcpv4.MessageTypeDiscover), dhcpv4.WithBroadcast(true),
 			dhcpv4.WithTransactionID(dhcpv4.TransactionID{1, byte(i >> 16), byte(i >> 8), byte(i)}),
 			dhcpv4.WithOption(dhcpv4.OptClassIdentifier("PXEClient:Arch:00000:UNDI:002001")),
