@@ -100,6 +100,7 @@ type served struct {
 	client  Client
 	config  bool // made for this client, not a file
 	answer  Answer
+	onward  bool // the loader that gets it loads another from here, which asks again
 }
 
 // memory is a Content without a file.
@@ -120,7 +121,8 @@ func (s *Server) lookup(requested string, from netip.Addr) (*served, error) {
 		if !ok {
 			return nil, errNotServed
 		}
-		return &served{name: name, content: memory{bytes.NewReader(text)}, size: int64(len(text)), client: c, config: true, answer: a}, nil
+		return &served{name: name, content: memory{bytes.NewReader(text)}, size: int64(len(text)), client: c, config: true, answer: a,
+			onward: a == LocalBoot && dialect == forIPXE && s.onward(c)}, nil
 	}
 	open, ok := s.cfg.Files[name]
 	if !ok {

@@ -18,7 +18,7 @@ type Event struct {
 	Bytes int64  // sent
 	Err   error  // why a transfer ended early
 
-	Config bool   // a boot loader configuration was sent
+	Config bool   // a boot loader configuration was sent, and the machine goes by it
 	Answer Answer // what it says
 }
 

@@ -43,3 +43,10 @@ func (s *Server) localGRUB(c Client) string {
 	}
 	return ""
 }
+
+// onward tells whether the script for the local disk has iPXE load our GRUB:
+// then the machine isn't off to its disk before GRUB has its configuration,
+// and who goes away after the script leaves it there.
+func (s *Server) onward(c Client) bool {
+	return c.Arch != iana.INTEL_X86PC && s.localGRUB(c) != ""
+}

@@ -218,5 +218,5 @@ func (s *Server) sent(proto string, f *served, to netip.Addr, n int64, err error
 	} else {
 		s.cfg.Log.Info("sent", "protocol", proto, "name", f.name, "mac", f.client.MAC, "ip", to, "bytes", n)
 	}
-	s.emit(Event{MAC: f.client.MAC, IP: to, What: what, Name: f.name, Bytes: n, Err: err, Config: f.config, Answer: f.answer})
+	s.emit(Event{MAC: f.client.MAC, IP: to, What: what, Name: f.name, Bytes: n, Err: err, Config: f.config && !f.onward, Answer: f.answer})
 }
