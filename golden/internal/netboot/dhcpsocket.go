@@ -16,7 +16,7 @@ import (
 
 const (
 	dhcpWorkers = 4    // a reply takes tens of microseconds
-	dhcpQueue   = 1024 // packets; beyond, they are dropped and clients ask again
+	dhcpQueue   = 64   // packets; beyond, they wait in the kernel, which drops what is over receiveBuffer
 	maxRequest  = 1500 // larger requests are nobody's
 
 	// A thousand machines that are switched on at once send as many packets
@@ -136,7 +136,8 @@ func (s *Server) serveBootServer(ctx context.Context, c *net.UDPConn) error {
 	})
 }
 
-// work reads packets for a fixed number of workers. A full queue drops.
+// work reads packets for a fixed number of workers. No worker waits for long:
+// sockets take a packet or say no, and the lease file is a local one.
 func (s *Server) work(ctx context.Context, read func([]byte) (int, netip.AddrPort, error), answer func(dhcpJob) error) error {
 	jobs := make(chan dhcpJob, dhcpQueue)
 	done := make(chan struct{})
@@ -166,10 +167,7 @@ func (s *Server) work(ctx context.Context, read func([]byte) (int, netip.AddrPor
 		if n == 0 {
 			continue
 		}
-		select {
-		case jobs <- dhcpJob{b: append([]byte(nil), buf[:n]...), from: from}:
-		default:
-		}
+		jobs <- dhcpJob{b: append([]byte(nil), buf[:n]...), from: from}
 	}
 }
 
