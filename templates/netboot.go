@@ -20,6 +20,7 @@ type Netboot struct {
 	Initrd string   //
 	Words  []string // further kernel words
 	BootIF string   // 01-MAC, for loaders that don't add it themselves
+	Server string   // our address: that GRUB must not ask the machine's DHCP server
 	Ask    bool     // we don't know who this is: GRUB asks again by its address
 	GRUB   string   // GRUB for the disk of an EFI machine that runs iPXE; or empty
 }

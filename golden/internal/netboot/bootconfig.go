@@ -149,6 +149,7 @@ func (s *Server) configText(d dialect, c Client, a Answer) []byte {
 		Image:  a == BootImage,
 		Serial: strings.Contains(s.cfg.Console, "ttyS0"),
 		GRUB:   s.localGRUB(c),
+		Server: s.link.self.Addr().String(),
 		Ask:    c.MAC == nil,
 	}
 	if n.Image {
