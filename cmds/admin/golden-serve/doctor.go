@@ -66,7 +66,7 @@ func doctorCommand() *cobra.Command {
 	f.StringVar(&o.c.Interface, "interface", "", "network interface; default: the only one with an address")
 	f.StringVar(&o.c.Images, "images", "images", "folder that make image filled")
 	f.StringVar(&o.c.TFTPRoot, "tftp-root", "", "folder with the boot files; default: tftp in --images")
-	f.StringVar(&o.c.DHCP, "dhcp", "proxy", "how golden-serve is started: proxy, full, off")
+	f.StringVar(&o.c.DHCP, "dhcp", "", "how golden-serve will be started: proxy, full, off; default: as the one that runs, else proxy")
 	f.IntVar(&o.c.HTTPPort, "http-port", 0, "port for boot files over HTTP; default 8069")
 	f.IntVar(&o.c.Control, "port", 0, "control port; default 30765")
 	f.DurationVar(&o.c.Watch, "watch", doctorWatch, "how long to listen to the wire; 0: not at all; with --node 2m")
@@ -82,7 +82,7 @@ func (o *doctorFlags) run(ctx context.Context) error {
 	if o.output != "" && o.output != "json" {
 		return fmt.Errorf("output %q: want json", o.output)
 	}
-	if !slices.Contains([]string{"proxy", "full", "off"}, o.c.DHCP) {
+	if !slices.Contains([]string{"", "proxy", "full", "off"}, o.c.DHCP) {
 		return fmt.Errorf("--dhcp %q: want proxy, full or off", o.c.DHCP)
 	}
 	if strings.Contains(o.c.Interface, ",") {

@@ -3,10 +3,16 @@ package doctor
 import (
 	"bytes"
 	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/cavaliergopher/cpio"
 	"github.com/klauspost/compress/zstd"
+
+	"github.com/kamethod/kamethod/golden/trust"
 )
 
 // bzImage is a kernel image as far as its header goes.
@@ -53,4 +59,58 @@ func stage1Image(t testing.TB, release, pin string) []byte {
 		t.Fatal(err)
 	}
 	return b.Bytes()
+}
+
+// files makes a golden root of four files, and small images that belong
+// together.
+func (l *lab) files() {
+	l.t.Helper()
+	for name, text := range map[string]string{"desc": "linux 1000\nswap fill\n", "root/etc/fstab": "/dev/sda1 / ext4 defaults 0 1\n",
+		"root/etc/hostname": "golden\n", "root/usr/bin/true": "x", "root/sbin/init": "x"} {
+		l.write(name, []byte(text))
+	}
+	id, err := trust.LoadOrCreate(l.path("etc"))
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	const release = "6.1.0-lab"
+	l.write("images/rescue.sqfs", bytes.Repeat([]byte("stage 2 "), 512))
+	l.write("images/vmlinuz", bzImage(release, 1<<20))
+	l.write("images/all.rdz", stage1Image(l.t, release, id.Pin.String()))
+	for from, to := range map[string]string{"vmlinuz": "tftp/images/vmlinuz", "all.rdz": "tftp/images/all.rdz"} {
+		b, err := os.ReadFile(l.path("images/" + from))
+		if err != nil {
+			l.t.Fatal(err)
+		}
+		l.write("images/"+to, b)
+	}
+	for _, n := range []string{"pxelinux.0", "lpxelinux.0", "ldlinux.c32", "shimx64.efi", "grubx64.efi", "snponly.efi"} {
+		l.write("images/tftp/"+n, bytes.Repeat([]byte(n), 4000))
+	}
+	l.manifest(release)
+}
+
+// manifest writes images/manifest.json as mkimage does.
+func (l *lab) manifest(release string) {
+	l.t.Helper()
+	var m manifest
+	m.Kernel.Release = release
+	err := filepath.WalkDir(l.path("images"), func(p string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() || d.Name() == "manifest.json" {
+			return err
+		}
+		size, sum, err := digest(p)
+		name, rerr := filepath.Rel(l.path("images"), p)
+		m.Files = append(m.Files, struct {
+			Name   string `json:"name"`
+			Size   int64  `json:"size"`
+			SHA256 string `json:"sha256"`
+		}{name, size, sum})
+		return errors.Join(err, rerr)
+	})
+	b, jerr := json.Marshal(m)
+	if err := errors.Join(err, jerr); err != nil {
+		l.t.Fatal(err)
+	}
+	l.write("images/manifest.json", b)
 }

@@ -2,10 +2,12 @@ package doctor
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -18,7 +20,7 @@ import (
 // started with.
 type Config struct {
 	Interface string // empty: the only one with an address
-	DHCP      string // netboot.DHCPFull, DHCPProxy or DHCPOff; empty: DHCPProxy
+	DHCP      string // netboot.DHCPFull, DHCPProxy or DHCPOff; empty: that of the golden-serve that runs, else DHCPProxy
 	Images    string // folder that make image filled
 	TFTPRoot  string // empty: tftp in Images
 	HTTPPort  int    // zero: 8069
@@ -52,9 +54,6 @@ const programName = "golden-serve"
 
 func newExam(c Config) *exam {
 	e := &exam{Config: c, root: "/", own: map[netip.Addr]bool{}}
-	if e.DHCP == "" {
-		e.DHCP = netboot.DHCPProxy
-	}
 	if e.TFTPRoot == "" {
 		e.TFTPRoot = filepath.Join(e.Images, "tftp")
 	}
@@ -77,6 +76,7 @@ func Run(ctx context.Context, c Config) *Report {
 	r := &Report{}
 	add := func(f []Finding) { r.Findings = append(r.Findings, f...) }
 
+	add(e.mode(runningMode()))
 	add(e.system())
 	add(e.network())
 	pin, err := trust.ReadPin(filepath.Join(trust.Dir(), trust.PinFile))
@@ -118,6 +118,33 @@ func Run(ctx context.Context, c Config) *Report {
 	}
 	r.sort()
 	return r
+}
+
+// runningMode tells by its ports how the golden-serve that runs here does
+// DHCP; empty: none runs.
+func runningMode() string {
+	for _, p := range []struct {
+		port int
+		mode string
+	}{{67, netboot.DHCPFull}, {4011, netboot.DHCPProxy}, {69, netboot.DHCPOff}} {
+		if strings.Contains(netboot.PortHolder("udp", p.port), programName) {
+			return p.mode
+		}
+	}
+	return ""
+}
+
+// mode settles how DHCP is, or is to be, done.
+func (e *exam) mode(running string) []Finding {
+	if e.DHCP == "" {
+		e.DHCP = or(running, netboot.DHCPProxy)
+		return nil
+	}
+	if running == "" || running == e.DHCP {
+		return nil
+	}
+	return []Finding{{"service.mode", Warning, "--dhcp " + e.DHCP, fmt.Sprintf("the golden-serve that runs here does --dhcp %s, so what follows about DHCP is of another case", running),
+		"leave --dhcp out, or start golden-serve anew"}}
 }
 
 // tell adds the story of one machine.

@@ -18,7 +18,8 @@ func TestHealthyFull(t *testing.T) {
 	l := newLab(t)
 	l.host("br0", "")
 	l.golden("full")
-	r := l.doctor(0, "--dhcp", "full", "--interface", "br0", "--watch", "2s")
+	l.doctor(1, "--dhcp", "proxy", "--watch", "0").mustFind(t, "service.mode", Warning, "full")
+	r := l.doctor(0, "--interface", "br0", "--watch", "2s") // sees that it is full
 	r.mustBeWell(t)
 	for id, word := range map[string]string{"service.dhcp": "BIOS", "service.tftp": "pxelinux.0", "service.tcp": "8069", "service.http": "files", "iface.ok": "10.77.0.1", "files.ok": "tftp", "port.ok": "br0", "dhcp.alone": "br0"} {
 		r.mustFind(t, id, OK, word)
