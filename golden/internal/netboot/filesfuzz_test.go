@@ -60,7 +60,8 @@ func FuzzTFTP(f *testing.F) {
 	}
 	srv := listen()
 	to := srv.LocalAddr().(*net.UDPAddr)
-	go func() { _ = s.serveTFTP(f.Context(), srv) }() // ends with the test
+	ctx := f.Context()
+	go func() { _ = s.serveTFTP(ctx, srv) }() // ends with the test
 	ping := &tftpReader{c: listen(), buf: make([]byte, 2048)}
 	f.Cleanup(ping.close)
 	f.Fuzz(func(t *testing.T, b []byte) {
