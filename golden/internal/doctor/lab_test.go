@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -50,7 +51,13 @@ var build = sync.OnceValues(func() (string, error) {
 // built is the folder that build made; empty: none.
 var built string
 
+// TestMain runs more labs at once than there are processors: they wait for most
+// of the time.
 func TestMain(m *testing.M) {
+	flag.Parse()
+	if err := flag.Set("test.parallel", "6"); err != nil {
+		panic("BUG: " + err.Error())
+	}
 	status := m.Run()
 	if built != "" {
 		os.RemoveAll(built)
