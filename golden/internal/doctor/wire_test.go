@@ -11,11 +11,11 @@ import (
 // udhcpc starts a real DHCP client that says it is firmware.
 func (l *lab) udhcpc(ns, class, arch string, more ...string) string {
 	l.t.Helper()
-	needs(l.t, "busybox", "udhcpc")
+	needs(l.t, "busybox")
 	// The client has to take the address, or nobody can be asked for files.
 	l.write("bound", []byte("#!/bin/sh\n[ \"$1\" = bound ] && ip addr replace $ip/24 dev $interface\nexit 0\n"))
 	l.run("chmod", "755", l.path("bound"))
-	args := []string{"udhcpc", "-f", "-n", "-q", "-t", "4", "-T", "1", "-i", "eth0", "-s", l.path("bound"), "-V", class, "-O", "bootfile", "-O", "tftp"}
+	args := []string{"busybox", "udhcpc", "-f", "-n", "-q", "-t", "4", "-T", "1", "-i", "eth0", "-s", l.path("bound"), "-V", class, "-O", "bootfile", "-O", "tftp"}
 	if arch != "" {
 		args = append(args, "-x", "0x5d:"+arch)
 	}
