@@ -5,6 +5,7 @@
 #   mksquashfs              squashfs-tools
 #   pxelinux.0, ldlinux.c32 pxelinux, syslinux-common
 #   dpkg-deb, apt-get       the machine's own
+#   shim, GRUB, iPXE        not installed: mkimage unpacks their packages aside
 #   stage 2's programs      e2fsprogs, dosfstools, fdisk, util-linux, mount
 set -eu
 
