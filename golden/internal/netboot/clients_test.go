@@ -91,7 +91,7 @@ interface "eth0" { send vendor-class-identifier "PXEClient:Arch:00000:UNDI:00200
  request subnet-mask, routers, tftp-server-name, bootfile-name, vendor-encapsulated-options, vendor-class-identifier; }`)
 	leases, pid := l.write("dh.leases", ""), filepath.Join(l.tmp, "dh.pid")
 	p := l.start(c, nil, "dhclient", "-4", "-1", "-d", "-v", "-cf", conf, "-sf", "/bin/true", "-lf", leases, "-pf", pid, "eth0")
-	p.mustSee("bound to 10.77.0.", 15*time.Second)
+	p.mustSee("bound to 10.77.0.", 30*time.Second)
 	b, err := os.ReadFile(leases)
 	if err != nil {
 		t.Fatal(err)
@@ -188,7 +188,7 @@ func TestNamesThatAreRefused(t *testing.T) {
 			t.Errorf("HTTP %q: %v %s", name, err, msg)
 		}
 	}
-	if !srv.saw("not found (TFTP)", time.Second) || !srv.saw("not found (HTTP)", time.Second) {
+	if !srv.saw("not found (TFTP)", 30*time.Second) || !srv.saw("not found (HTTP)", 30*time.Second) {
 		t.Error("no event for a refused name")
 	}
 }
@@ -261,7 +261,7 @@ func TestProxyBesideDnsmasq(t *testing.T) {
 			// that), only who is answered.
 			pxe := append(base, "-t", "1", "-V", "PXEClient:Arch:00000:UNDI:002001", "-x", "0x5d:0000")
 			_, _ = l.in(c, pxe...)
-			srv.mustSee("EVENT "+macA+" invalid IP [offer] pxelinux.0", 2*time.Second)
+			srv.mustSee("EVENT "+macA+" invalid IP [offer] pxelinux.0", 30*time.Second)
 			l.answers("* silent")
 			n := strings.Count(srv.output(), "[offer]")
 			if out := l.mustRun(c, pxe...); field(out, "serverid=") != server || field(out, "boot_file=") != "" {
@@ -273,7 +273,7 @@ func TestProxyBesideDnsmasq(t *testing.T) {
 			if strings.Contains(srv.output(), "[address") {
 				t.Error("proxy mode gave an address")
 			}
-			if !dns.saw("DHCPACK", time.Second) {
+			if !dns.saw("DHCPACK", 30*time.Second) {
 				t.Error("dnsmasq gave no lease")
 			}
 		})
@@ -286,7 +286,7 @@ func (l *lab) dnsmasq(ns, ifname string, more ...string) *process {
 	p := l.start(ns, nil, append([]string{"dnsmasq", "--no-daemon", "--conf-file=/dev/null", "--port=0", "--interface=" + ifname, "--bind-interfaces",
 		"--dhcp-range=10.77.0.50,10.77.0.59,255.255.255.0,1h", "--log-dhcp", "--log-facility=-", "--user=root",
 		"--dhcp-leasefile=" + filepath.Join(l.tmp, "dnsmasq.leases")}, more...)...)
-	p.mustSee("sockets bound exclusively", 5*time.Second)
+	p.mustSee("sockets bound exclusively", 30*time.Second)
 	return p
 }
 
@@ -295,8 +295,8 @@ func TestFullRefusesBesideDnsmasq(t *testing.T) {
 	l := newLab(t)
 	l.dnsmasq(l.host(macB, "10.77.0.2/24"), "eth0")
 	p := l.server(serveSpec{DHCP: DHCPFull})
-	p.mustSee("ERROR another DHCP server answers on br0: [10.77.0.2]: use --dhcp proxy", 10*time.Second)
-	l.ready(serveSpec{DHCP: DHCPFull, Force: true}).mustSee("serving all the same", time.Second)
+	p.mustSee("ERROR another DHCP server answers on br0: [10.77.0.2]: use --dhcp proxy", 30*time.Second)
+	l.ready(serveSpec{DHCP: DHCPFull, Force: true}).mustSee("serving all the same", 30*time.Second)
 }
 
 func TestRefusals(t *testing.T) {
@@ -335,15 +335,15 @@ func TestPortsInUse(t *testing.T) {
 	l := newLab(t)
 	d := l.dnsmasq(l.srv, "br0", "--enable-tftp", "--tftp-root="+l.dir)
 	p := l.server(serveSpec{DHCP: DHCPFull})
-	p.mustSee("udp port 67 on br0 is in use by dnsmasq (pid "+fmt.Sprint(d.cmd.Process.Pid)+"): another DHCP server runs here", 5*time.Second)
+	p.mustSee("udp port 67 on br0 is in use by dnsmasq (pid "+fmt.Sprint(d.cmd.Process.Pid)+"): another DHCP server runs here", 30*time.Second)
 	p = l.server(serveSpec{DHCP: DHCPOff})
-	p.mustSee("udp port 69 on br0 is in use by dnsmasq", 5*time.Second)
+	p.mustSee("udp port 69 on br0 is in use by dnsmasq", 30*time.Second)
 	d.stop()
 	first := l.ready(serveSpec{DHCP: DHCPProxy})
-	first.mustSee("boot file missing: BIOS machines will not boot (make image makes it)\" name=ldlinux.c32", time.Second)
-	l.server(serveSpec{DHCP: DHCPProxy}).mustSee("udp port 4011 on br0 is in use by netboot.test", 5*time.Second)
+	first.mustSee("boot file missing: BIOS machines will not boot (make image makes it)\" name=ldlinux.c32", 30*time.Second)
+	l.server(serveSpec{DHCP: DHCPProxy}).mustSee("udp port 4011 on br0 is in use by netboot.test", 30*time.Second)
 	first.stop()
 	l.start(l.srv, nil, "busybox", "nc", "-ll", "-p", "8069", "-e", "cat")
 	time.Sleep(300 * time.Millisecond)
-	l.server(serveSpec{DHCP: DHCPOff}).mustSee("tcp port 8069 on br0 is in use by busybox", 5*time.Second)
+	l.server(serveSpec{DHCP: DHCPOff}).mustSee("tcp port 8069 on br0 is in use by busybox", 30*time.Second)
 }

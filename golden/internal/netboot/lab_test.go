@@ -327,7 +327,7 @@ func (p *process) stop() {
 		_ = p.cmd.Process.Signal(syscall.SIGTERM)
 		select {
 		case <-p.ended:
-		case <-time.After(15 * time.Second):
+		case <-time.After(time.Minute):
 			_ = p.cmd.Process.Kill()
 			<-p.ended
 			p.t.Errorf("pid %d needed SIGKILL", p.cmd.Process.Pid)
@@ -391,7 +391,7 @@ func (l *lab) server(spec serveSpec) *process {
 func (l *lab) ready(spec serveSpec) *process {
 	l.t.Helper()
 	p := l.server(spec)
-	p.mustSee("READY", 15*time.Second)
+	p.mustSee("READY", 30*time.Second)
 	return p
 }
 

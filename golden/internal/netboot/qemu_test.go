@@ -82,7 +82,7 @@ func firmwareLab(t *testing.T) *lab {
 	// QEMU's iPXE waits 13 s for a router advertisement otherwise.
 	l.ip(l.srv, "-6 addr add fd77::1/64 dev br0 nodad")
 	l.start(l.srv, nil, "dnsmasq", "--no-daemon", "--conf-file=/dev/null", "--port=0", "--interface=br0", "--bind-interfaces", "--user=root",
-		"--enable-ra", "--dhcp-range=fd77::,ra-only,64", "--dhcp-leasefile="+filepath.Join(l.tmp, "ra.leases")).mustSee("router advertisement", 15*time.Second)
+		"--enable-ra", "--dhcp-range=fd77::,ra-only,64", "--dhcp-leasefile="+filepath.Join(l.tmp, "ra.leases")).mustSee("router advertisement", 30*time.Second)
 	return l
 }
 

@@ -27,7 +27,7 @@ func (l *lab) behindRelay(mac string) (machine string) {
 	l.ip(l.srv, "route add 10.79.0.0/24 via 10.77.0.9")
 	// -a: with option 82, and it drops answers that lack it.
 	r := l.start(relay, nil, "dhcrelay", "-4", "-d", "-a", "-m", "discard", "-id", "far", "-iu", "eth0", "-pf", filepath.Join(l.tmp, "dhcrelay.pid"), "10.77.0.1")
-	r.mustSee("Sending on   Socket/fallback", 10*time.Second)
+	r.mustSee("Sending on   Socket/fallback", 30*time.Second)
 	return machine
 }
 
@@ -80,12 +80,12 @@ func TestProxyByARelay(t *testing.T) {
 	srv := l.ready(serveSpec{DHCP: DHCPProxy, Subnets: []string{"10.79.0.0/24"}})
 	base := []string{"busybox", "udhcpc", "-f", "-n", "-q", "-t", "2", "-T", "1", "-i", "eth0", "-s", "/bin/true"}
 	_, _ = l.in(c, append(base, "-V", "PXEClient:Arch:00000:UNDI:002001", "-x", "0x5d:0000")...) // no leases here: it fails
-	srv.mustSee("EVENT "+macA+" invalid IP [offer] pxelinux.0", 2*time.Second)
+	srv.mustSee("EVENT "+macA+" invalid IP [offer] pxelinux.0", 30*time.Second)
 	// What comes through arrives at the machine.
 	dump := l.start(c, nil, "tcpdump", "-l", "-n", "-i", "eth0", "-vv", "udp", "dst", "port", "68")
-	dump.mustSee("listening on", 10*time.Second)
+	dump.mustSee("listening on", 30*time.Second)
 	_, _ = l.in(c, append(base, "-V", "PXEClient:Arch:00000:UNDI:002001", "-x", "0x5d:0000")...)
-	dump.mustSee("file \"pxelinux.0\"", 10*time.Second)
+	dump.mustSee("file \"pxelinux.0\"", 30*time.Second)
 	n := strings.Count(srv.output(), "[offer]")
 	_, _ = l.in(c, base...)
 	if strings.Count(srv.output(), "[offer]") != n || strings.Contains(srv.output(), "[address") {
