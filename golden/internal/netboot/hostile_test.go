@@ -36,8 +36,8 @@ func (l *lab) inNS(ns string, f func() error) {
 		if err != nil {
 			l.t.Fatal(err)
 		}
-	case <-time.After(2 * time.Minute):
-		l.t.Fatal("no end after two minutes")
+	case <-time.After(5 * time.Minute):
+		l.t.Fatal("no end after five minutes")
 	}
 }
 
