@@ -2,13 +2,16 @@ package netboot
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
+	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -98,6 +101,23 @@ func residentKB(t *testing.T, pid int) (kb int) {
 	}
 	t.Fatal("no VmRSS")
 	return 0
+}
+
+// tellHeap says at SIGUSR1 how many kB are in use, garbage left out.
+func tellHeap(ctx context.Context) {
+	ask := make(chan os.Signal, 1)
+	signal.Notify(ask, syscall.SIGUSR1)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ask:
+		}
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		fmt.Printf("HEAP %d kB\n", m.HeapAlloc>>10)
+	}
 }
 
 // heapKB asks the server for the nth time what memory it uses.

@@ -13,7 +13,6 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"runtime"
 	"runtime/pprof"
 	"slices"
 	"strings"
@@ -127,23 +126,6 @@ func serveSpecified(text string) error {
 	}()
 	go tellHeap(ctx)
 	return s.Serve(ctx)
-}
-
-// tellHeap says at SIGUSR1 how many kB are in use, garbage left out.
-func tellHeap(ctx context.Context) {
-	ask := make(chan os.Signal, 1)
-	signal.Notify(ask, syscall.SIGUSR1)
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ask:
-		}
-		runtime.GC()
-		var m runtime.MemStats
-		runtime.ReadMemStats(&m)
-		fmt.Printf("HEAP %d kB\n", m.HeapAlloc>>10)
-	}
 }
 
 func (s serveSpec) decideQuietly(c Client) Answer {
