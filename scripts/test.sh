@@ -31,11 +31,17 @@ scripts/lint.sh
 
 # The race detector costs a factor of 5 to 10: it runs where goroutines share
 # memory. The images' tests start programs and wait for them.
-mapfile -t raced < <(go list ./golden/... ./cmds/... ./images/vmlab/...)
+mapfile -t raced < <(go list ./golden/... ./cmds/... ./images/vmlab/... | grep -v '/netboot$')
 mapfile -t plain < <(go list ./builder/... ./templates/... ./images/compare/... ./images/demo/... ./images/bench/... 2>/dev/null)
 
 say "unit and namespace tests, with the race detector"
-go test -race -count=1 -timeout 12m "${raced[@]}"
+go test -race -count=1 -timeout 20m "${raced[@]}"
+
+say "netboot: real clients of DHCP, TFTP and HTTP, floods and crowds"
+go test -race -short -count=1 -timeout 20m ./golden/internal/netboot
+
+say "netboot: real firmware"
+go test -count=1 -timeout 20m -run 'PXELINUX|ROM|TestEFI' ./golden/internal/netboot
 
 say "unit tests"
 go test -count=1 -timeout 10m "${plain[@]}"
