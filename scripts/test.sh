@@ -31,7 +31,7 @@ scripts/lint.sh
 
 # The race detector costs a factor of 5 to 10: it runs where goroutines share
 # memory. The images' tests start programs and wait for them.
-mapfile -t raced < <(go list ./golden/... ./cmds/... ./images/vmlab/... | grep -v '/netboot$')
+mapfile -t raced < <(go list ./golden/... ./cmds/... ./images/vmlab/... | grep -v '/internal/netboot$')
 mapfile -t plain < <(go list ./builder/... ./templates/... ./images/compare/... ./images/demo/... ./images/bench/... 2>/dev/null)
 
 say "unit and namespace tests, with the race detector"
