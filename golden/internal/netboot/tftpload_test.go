@@ -81,7 +81,9 @@ func (c *crowd) read() {
 	ended.Wait()
 }
 
-// programs starts real clients, each so often.
+// programs starts real clients, each so often. atftp 0.8 is not among them: it
+// gives up when it is sent an OACK twice, as who has no processor for a quarter
+// of a second is, or whose ACK is lost.
 func (c *crowd) programs(hosts []string, each int) *sync.WaitGroup {
 	c.l.t.Helper()
 	const server = "10.77.0.1"
@@ -91,10 +93,9 @@ func (c *crowd) programs(hosts []string, each int) *sync.WaitGroup {
 			out := filepath.Join(c.l.tmp, fmt.Sprintf("out-%d-%d", h, i))
 			args := [][]string{
 				{"tftp", "-4", "-m", "binary", server, "-c", "get", c.file, out},
-				{"atftp", "--option", "blksize 1428", "--option", "tsize 0", "-g", "-r", c.file, "-l", out, server, "69"},
 				{"curl", "-sS", "--tftp-blksize", "1408", "-o", out, "tftp://" + server + "/" + c.file},
 				{"busybox", "tftp", "-g", "-b", "1408", "-r", c.file, "-l", out, server},
-			}[h%4]
+			}[h%3]
 			wg.Go(func() {
 				start := time.Now()
 				msg, err := runFor(c.limit, "ip", append([]string{"netns", "exec", host}, args...)...)
@@ -129,17 +130,17 @@ func (c *crowd) report(t *testing.T, n int) {
 // 512 machines read at once, four from each address: each gets every byte,
 // and the server gives all that it took for them back.
 func TestTFTPCrowd(t *testing.T) {
-	needs(t, "tftp", "atftp", "curl", "busybox")
+	needs(t, "tftp", "curl", "busybox")
 	l := newLab(t)
 	c := &crowd{l: l, file: "images/all.rdz", want: noise(200<<10 + 77), limit: 2 * time.Minute}
 	l.write("tftp/"+c.file, string(c.want))
 	first := l.host("52:54:00:77:01:01", "")
 	var hosts []string
-	for i := range 4 {
+	for i := range 3 {
 		hosts = append(hosts, l.host(fmt.Sprintf("52:54:00:77:02:%02x", i), fmt.Sprintf("10.77.0.%d/24", 10+i)))
 	}
-	const each = 3
-	c.gather(first, maxTransfers-4*each, "blksize", "1408", "tsize", "0")
+	const each = 4
+	c.gather(first, maxTransfers-3*each, "blksize", "1408", "tsize", "0")
 	srv := l.ready(serveSpec{DHCP: DHCPOff})
 	fds, before := openFiles(t, srv), memoryOf(t, srv)
 	wg := c.programs(hosts, each)
@@ -165,15 +166,15 @@ func TestTFTPCrowd(t *testing.T) {
 
 // One packet of a hundred is lost, each way: nobody waits for long.
 func TestTFTPCrowdWithLoss(t *testing.T) {
-	needs(t, "nft", "tftp", "atftp", "curl", "busybox")
+	needs(t, "nft", "tftp", "curl", "busybox")
 	l := newLab(t)
 	c := &crowd{l: l, file: "images/all.rdz", want: noise(1<<20 + 4321), limit: 2 * time.Minute}
 	l.write("tftp/"+c.file, string(c.want))
 	first := l.host("52:54:00:77:01:01", "")
 	hosts := []string{first}
-	c.gather(first, 60, "blksize", "1408")
+	c.gather(first, 61, "blksize", "1408")
 	var real []string
-	for i := range 4 {
+	for i := range 3 {
 		real = append(real, l.host(fmt.Sprintf("52:54:00:77:02:%02x", i), fmt.Sprintf("10.77.0.%d/24", 10+i)))
 	}
 	l.ready(serveSpec{DHCP: DHCPOff})
