@@ -33,7 +33,7 @@ const (
 	readAhead     = 16 << 10               // per transfer; the file itself is in the page cache
 	requestQueue  = 4 << 20                // bytes of requests that wait: 1,000 machines ask in one moment
 	gcAfterDrops  = 128                    // see dropped
-	gcPause       = 20 * time.Millisecond  // at least, between two of these collections
+	gcPause       = 20 * time.Millisecond  // the collector is called so much later, and not twice until then
 )
 
 // transferCaps counts the transfers that run.
@@ -42,7 +42,8 @@ type transferCaps struct {
 	running map[transfer]bool
 	perIP   map[netip.Addr]int
 	drops   int
-	gcAt    time.Time
+
+	collecting bool
 }
 
 // transfer is one client socket that reads one file. A second request of
@@ -76,10 +77,16 @@ func (t *transferCaps) begin(x transfer) bool {
 // answer only; in a flood we don't wait for the collector to come by itself,
 // but the flood doesn't have us collect all the time either.
 func (t *transferCaps) dropped() {
-	if t.drops++; t.drops >= gcAfterDrops && time.Since(t.gcAt) > gcPause {
-		t.drops, t.gcAt = 0, time.Now()
-		go runtime.GC()
+	if t.drops++; t.drops < gcAfterDrops || t.collecting {
+		return
 	}
+	t.drops, t.collecting = 0, true
+	time.AfterFunc(gcPause, func() {
+		runtime.GC()
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.collecting = false
+	})
 }
 
 func (t *transferCaps) end(x transfer) {

@@ -285,7 +285,7 @@ func TestTFTPFloods(t *testing.T) {
 			return err
 		}
 		main := &net.UDPAddr{IP: net.IPv4(10, 77, 0, 1), Port: tftpPort}
-		for i := range 20000 {
+		for i := range 5000 {
 			ack := []byte{0, 4, byte(i >> 8), byte(i)}
 			for _, to := range []*net.UDPAddr{main, r.peer} {
 				if _, err := stranger.WriteToUDP(ack, to); err != nil {
