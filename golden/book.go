@@ -33,6 +33,8 @@ type Book struct {
 	lock    *os.File
 	earlier map[string]bookNode // of the run before; nil: there was none
 	began   bool                // and that one had started
+	spent   map[string]bookNode // done or failed in a run that was broken off and isn't gone on with
+	anew    bool                // there was such a run
 
 	mu      sync.Mutex
 	page    page
@@ -56,6 +58,7 @@ type bookNode struct {
 	MAC       string       `json:"mac,omitempty"`
 	Confirmed string       `json:"confirmed,omitempty"` // these disks of it may be erased
 	State     status.State `json:"state"`
+	Lost      bool         `json:"lost,omitempty"` // failed, for it was not heard any more: it may come back
 }
 
 // A session is taken up again only within maxAway of golden's end: by then its
@@ -84,7 +87,9 @@ func hexUnlessWord(s string) string {
 }
 
 // OpenBook takes up the book of a session that was broken off, or begins one.
-// source names what is sent; a book about something else is set aside.
+// source names what is sent; a book about something else is set aside, and so
+// is an old one: who was done or had failed stays so all the same, for it may
+// boot from the network once more, and its disk isn't to be erased by accident.
 func OpenBook(dir, session, source string, fresh bool, log *slog.Logger) (*Book, error) {
 	b := &Book{path: bookPath(dir, session)}
 	free, err := b.takeLock()
@@ -104,18 +109,18 @@ func OpenBook(dir, session, source string, fresh bool, log *slog.Logger) (*Book,
 	case err != nil:
 		log.Warn("the record of an earlier session of this name is of no use; beginning anew", "err", err)
 		return b, b.setAside(log)
-	case time.Since(b.modified()) > maxAway:
-		log.Info("an earlier session of this name ended too long ago to be taken up", "begun", old.Begun.Local().Format(time.DateTime))
-		return b, b.setAside(log)
 	case fresh:
 		log.Info("an earlier session of this name is forgotten", "begun", old.Begun.Local().Format(time.DateTime))
 		return b, nil
+	case time.Since(b.modified()) > maxAway:
+		log.Info("an earlier session of this name ended too long ago to be taken up", "begun", old.Begun.Local().Format(time.DateTime))
+		return b, b.beginAnew(old, log)
 	case old.over():
 		b.lock.Close()
 		return nil, fmt.Errorf("the session %q has ended a moment ago, and its %d machines are done; --fresh begins another one of this name", session, len(old.Nodes))
 	case old.Source != source || old.Session != session:
 		log.Warn("an earlier session of this name sent something else, or it has changed since; beginning anew", "begun", old.Begun.Local().Format(time.DateTime))
-		return b, b.setAside(log)
+		return b, b.beginAnew(old, log)
 	}
 	b.page, b.earlier, b.began = old, old.Nodes, old.Started
 	b.page.Nodes = map[string]bookNode{}
@@ -142,25 +147,6 @@ func (b *Book) takeLock() (free bool, err error) {
 		return false, b.lock.Close()
 	}
 	return err == nil, err
-}
-
-func (b *Book) setAside(log *slog.Logger) error {
-	to := b.path + ".old"
-	if err := os.Rename(b.path, to); err != nil {
-		return fmt.Errorf("set the record of an earlier session aside: %w", err)
-	}
-	log.Info("its record is kept", "file", to)
-	return nil
-}
-
-// over tells whether all that took part were let go.
-func (p page) over() bool {
-	for _, n := range p.Nodes {
-		if n.State != status.Released {
-			return false
-		}
-	}
-	return p.Started && len(p.Nodes) > 0
 }
 
 // modified is when golden last renewed the record.
@@ -220,8 +206,10 @@ func (b *Book) Token(fresh string) string {
 // numbers are those that machines had.
 func (b *Book) numbers() map[string]int {
 	out := map[string]int{}
-	for k, n := range b.earlier {
-		out[k] = n.Number
+	for _, nodes := range []map[string]bookNode{b.spent, b.earlier} {
+		for k, n := range nodes {
+			out[k] = n.Number
+		}
 	}
 	return out
 }
@@ -302,7 +290,7 @@ func (b *Book) put(n *Node, confirmed string) {
 	if confirmed == "" {
 		confirmed = b.page.Nodes[n.machine()].Confirmed
 	}
-	b.page.Nodes[n.machine()] = bookNode{Number: n.Number, MAC: n.MAC, Confirmed: confirmed, State: n.State()}
+	b.page.Nodes[n.machine()] = bookNode{Number: n.Number, MAC: n.MAC, Confirmed: confirmed, State: n.State(), Lost: n.lostHow() != notLost}
 }
 
 // forget takes a machine's consent back, and what it was: it begins anew.

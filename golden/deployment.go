@@ -67,6 +67,7 @@ type deployment struct {
 	now      bool // the administrator says go
 	closing  bool // nobody is let in any more
 	touched  bool // disks may have been written
+	unkept   bool // it was said that the states aren't on golden's disk
 	asking   bool // the administrator
 	err      error
 	treeOpen bool      // those who are ready go aboard

@@ -134,7 +134,9 @@ func (d *deployment) advance(n *Node, now time.Time) {
 	case n.Stage == wire.Stage1 && n.wholeFor(now) > maxStep:
 		d.fail(n, crashed, string(s), fmt.Sprintf("did not come back in stage 2 within %s", maxStep))
 	case n.Stage == wire.Stage2 && !n.planned && d.Book.confirmed(n):
-		d.prepare(n)
+		if d.durable() {
+			d.prepare(n)
+		}
 	case s == status.Preparing && n.in(now) > maxPrepare:
 		d.fail(n, notLost, string(s), fmt.Sprintf("took longer than %s", maxPrepare))
 	case s == status.Ready && d.treeOpen && !n.boarded, n.Stage == wire.Receive && !n.boarded:
@@ -194,7 +196,6 @@ func (d *deployment) answered(list []*Node, err error) {
 	switch {
 	case err == nil:
 		d.Book.confirm(list)
-		d.durable()
 	case !d.touched:
 		d.err = err
 	default:
@@ -206,14 +207,19 @@ func (d *deployment) answered(list []*Node, err error) {
 }
 
 // durable has the states of the machines on golden's disk, before a node's is
-// erased, and before one is let go: golden may lose its power, too.
-func (d *deployment) durable() {
+// erased, and before one is let go: golden may lose its power, too. Where it
+// can't, they wait, until golden's disk has room again: a machine that is done
+// and of which nobody knows would be erased once more.
+func (d *deployment) durable() bool {
 	if d.states == nil {
-		return
+		return true
 	}
-	if err := d.states.Sync(); err != nil {
-		d.Log.Warn("the states of the machines are not kept over a restart", "err", err)
+	err := d.states.Sync()
+	if err != nil && !d.unkept {
+		d.Log.Error("nothing is erased and nobody is let go until golden can write down the states of the machines", "err", err)
 	}
+	d.unkept = err != nil
+	return err == nil
 }
 
 // openTree lets those go aboard who are ready: when all are, or when half of
@@ -263,7 +269,9 @@ func (d *deployment) letGo(now time.Time) {
 		if now.Sub(d.released) < d.delay() {
 			return
 		}
-		d.durable()
+		if !d.durable() {
+			return
+		}
 		d.released = now
 		d.tree.retire(n)
 		n.Tell(wire.Order{Release: &wire.Release{Reboot: d.clone != nil, Torn: tornText(d.tree.torn())}})

@@ -33,15 +33,17 @@ func openStates(c CloneConfig) (*roster.Roster, error) {
 		armFor = max(roster.DefaultArmFor, c.Wait)
 	}
 	r, err := roster.Open(roster.Config{
-		Session: c.Session, Run: c.Book.run(), Max: c.Nodes, Named: c.Boot.MACs, Only: c.Boot.DHCP == netboot.DHCPFull,
+		Session: c.Session, Run: c.Book.run(), Anew: c.Book.anew, Max: c.Nodes, Named: c.Boot.MACs, Only: c.Boot.DHCP == netboot.DHCPFull,
 		ArmFor: armFor, Own: own, Path: c.Book.journal(), Log: c.Log,
 	})
 	if err != nil {
 		return nil, err
 	}
-	for _, n := range c.Book.earlier {
-		if n.MAC != "" {
-			r.Recall(n.MAC, n.Number, n.State == status.Done || n.State == status.Released)
+	for _, nodes := range []map[string]bookNode{c.Book.spent, c.Book.earlier} {
+		for _, n := range nodes {
+			if n.MAC != "" {
+				r.Recall(n.MAC, n.Number, n.end())
+			}
 		}
 	}
 	return r, nil
@@ -183,8 +185,9 @@ func (d *deployment) arm(macs []string) error {
 			return fmt.Errorf("machine %s is done, and about to be let go: try again in a moment", s)
 		}
 	}
-	if err := d.states.Arm(macs); err != nil {
-		return err
+	kept := d.states.Arm(macs)
+	if kept != nil && !errors.Is(kept, roster.ErrNotKept) {
+		return kept
 	}
 	for _, s := range macs {
 		n := d.byMAC(s)
@@ -196,17 +199,18 @@ func (d *deployment) arm(macs []string) error {
 		delete(d.bad, n.Number)
 		d.Book.forget(n)
 	}
-	return d.Book.write()
+	return errors.Join(kept, d.Book.write())
 }
 
-// disarm is the verb; no machines: all that aren't being written to. A
+// disarm is the verb; all: all that aren't being written to, and none is armed
+// by coming any more: else others would take the places that become free. A
 // machine whose disk is being written can't be disarmed.
-func (d *deployment) disarm(macs []string) error {
+func (d *deployment) disarm(macs []string, all bool) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	defer d.poke()
-	all := len(macs) == 0
 	if all {
+		d.states.Shut()
 		for _, m := range d.states.List() {
 			if m.State == roster.Armed || m.State == roster.Booting || m.State == roster.Cloning {
 				macs = append(macs, m.MAC)
@@ -228,8 +232,9 @@ func (d *deployment) disarm(macs []string) error {
 		}
 		list = append(list, s)
 	}
-	if err := d.states.Disarm(list); err != nil {
-		return err
+	kept := d.states.Disarm(list)
+	if kept != nil && !errors.Is(kept, roster.ErrNotKept) {
+		return kept
 	}
 	for _, n := range stop {
 		const why = "disarmed by the administrator"
@@ -239,7 +244,7 @@ func (d *deployment) disarm(macs []string) error {
 		d.fail(n, notLost, string(n.State()), why)
 		n.Tell(wire.Order{Stop: why})
 	}
-	return nil
+	return kept
 }
 
 // byMAC is the machine's latest registration, or nil.

@@ -21,7 +21,7 @@ const (
 	statusPath = "/v1/golden/status" // GET: how far it is
 	nodesPath  = "/v1/golden/nodes"  // GET: the list of machines
 	armPath    = "/v1/golden/arm"    // POST machines: arm these
-	disarmPath = "/v1/golden/disarm" // POST machines: disarm these; none: all
+	disarmPath = "/v1/golden/disarm" // POST machines: disarm these, or all
 )
 
 // verbs answers the administrator.
@@ -38,8 +38,13 @@ func (d *deployment) verbs() http.Handler {
 	mux.HandleFunc("GET "+nodesPath, d.ofClone(func(w http.ResponseWriter, r *http.Request) {
 		json.NewEncoder(w).Encode(d.list())
 	}))
-	mux.HandleFunc("POST "+armPath, d.ofClone(d.onMachines(d.arm)))
-	mux.HandleFunc("POST "+disarmPath, d.ofClone(d.onMachines(d.disarm)))
+	mux.HandleFunc("POST "+armPath, d.ofClone(d.onMachines(func(q machines) error {
+		if q.All {
+			return errors.New("arm whom? addresses are wanted")
+		}
+		return d.arm(q.MACs)
+	})))
+	mux.HandleFunc("POST "+disarmPath, d.ofClone(d.onMachines(func(q machines) error { return d.disarm(q.MACs, q.All) })))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if s := r.URL.Query().Get("session"); s != d.Session {
 			http.Error(w, fmt.Sprintf("no session %q here; this one is called %q", s, d.Session), http.StatusNotFound)
@@ -60,15 +65,28 @@ func (d *deployment) ofClone(h http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
+// machines is whom a verb is for: those that are named, or all. Nobody is not
+// all.
+type machines struct {
+	MACs []string `json:"macs,omitempty"`
+	All  bool     `json:"all,omitempty"`
+}
+
 // onMachines carries a verb out that names machines, and answers with the list.
-func (d *deployment) onMachines(do func([]string) error) http.HandlerFunc {
+func (d *deployment) onMachines(do func(machines) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		var macs []string
-		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxRegister)).Decode(&macs); err != nil {
+		var q machines
+		in := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxRegister))
+		in.DisallowUnknownFields()
+		err := in.Decode(&q)
+		if err == nil && q.All != (len(q.MACs) == 0) {
+			err = errors.New("name them, or say that all are meant")
+		}
+		if err != nil {
 			http.Error(w, "machines: "+err.Error(), http.StatusBadRequest)
 			return
 		}
-		if err := do(macs); err != nil {
+		if err := do(q); err != nil {
 			http.Error(w, err.Error(), http.StatusConflict)
 			return
 		}
@@ -123,26 +141,35 @@ func (a Admin) Status(ctx context.Context) (Status, error) {
 
 // Nodes asks for the list of machines.
 func (a Admin) Nodes(ctx context.Context) (Nodes, error) {
-	return a.machines(ctx, http.MethodGet, nodesPath, nil)
+	return a.list(ctx, http.MethodGet, nodesPath, nil)
 }
 
 // Arm arms machines, all of these or none.
 func (a Admin) Arm(ctx context.Context, macs []string) (Nodes, error) {
-	return a.machines(ctx, http.MethodPost, armPath, macs)
+	return a.tell(ctx, armPath, machines{MACs: macs})
 }
 
-// Disarm disarms machines, all of these or none. Where none is named, all are
-// meant whose disks aren't being written.
+// Disarm disarms machines, all of these or none.
 func (a Admin) Disarm(ctx context.Context, macs []string) (Nodes, error) {
-	return a.machines(ctx, http.MethodPost, disarmPath, macs)
+	return a.tell(ctx, disarmPath, machines{MACs: macs})
 }
 
-func (a Admin) machines(ctx context.Context, method, path string, macs []string) (Nodes, error) {
-	var n Nodes
-	body, err := json.Marshal(macs)
+// DisarmAll disarms all machines whose disks aren't being written, and has none
+// armed by coming any more.
+func (a Admin) DisarmAll(ctx context.Context) (Nodes, error) {
+	return a.tell(ctx, disarmPath, machines{All: true})
+}
+
+func (a Admin) tell(ctx context.Context, path string, q machines) (Nodes, error) {
+	body, err := json.Marshal(q)
 	if err != nil {
-		return n, fmt.Errorf("encode the machines: %w", err)
+		return Nodes{}, fmt.Errorf("encode the machines: %w", err)
 	}
+	return a.list(ctx, http.MethodPost, path, body)
+}
+
+func (a Admin) list(ctx context.Context, method, path string, body []byte) (Nodes, error) {
+	var n Nodes
 	b, err := a.ask(ctx, method, path, body)
 	if err == nil {
 		err = json.Unmarshal(b, &n)

@@ -184,7 +184,7 @@ func TestArmAndDisarmInASession(t *testing.T) {
 	if _, err := l.admin().Disarm(t.Context(), []string{three}); err == nil || !strings.Contains(err.Error(), "being written") {
 		t.Errorf("disarmed while its disk is written: %v", err)
 	}
-	if _, err := l.admin().Disarm(t.Context(), nil); err != nil { // all that can be
+	if _, err := l.admin().DisarmAll(t.Context()); err != nil { // all that can be
 		t.Fatal(err)
 	}
 	c.finish()

@@ -79,11 +79,14 @@ func disarmCommand() *cobra.Command {
 			if all != (len(args) == 0) {
 				return errors.New("disarm whom? give addresses, or --all")
 			}
+			if all {
+				return o.change(cmd.Context(), func(a golden.Admin, ctx context.Context, _ []string) (golden.Nodes, error) { return a.DisarmAll(ctx) }, nil)
+			}
 			return o.change(cmd.Context(), golden.Admin.Disarm, args)
 		},
 	}
 	o.add(c)
-	c.Flags().BoolVar(&all, "all", false, "all machines whose disks aren't being written")
+	c.Flags().BoolVar(&all, "all", false, "all machines whose disks aren't being written; and none is armed by coming any more in this session")
 	c.Flags().StringVarP(&o.output, "output", "o", "", "json")
 	return c
 }

@@ -11,10 +11,8 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"sync"
 	"time"
 
-	"github.com/google/renameio/v2"
 	"golang.org/x/sys/unix"
 )
 
@@ -36,26 +34,16 @@ type header struct {
 	Journal string `json:"journal"`
 	Session string `json:"session"`
 	Run     string `json:"run"`
+	Shut    bool   `json:"shut,omitempty"` // nobody is armed by coming any more
 }
 
 // Saved is what a journal says.
 type Saved struct {
 	Session  string
 	Run      string
+	Shut     bool
 	Written  time.Time
 	Machines []Machine
-}
-
-// journal is the file that is written.
-type journal struct {
-	path string
-	head header
-	lock *os.File
-
-	mu      sync.Mutex // guards what follows; a leaf
-	f       *os.File
-	lines   int
-	unsaved bool // something was written that may not be on the disk
 }
 
 // errHeld: another process has it.
@@ -133,7 +121,7 @@ func read(in io.Reader) (Saved, error) {
 			if json.Unmarshal(line, &h) != nil || h.Journal != journalV {
 				return s, errors.New("it is no journal of machines")
 			}
-			s.Session, s.Run = h.Session, h.Run
+			s.Session, s.Run, s.Shut = h.Session, h.Run, h.Shut
 			continue
 		}
 		if err != nil {
@@ -177,85 +165,4 @@ func (m *Machine) line() []byte {
 		panic("BUG: journal line: " + err.Error()) // plain fields
 	}
 	return b.Bytes()
-}
-
-// append writes a line. It is in the kernel then: the end of this process does
-// it no harm.
-func (j *journal) append(m *Machine) error {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	if j.f == nil {
-		return nil // closed
-	}
-	if _, err := j.f.Write(m.line()); err != nil {
-		return fmt.Errorf("write %s: %w", j.path, err)
-	}
-	j.lines++
-	j.unsaved = true
-	return nil
-}
-
-// long tells whether the journal is to be written anew.
-func (j *journal) long(machines int) bool {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.lines > 4*machines+slack
-}
-
-// rewrite makes the file anew, at once, and on the disk.
-func (j *journal) rewrite(list []*Machine) error {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	b, err := json.Marshal(j.head)
-	if err != nil {
-		return fmt.Errorf("encode the journal: %w", err)
-	}
-	b = append(b, '\n')
-	for _, m := range list {
-		b = append(b, m.line()...)
-		m.dirty = false
-	}
-	if err := renameio.WriteFile(j.path, b, 0o600); err != nil {
-		return fmt.Errorf("write %s: %w", j.path, err)
-	}
-	f, err := os.OpenFile(j.path, os.O_WRONLY|os.O_APPEND, 0)
-	if err != nil {
-		return fmt.Errorf("open the journal: %w", err)
-	}
-	if j.f != nil {
-		err = j.f.Close()
-	}
-	j.f, j.lines, j.unsaved = f, len(list), false
-	return err
-}
-
-// sync has the disk have all that was written. Others may write meanwhile; a
-// file that was made anew meanwhile is on the disk already.
-func (j *journal) sync() error {
-	j.mu.Lock()
-	f, unsaved := j.f, j.unsaved
-	j.unsaved = false
-	j.mu.Unlock()
-	if f == nil || !unsaved {
-		return nil
-	}
-	err := f.Sync()
-	if err == nil || errors.Is(err, os.ErrClosed) {
-		return nil
-	}
-	j.mu.Lock()
-	j.unsaved = true
-	j.mu.Unlock()
-	return fmt.Errorf("sync %s: %w", j.path, err)
-}
-
-func (j *journal) close() error {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	var err error
-	if j.f != nil {
-		err = j.f.Close()
-		j.f = nil
-	}
-	return errors.Join(err, j.lock.Close())
 }

@@ -99,9 +99,9 @@ func TestJournalArmsNobodyBesideTheList(t *testing.T) {
 	}
 	r.Close()
 	r = mustOpen(t, Config{Max: 2, Path: path, Named: []string{four}})
-	r.Recall(four, 1, true)
-	r.Recall(two, 2, false)
-	r.Recall(three, 3, true)
+	r.Recall(four, 1, Done)
+	r.Recall(two, 2, Cloning)
+	r.Recall(three, 3, Done)
 	for mac, want := range map[string]Verdict{four: OwnDisk, two: Ignore, three: Image} {
 		if got := r.looks(mac); got != want {
 			t.Errorf("%s: %v, want %v", mac, got, want)

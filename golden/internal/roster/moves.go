@@ -33,7 +33,7 @@ var moves = map[event]map[State]State{
 	crashes:     {Armed: Armed, Booting: Booting, Cloning: Cloning},
 	crashesAway: {Armed: Failed, Booting: Failed, Cloning: Failed},
 	finishes:    {Unknown: Done, Seen: Done, Armed: Done, Booting: Done, Cloning: Done, Done: Done, Failed: Failed},
-	fails:       {Armed: Failed, Booting: Failed, Cloning: Failed, Done: Failed},
+	fails:       {Unknown: Failed, Seen: Failed, Armed: Failed, Booting: Failed, Cloning: Failed, Done: Failed},
 }
 
 // move takes a machine along the table, and tells whether there was a way. The

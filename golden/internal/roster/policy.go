@@ -36,6 +36,7 @@ type Asker struct {
 //	another, there is room  image (to be offered)       is armed: image
 //	another, no room        ignore; own disk if Only    own disk
 //	another, --macs         ignore                      own disk
+//	another, all disarmed   as if there were no room
 //	golden itself           ignore                      ignore
 //
 // A place is taken by who has our boot loader, not by who only asks: that one
@@ -57,7 +58,7 @@ func (r *Roster) Decide(a Asker) Verdict {
 	case Done, Failed:
 		return OwnDisk
 	}
-	if r.named != nil || m.Barred || r.taken >= r.cfg.Max {
+	if r.named != nil || m.Barred || r.shut || r.taken >= r.cfg.Max {
 		if a.Loading || r.cfg.Only && r.named == nil {
 			return OwnDisk
 		}
@@ -116,6 +117,8 @@ func (r *Roster) Admit(mac string, finished bool) error {
 		return fmt.Errorf("machine %s took longer to boot than %s: golden-serve arm %s lets it try again", mac, r.cfg.ArmFor, mac)
 	case r.named != nil:
 		return fmt.Errorf("machine %s is not on the list of machines to clone", mac)
+	case r.shut:
+		return fmt.Errorf("all machines were disarmed: golden-serve arm %s lets this one in", mac)
 	case r.taken >= r.cfg.Max:
 		return fmt.Errorf("the session is full: %d machines are armed", r.taken)
 	}

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -14,6 +15,7 @@ import (
 type Config struct {
 	Session string
 	Run     string        // tells this session from an earlier one of its name; a restart of golden has the same
+	Anew    bool          // the earlier golden of this run is not gone on with: of its machines only those keep their state that are done, have failed or are barred
 	Max     int           // so many machines
 	Named   []string      // these, and no others; nil: the first Max that ask
 	Only    bool          // there is no other boot server: strangers are told to boot their disks
@@ -49,9 +51,10 @@ type Roster struct {
 	machines map[string]*Machine // who has a place, is on the list, or was disarmed
 	cur, old map[string]*Machine // strangers: two generations
 	taken    int                 // places of Max
+	shut     bool                // nobody is armed any more but by the administrator's word
 	journal  *journal            // nil: none
 	flushed  time.Time
-	warned   bool
+	lost     atomic.Bool // it was said that the journal isn't kept
 }
 
 // Open makes the list, of what an earlier golden of the same run has left of
@@ -93,6 +96,9 @@ func Open(c Config) (*Roster, error) {
 	n := 0
 	for mac := range r.named {
 		m := r.find(mac)
+		if r.shut {
+			break
+		}
 		if (m.State == Unknown || m.State == Seen) && !m.Barred {
 			r.arm(m, ByList, now)
 			n++
@@ -117,9 +123,14 @@ func (r *Roster) load() error {
 	if err != nil {
 		return err
 	}
+	if saved.Shut && saved.Run == r.cfg.Run {
+		r.shut = true
+		j.shut()
+		r.cfg.Log.Warn("all machines of this session were disarmed: none is armed by coming (golden-serve arm arms those that it names)")
+	}
 	for i := range saved.Machines {
 		m := saved.Machines[i]
-		if saved.Run != r.cfg.Run {
+		if saved.Run != r.cfg.Run || r.cfg.Anew && m.State != Done && m.State != Failed && !m.Barred {
 			m = Machine{MAC: m.MAC, State: Seen, Since: m.Since, Was: was(m), Arch: m.Arch, UUID: m.UUID, Last: m.Last, LastAt: m.LastAt}
 		}
 		if (m.State.limited() || m.State == Cloning) && m.By != ByVerb && r.named != nil && !r.named[m.MAC] {
@@ -130,7 +141,8 @@ func (r *Roster) load() error {
 		}
 		r.keep(&m)
 	}
-	if err := j.rewrite(r.all()); err != nil {
+	list := r.all()
+	if err := j.finish(j.begin(list), len(list)); err != nil {
 		return errors.Join(err, j.close())
 	}
 	r.journal = j
@@ -213,44 +225,80 @@ func (r *Roster) Tick() {
 	for _, m := range r.machines {
 		r.expire(m, now)
 	}
+	j, long := r.journal, false
 	if now.Sub(r.flushed) >= flushEvery {
 		r.flushed = now
 		r.flush()
+		long = j != nil && j.long(len(r.machines)+len(r.cur)+len(r.old))
 	}
 	r.mu.Unlock()
+	if long {
+		j.disk.Lock()
+		r.complain(r.renew(j))
+		j.disk.Unlock()
+	}
 	r.complain(r.Sync())
 }
 
 // flush writes what is not yet written; the lock is held.
 func (r *Roster) flush() {
+	if r.journal != nil && r.journal.lacks() {
+		return // it is made anew, of all
+	}
 	for _, m := range r.all() {
 		if m.dirty {
 			r.write(m)
 		}
 	}
-	if r.journal != nil && r.journal.long(len(r.machines)+len(r.cur)+len(r.old)) {
-		r.complain(r.journal.rewrite(r.all()))
-	}
 }
 
 // write puts a machine's line into the journal; the lock is held. A journal
-// that can't be written doesn't stop a session.
+// that can't be written doesn't stop a session: Sync tells of it, and tries
+// again.
 func (r *Roster) write(m *Machine) {
-	m.dirty = false
 	if r.journal != nil {
-		r.complain(r.journal.append(m))
+		if err := r.journal.append(m); err != nil {
+			m.dirty = true
+			r.complain(err)
+			return
+		}
 	}
+	m.dirty = false
 }
 
+// complain says once that the states aren't kept, and once that they are
+// again.
 func (r *Roster) complain(err error) {
-	if err != nil && !r.warned {
-		r.warned = true
-		r.cfg.Log.Warn("the states of the machines are not kept over a restart", "err", err)
+	if r.lost.Swap(err != nil) == (err != nil) {
+		return
 	}
+	if err != nil {
+		r.cfg.Log.Warn("the states of the machines are not kept over a restart", "err", err)
+		return
+	}
+	r.cfg.Log.Info("the states of the machines are kept again")
 }
 
-// Sync returns when all that was written is on the disk. It is called before
-// a disk is erased, and before a machine is let go that is done.
+// ErrNotKept is wrapped in what is said when the list is not on the disk. What
+// was done holds as long as this golden does.
+var ErrNotKept = errors.New("the journal of the machines is not on the disk")
+
+// Shut ends the arming by coming, and by the list at a restart, until the
+// session ends. Who is armed stays so. It is on the disk with the next Sync.
+func (r *Roster) Shut() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.shut = true
+	if r.journal != nil {
+		r.journal.shut()
+	}
+	r.cfg.Log.Info("machines are not armed by coming any more")
+}
+
+// Sync returns when all that was written is on the disk, or why it isn't. It is
+// called before a disk is erased, and before a machine is let go that is done:
+// neither may be after an error. A journal that lacks lines, for the disk was
+// full, is made anew by it, as soon as there is room.
 func (r *Roster) Sync() error {
 	r.mu.Lock()
 	j := r.journal
@@ -258,18 +306,46 @@ func (r *Roster) Sync() error {
 	if j == nil {
 		return nil
 	}
-	return j.sync()
+	j.disk.Lock()
+	defer j.disk.Unlock()
+	err := j.sync()
+	if err == nil && j.lacks() {
+		err = r.renew(j)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrNotKept, err)
+	}
+	return nil
+}
+
+// renew makes the journal anew; its disk is held. The list is locked only while
+// it is copied.
+func (r *Roster) renew(j *journal) error {
+	r.mu.Lock()
+	if r.journal != j {
+		r.mu.Unlock()
+		return nil // closed
+	}
+	list := r.all()
+	text := j.begin(list)
+	r.mu.Unlock()
+	return j.finish(text, len(list))
 }
 
 // Close ends the list.
 func (r *Roster) Close() error {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.journal == nil {
+	j := r.journal
+	if j != nil {
+		r.flush()
+	}
+	r.mu.Unlock()
+	if j == nil {
 		return nil
 	}
-	r.flush()
-	err := errors.Join(r.journal.sync(), r.journal.close())
+	err := r.Sync()
+	r.mu.Lock()
 	r.journal = nil
-	return err
+	r.mu.Unlock()
+	return errors.Join(err, j.close())
 }

@@ -119,18 +119,21 @@ func (r *Roster) Crashed(mac, cause string) {
 }
 
 // Recall takes in what golden's record of the session says of a machine: who
-// is done there is done here, and who takes part there does so here, unless
-// the list of today leaves it out.
-func (r *Roster) Recall(mac string, number int, finished bool) {
+// is done there is done here, who has failed there for good has failed here,
+// and who takes part there (was is another state) does so here, unless the list
+// of today leaves it out.
+func (r *Roster) Recall(mac string, number int, was State) {
 	now := r.cfg.Now()
 	r.tell(mac, func(m *Machine) bool {
 		m.Number = number
 		switch stranger := m.State == Unknown || m.State == Seen; {
 		case m.By == ByVerb && m.State.limited(): // the administrator has armed it since
 			return false
-		case finished:
+		case was == Done:
 			return r.move(m, finishes, now)
-		case stranger && (m.Barred || r.named != nil && !r.named[m.MAC]):
+		case was == Failed:
+			return r.move(m, fails, now)
+		case stranger && (m.Barred || r.shut || r.named != nil && !r.named[m.MAC]):
 			return false
 		case stranger && r.move(m, isArmed, now):
 			m.By = ByComing
