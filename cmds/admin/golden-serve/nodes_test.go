@@ -140,9 +140,12 @@ func (o *office) clone(more ...string) (c *exec.Cmd, log *locked) {
 	}
 }
 
-// boots is what a machine hears when it boots from the network.
+// boots is what a machine hears when it boots from the network. The host is
+// that machine for the moment: nobody hears what is for another.
 func (o *office) boots(mac string) string {
 	o.t.Helper()
+	o.ip("-n", o.host, "link", "set", "eth0", "address", mac)
+	o.ip("-n", o.golden, "neigh", "flush", "dev", "eth0")
 	out, err := exec.Command("ip", "netns", "exec", o.host, "curl", "-sS", "--max-time", "30",
 		"http://10.78.0.1:8069/pxelinux.cfg/01-"+strings.ReplaceAll(mac, ":", "-")).CombinedOutput()
 	if err != nil {

@@ -159,6 +159,9 @@ func TestConfigNames(t *testing.T) {
 		c.Append = "ka.server=10.77.0.1 ka.token=abc x='y'"
 		c.Decide = func(c Client) Answer { return map[byte]Answer{1: BootImage, 2: LocalBoot}[c.MAC[5]] }
 	})
+	for i := range 3 {
+		s.seen.put(Client{MAC: hw(byte(i + 1))}, true)
+	}
 	get := func(name string) string {
 		f, err := s.lookup(name, addr("10.77.0.60"))
 		if err != nil {

@@ -1,6 +1,7 @@
 package netboot
 
 import (
+	"bytes"
 	"encoding/hex"
 	"fmt"
 	"net"
@@ -85,19 +86,38 @@ func (s *Server) bootConfig(d dialect, key string, who Client) ([]byte, Answer, 
 	if !ok {
 		return nil, Silent, who, false
 	}
-	answer := LocalBoot // for a stranger: his disk, never ours
-	if c.MAC != nil {
+	answer, about := LocalBoot, c // for a stranger: his disk, never ours
+	switch {
+	case c.MAC == nil:
+	case s.boots(c.MAC):
 		answer = s.decide(c)
+	default:
+		about.MAC = nil // of the machine of this name nothing happened
 	}
 	if answer == Silent && key != "default" {
-		return nil, answer, c, false
+		return nil, answer, about, false
 	}
 	if _, _, ok := s.kernelOf(c.Arch); answer == BootImage && !ok {
 		s.cfg.Log.Warn("no kernel for this processor: the machine is told to boot its disk", "mac", c.MAC, "arch", c.Arch)
 		answer = LocalBoot
 	}
 	s.cfg.Log.Info("boot loader configuration", "mac", c.MAC, "ip", c.IP, "loader", d, "name", key, "answer", answer)
-	return s.configText(d, c, answer), answer, c, true
+	return s.configText(d, c, answer), answer, about, true
+}
+
+// boots says whether a machine is one that boots: its firmware asked by DHCP,
+// and we offered it a boot file. Who only asks for a configuration may be a
+// colleague with a browser, and the names may be invented. With DHCP off we
+// hear no firmware.
+func (s *Server) boots(mac net.HardwareAddr) bool {
+	return s.cfg.DHCP == DHCPOff || s.seen.offered(mac)
+}
+
+// isAnother says that the machine at the other end, known by our lease or on
+// our link, is not the one that it asks for, which may be told what isn't for
+// other ears. From behind a router, or from this machine, nobody is known.
+func isAnother(c, who Client) bool {
+	return who.MAC != nil && !bytes.Equal(c.MAC, who.MAC) && !isDoctor(c.MAC)
 }
 
 // machineOf is the one place that finds the machine behind a look-up key.
@@ -120,7 +140,7 @@ func (s *Server) machineOf(key string, who Client) (Client, bool) {
 		if !c.IP.IsValid() {
 			c.IP = who.IP
 		}
-		return c, true
+		return c, !isAnother(c, who)
 	}
 	switch {
 	case key == "default" || strings.HasPrefix(key, "default-"):
@@ -133,7 +153,7 @@ func (s *Server) machineOf(key string, who Client) (Client, bool) {
 			return who, false
 		}
 		c := s.clientByIP(netip.AddrFrom4([4]byte(b)))
-		return c, c.MAC != nil
+		return c, c.MAC != nil && !isAnother(c, who)
 	}
 	return who, false
 }

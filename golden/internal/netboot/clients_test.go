@@ -212,7 +212,7 @@ func TestPxelinuxConfigByName(t *testing.T) {
 	const image, local = "DEFAULT kamethod", "DEFAULT local"
 	for name, want := range map[string]string{
 		"01-52-54-00-77-00-01":                 image,
-		"01-52-54-00-77-00-02":                 local,
+		"01-52-54-00-77-00-02":                 "", // another machine's
 		"01-52-54-00-77-00-03":                 "",
 		"77770000-0000-4000-8000-000000000001": image, // by its neighbour entry
 		"0A4D000A":                             image,
@@ -232,7 +232,8 @@ func TestPxelinuxConfigByName(t *testing.T) {
 			t.Errorf("want %q in\n%s", want, text)
 		}
 	}
-	if text := get("01-52-54-00-77-00-02"); strings.Contains(text, "ka.token") || !strings.Contains(text, "LOCALBOOT 0") {
+	l.answers("* silent", macA+" local")
+	if text := get("01-52-54-00-77-00-01"); strings.Contains(text, "ka.token") || !strings.Contains(text, "LOCALBOOT 0") {
 		t.Errorf("local boot:\n%s", text)
 	}
 	l.answers("* silent")

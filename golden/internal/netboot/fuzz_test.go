@@ -74,6 +74,9 @@ func FuzzNames(f *testing.F) {
 		return LocalBoot
 	})
 	s.cfg.Append = token
+	for i := range 3 {
+		s.seen.put(Client{MAC: hw(byte(i + 1))}, true)
+	}
 	f.Fuzz(func(t *testing.T, name string) {
 		got, err := s.lookup(name, addr("10.77.0.60"))
 		if err != nil {
@@ -85,8 +88,12 @@ func FuzzNames(f *testing.F) {
 		}
 		want := map[string]string{"pxelinux.0": "loader", "images/vmlinuz": "kernel"}[got.name]
 		if got.config {
-			d, _, _ := configName(got.name)
-			want = string(s.configText(d, got.client, got.answer))
+			d, key, _ := configName(got.name)
+			c := got.client
+			if c.MAC == nil && !strings.HasPrefix(key, "default") {
+				c.MAC = hw(9) // a name, of whom nothing was heard
+			}
+			want = string(s.configText(d, c, got.answer))
 			armed := bytes.Equal(got.client.MAC, hw(1))
 			if armed != (got.answer == BootImage) || armed != strings.Contains(want, token) {
 				t.Errorf("%q: answer %v for %v:\n%s", name, got.answer, got.client.MAC, b)

@@ -44,6 +44,15 @@ func (t *seenTable) get(mac net.HardwareAddr) Client {
 	return Client{MAC: mac}
 }
 
+// offered says whether a machine asked as firmware does and was answered with
+// a boot file.
+func (t *seenTable) offered(mac net.HardwareAddr) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	_, ok := t.answered.get([6]byte(mac))
+	return ok
+}
+
 func (g *generations) put(k [6]byte, c Client) {
 	if len(g.cur) >= seenGeneration {
 		g.old, g.cur = g.cur, nil
