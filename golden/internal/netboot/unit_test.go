@@ -135,7 +135,9 @@ func TestWhoIsAnswered(t *testing.T) {
 		{"no option 93, but 60", []dhcpv4.Modifier{without(dhcpv4.OptionClientSystemArchitectureType)}, true, true},
 		{"no option 97", []dhcpv4.Modifier{without(dhcpv4.OptionClientMachineIdentifier)}, true, true},
 		{"a short option 97", []dhcpv4.Modifier{dhcpv4.WithGeneric(dhcpv4.OptionClientMachineIdentifier, []byte{0, 1})}, false, false},
-		{"an architecture that we can't boot", []dhcpv4.Modifier{dhcpv4.WithOption(dhcpv4.OptClientArch(iana.EFI_ARM64))}, false, false},
+		{"an architecture that we can't boot", []dhcpv4.Modifier{dhcpv4.WithOption(dhcpv4.OptClientArch(iana.EFI_ARM64)),
+			without(dhcpv4.OptionUserClassInformation)}, false, false},
+		{"iPXE on such a one, for its disk", []dhcpv4.Modifier{dhcpv4.WithOption(dhcpv4.OptClientArch(iana.EFI_ARM64))}, true, true},
 		{"two architectures", []dhcpv4.Modifier{dhcpv4.WithOption(dhcpv4.OptClientArch(iana.EFI_ARM64, iana.INTEL_X86PC))}, true, true},
 		{"an odd option 93", []dhcpv4.Modifier{dhcpv4.WithGeneric(dhcpv4.OptionClientSystemArchitectureType, []byte{0})}, true, true},
 	} {
