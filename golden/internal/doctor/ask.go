@@ -19,6 +19,9 @@ import (
 // before it offers it.
 const askTime = 4 * time.Second
 
+// slowTime is how much longer they are waited for where one is missing.
+const slowTime = tries * tryTime
+
 // question is a kind of machine that asks.
 type question struct {
 	name  string
@@ -62,9 +65,13 @@ func (e *exam) ask(ctx context.Context) []Finding {
 			e.Log.Debug("close the client", "err", err)
 		}
 	}()
-	offers, err := c.discover(ctx, questions(), askTime)
+	e.Log.Debug("asking", "interface", e.ifi.Name)
+	offers, err := c.discover(ctx, questions(), func(o []offer) bool { return e.complete(c, o) })
 	if err != nil {
 		return []Finding{{"service.mute", Error, e.ifi.Name, err.Error(), "look at the interface"}}
+	}
+	if ctx.Err() != nil {
+		return []Finding{e.interrupted()}
 	}
 	out := e.rivals(offers)
 	if !e.runs {
@@ -76,8 +83,27 @@ func (e *exam) ask(ctx context.Context) []Finding {
 	return append(out, e.everyService(ctx, c, offers)...)
 }
 
-// discover asks once a second, as firmware does.
-func (c *client) discover(ctx context.Context, qs []question, wait time.Duration) ([]offer, error) {
+// interrupted says that there is nothing to be said of what wasn't tried.
+func (e *exam) interrupted() Finding {
+	return Finding{"service.untried", Note, e.ifi.Name, "the doctor was ended before it had asked all services", "let it go on"}
+}
+
+// complete tells whether all that should answer have: golden-serve, and where
+// it gives no addresses somebody who does.
+func (e *exam) complete(c *client, offers []offer) bool {
+	if e.DHCP != netboot.DHCPFull && !slices.ContainsFunc(offers, func(o offer) bool { return o.ip.IsValid() }) {
+		return false
+	}
+	if !e.runs || c.tap == nil {
+		return true
+	}
+	found, _ := e.answers(offers)
+	return !slices.ContainsFunc(found, func(f Finding) bool { return f.Severity == Error })
+}
+
+// discover asks once a second, as firmware does, for askTime; for slowTime
+// more while the answers aren't complete.
+func (c *client) discover(ctx context.Context, qs []question, complete func([]offer) bool) ([]offer, error) {
 	var msgs [][]byte
 	for i := range qs {
 		m, err := qs[i].discovery()
@@ -87,13 +113,17 @@ func (c *client) discover(ctx context.Context, qs []question, wait time.Duration
 		msgs = append(msgs, m)
 	}
 	var out []offer
-	for end := time.Now().Add(wait); time.Now().Before(end) && ctx.Err() == nil; {
+	end := time.Now().Add(askTime)
+	for last := end.Add(slowTime); ctx.Err() == nil && time.Now().Before(last); {
+		if !time.Now().Before(end) && complete(out) {
+			break
+		}
 		for _, m := range msgs {
 			if err := c.broadcast(m); err != nil {
 				return out, err
 			}
 		}
-		c.frames(ctx, min(time.Second, time.Until(end)), func(f frame) bool {
+		c.frames(ctx, tryTime, func(f frame) bool {
 			if o, ok := c.offer(f, qs); ok && !slices.Contains(out, o) {
 				out = append(out, o)
 			}

@@ -162,7 +162,8 @@ func (c *client) send(from netip.AddrPort, port uint16, payload []byte) error {
 }
 
 // frames hands over what comes, until f is content, the time is over or ctx
-// ends. The frame is valid during the call only.
+// ends. What came in time is handed over also where this process got no time to
+// read it. The frame is valid during the call only.
 func (c *client) frames(ctx context.Context, wait time.Duration, f func(frame) (done bool)) bool {
 	if err := c.conn.SetReadDeadline(time.Now().Add(wait)); err != nil {
 		return false
@@ -170,12 +171,44 @@ func (c *client) frames(ctx context.Context, wait time.Duration, f func(frame) (
 	stop := context.AfterFunc(ctx, func() { _ = c.conn.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
 	b := make([]byte, 65536)
+	take := func(n int) bool {
+		p, ok := parseFrame(b[:n])
+		return ok && f(p)
+	}
 	for ctx.Err() == nil {
 		n, _, err := c.conn.ReadFrom(b)
+		if errors.Is(err, os.ErrDeadlineExceeded) && ctx.Err() == nil {
+			return drain(c.conn, b, take)
+		}
 		if err != nil {
 			return false
 		}
-		if p, ok := parseFrame(b[:n]); ok && f(p) {
+		if take(n) {
+			return true
+		}
+	}
+	return false
+}
+
+// maxQueue bounds what drain reads: more than a socket's buffer holds
+// (net.core.rmem_default, 212,992 bytes).
+const maxQueue = 4096
+
+// drain hands over what a socket has received already, until f is content. It
+// waits for nothing, and minds no deadline.
+func drain(c *packet.Conn, b []byte, f func(n int) (done bool)) bool {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return false
+	}
+	for range maxQueue {
+		var n int
+		var rerr error
+		err := raw.Control(func(fd uintptr) { n, _, rerr = unix.Recvfrom(int(fd), b, unix.MSG_DONTWAIT) })
+		if err != nil || rerr != nil { // EAGAIN: that was all
+			return false
+		}
+		if f(n) {
 			return true
 		}
 	}
@@ -191,15 +224,22 @@ const (
 	refused // by RST or ICMP: nobody listens, or a firewall rejects it
 )
 
-// exchange sends a datagram up to three times, until something comes back to
+// A service is asked so often, and each time has so long: one that is slow
+// isn't taken for one that is dead.
+const (
+	tries   = 5
+	tryTime = time.Second
+)
+
+// exchange sends a datagram up to five times, until something comes back to
 // its port. take sees the answers and says which one it is.
 func (c *client) exchange(ctx context.Context, from netip.AddrPort, port uint16, payload []byte, take func(frame) bool) (outcome, error) {
-	for range 3 {
+	for range tries {
 		if err := c.send(from, port, payload); err != nil {
 			return silence, err
 		}
 		got := silence
-		c.frames(ctx, time.Second, func(f frame) bool {
+		c.frames(ctx, tryTime, func(f frame) bool {
 			if inner, ok := f.about(); ok && inner.from == from {
 				got = refused
 				return true
@@ -221,12 +261,12 @@ func (c *client) exchange(ctx context.Context, from netip.AddrPort, port uint16,
 func (c *client) knock(ctx context.Context, port uint16) (outcome, error) {
 	from, to := c.next(), netip.AddrPortFrom(c.self, port)
 	const seq = 1000
-	for range 3 {
+	for range tries {
 		if err := c.inject(tcpFrame(c.mac, c.door, from, to, tcpSYN, seq, 0)); err != nil {
 			return silence, err
 		}
 		got := silence
-		c.frames(ctx, time.Second, func(f frame) bool {
+		c.frames(ctx, tryTime, func(f frame) bool {
 			inner, ok := f.about()
 			switch {
 			case ok && inner.from == from, f.proto == unix.IPPROTO_TCP && f.to == from && f.flags&tcpRST != 0:

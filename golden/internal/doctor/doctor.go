@@ -155,7 +155,9 @@ func (e *exam) tell(ctx context.Context, r *Report, seen *watch) {
 			r.Story = m.steps
 		}
 	}
-	if e.State != nil {
+	if e.State != nil { // also when ctx has ended the listening
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), slowTime)
+		defer cancel()
 		r.State = e.State(ctx, e.Node)
 	}
 }

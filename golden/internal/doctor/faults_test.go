@@ -18,14 +18,12 @@ func TestHealthyFull(t *testing.T) {
 	l := newLab(t)
 	l.host("br0", "")
 	l.golden("full")
-	l.doctor(1, "--dhcp", "proxy", "--watch", "0").mustFind(t, "service.mode", Warning, "full")
-	r := l.doctor(0, "--interface", "br0", "--watch", "2s") // sees that it is full
-	r.mustBeWell(t)
-	for id, word := range map[string]string{"service.dhcp": "BIOS", "service.tftp": "pxelinux.0", "service.tcp": "8069", "service.http": "files", "iface.ok": "10.77.0.1", "files.ok": "tftp", "port.ok": "br0", "dhcp.alone": "br0"} {
-		r.mustFind(t, id, OK, word)
-	}
-	r.mustFind(t, "service.dhcp", OK, "UEFI x64")
-	r.mustFind(t, "service.tftp", OK, "all.rdz")
+	l.doctor(1, "--dhcp proxy --watch 0", want{"service.mode", Warning, "full"})
+	r := l.doctor(0, "--interface br0 --watch 2s", // sees that it is full
+		want{"service.dhcp", OK, "BIOS"}, want{"service.dhcp", OK, "UEFI x64"}, want{"service.tftp", OK, "pxelinux.0"}, want{"service.tftp", OK, "all.rdz"},
+		want{"service.tcp", OK, "8069"}, want{"service.http", OK, "files"}, want{"iface.ok", OK, "10.77.0.1"}, want{"files.ok", OK, "tftp"},
+		want{"port.ok", OK, "br0"}, want{"dhcp.alone", OK, "br0"})
+	r.mustNotFind(t, "files.secureboot", Note)
 	l.noMachine()
 	if out := l.in(l.srv, "ip", "-brief", "link"); strings.Contains(out, "kadoc") {
 		t.Errorf("the doctor left an interface:\n%s", out)
@@ -51,12 +49,9 @@ func TestHealthyProxy(t *testing.T) {
 	l := newLab(t)
 	l.dnsmasq(l.host("br0", "10.77.0.2/24"), pool)
 	l.golden("proxy")
-	r := l.doctor(0, "--watch", "2s") // finds br0 itself
-	r.mustBeWell(t)
-	r.mustFind(t, "dhcp.addresses", OK, "10.77.0.2")
-	r.mustFind(t, "service.dhcp", OK, "BIOS")
-	r.mustFind(t, "service.4011", OK, "4011")
-	r.mustFind(t, "service.tftp", OK, "vmlinuz")
+	l.doctor(0, "--watch 2s", // finds br0 itself
+		want{"dhcp.addresses", OK, "10.77.0.2"}, want{"service.dhcp", OK, "BIOS"}, want{"service.4011", OK, "4011"}, want{"service.tftp", OK, "vmlinuz"},
+		want{"files.secureboot", Note, "--boot-file 7=shimx64.efi"})
 	l.noMachine()
 }
 
@@ -65,8 +60,7 @@ func TestNothingRuns(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
 	l.host("br0", "")
-	r := l.doctor(0, "--dhcp", "full", "--watch", "0")
-	r.mustFind(t, "service.none", Note, "br0")
+	l.doctor(0, "--dhcp full --watch 0", want{"service.none", Note, "br0"})
 }
 
 // A firewall that drops: named by its chain, port by port, and each service
@@ -83,22 +77,18 @@ func TestFirewallDrops(t *testing.T) {
 			udp dport 67 accept
 			tcp dport 30765 accept
 		}; }`)
-	r := l.doctor(1, "--dhcp", "full", "--watch", "0")
+	r := l.doctor(1, "--dhcp full --watch 0", want{"port.blocked", Error, "tcp port 8069"}, want{"service.tftp", Error, "udp port 69"},
+		want{"service.tcp", Error, "tcp port 8069"}, want{"service.tcp", OK, "tcp port 30765"}, want{"service.dhcp", OK, "BIOS"})
 	f := r.mustFind(t, "port.blocked", Error, "udp port 69")
-	if want := "nft insert rule inet fw in iifname br0 udp dport 69 accept"; f.Do != want {
-		t.Errorf("advice %q, want %q", f.Do, want)
+	if advice := "nft insert rule inet fw in iifname br0 udp dport 69 accept"; f.Do != advice {
+		t.Errorf("advice %q, want %q", f.Do, advice)
 	}
-	r.mustFind(t, "port.blocked", Error, "tcp port 8069")
-	r.mustFind(t, "service.tftp", Error, "udp port 69")
-	r.mustFind(t, "service.tcp", Error, "tcp port 8069")
-	r.mustFind(t, "service.tcp", OK, "tcp port 30765")
-	r.mustFind(t, "service.dhcp", OK, "BIOS")
 
 	// The advice helps.
 	for _, port := range []string{"udp dport 69", "tcp dport 8069", "tcp dport 30764", "udp dport 30765"} {
 		l.nft(l.srv, "insert rule inet fw in iifname br0 "+port+" accept")
 	}
-	l.doctor(0, "--dhcp", "full", "--watch", "0").mustBeWell(t)
+	l.doctor(0, "--dhcp full --watch 0", want{"service.tftp", OK, "all.rdz"})
 }
 
 func TestFirewallDropsDHCP(t *testing.T) {
@@ -107,9 +97,7 @@ func TestFirewallDropsDHCP(t *testing.T) {
 	l.host("br0", "")
 	l.golden("full")
 	l.nft(l.srv, `table ip fw { chain in { type filter hook input priority 0; udp dport { 67, 68 } reject; }; }`)
-	r := l.doctor(1, "--dhcp", "full", "--watch", "0")
-	r.mustFind(t, "port.blocked", Error, "udp port 67")
-	r.mustFind(t, "service.dhcp", Error, "BIOS")
+	l.doctor(1, "--dhcp full --watch 0", want{"port.blocked", Error, "udp port 67"}, want{"service.dhcp", Error, "BIOS"})
 }
 
 // In proxy mode requests are taken before the firewall's hook: nothing is
@@ -120,8 +108,7 @@ func TestFirewallOfProxy(t *testing.T) {
 	l.dnsmasq(l.host("br0", "10.77.0.2/24"), pool)
 	l.golden("proxy")
 	l.nft(l.srv, `table ip fw { chain in { type filter hook input priority 0; udp dport 67 drop; }; }`)
-	r := l.doctor(0, "--watch", "0")
-	r.mustFind(t, "service.dhcp", OK, "BIOS")
+	l.doctor(0, "--watch 0", want{"service.dhcp", OK, "BIOS"})
 }
 
 // Other DHCP servers: with boot files, without addresses, beside full mode.
@@ -153,8 +140,7 @@ func TestOtherServers(t *testing.T) {
 			if c.severity == OK {
 				status = 0
 			}
-			r := l.doctor(status, "--dhcp", c.mode, "--watch", "0")
-			r.mustFind(t, c.id, c.severity, c.word)
+			l.doctor(status, "--watch 0 --dhcp "+c.mode, want{c.id, c.severity, c.word})
 		})
 	}
 }
@@ -163,22 +149,22 @@ func TestInterfaces(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		ip    []string
-		args  []string
+		args  string
 		id    string
 		sev   Severity
 		word  string
 		cable bool
 	}{
-		{"no address", []string{"addr del 10.77.0.1/24 dev br0"}, []string{"--interface", "br0"}, "iface.address", Error, "ip addr add", true},
-		{"no address anywhere", []string{"addr del 10.77.0.1/24 dev br0"}, nil, "iface.address", Error, "no interface of this machine", true},
-		{"not there", nil, []string{"--interface", "eth7"}, "iface.none", Error, "br0", true},
-		{"down", []string{"link set br0 down"}, []string{"--interface", "br0"}, "iface.down", Error, "ip link set br0 up", true},
-		{"no Ethernet", nil, []string{"--interface", "lo"}, "iface.kind", Error, "lo", true},
-		{"too small a network", []string{"addr del 10.77.0.1/24 dev br0", "addr add 10.77.0.1/30 brd + dev br0"}, nil, "iface.subnet", Error, "/29", true},
-		{"no cable", nil, nil, "iface.carrier", Error, "cable", false},
-		{"several", []string{"link add br1 type bridge", "addr add 10.78.0.1/24 dev br1", "link set br1 up"}, nil, "iface.several", Error, "br0, br1", true},
-		{"small MTU", []string{"link set br0 mtu 1280"}, nil, "iface.mtu", Warning, "1280", true},
-		{"jumbo", []string{"link set v1 mtu 9000", "link set br0 mtu 9000"}, nil, "iface.mtu", Warning, "9000", true},
+		{"no address", []string{"addr del 10.77.0.1/24 dev br0"}, "--interface br0", "iface.address", Error, "ip addr add", true},
+		{"no address anywhere", []string{"addr del 10.77.0.1/24 dev br0"}, "", "iface.address", Error, "no interface of this machine", true},
+		{"not there", nil, "--interface eth7", "iface.none", Error, "br0", true},
+		{"down", []string{"link set br0 down"}, "--interface br0", "iface.down", Error, "ip link set br0 up", true},
+		{"no Ethernet", nil, "--interface lo", "iface.kind", Error, "lo", true},
+		{"too small a network", []string{"addr del 10.77.0.1/24 dev br0", "addr add 10.77.0.1/30 brd + dev br0"}, "", "iface.subnet", Error, "/29", true},
+		{"no cable", nil, "", "iface.carrier", Error, "cable", false},
+		{"several", []string{"link add br1 type bridge", "addr add 10.78.0.1/24 dev br1", "link set br1 up"}, "", "iface.several", Error, "br0, br1", true},
+		{"small MTU", []string{"link set br0 mtu 1280"}, "", "iface.mtu", Warning, "1280", true},
+		{"jumbo", []string{"link set v1 mtu 9000", "link set br0 mtu 9000"}, "", "iface.mtu", Warning, "9000", true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -189,8 +175,7 @@ func TestInterfaces(t *testing.T) {
 			for _, args := range c.ip {
 				l.ip(l.srv, args)
 			}
-			r := l.doctor(1, append([]string{"--dhcp", "full", "--watch", "0"}, c.args...)...)
-			r.mustFind(t, c.id, c.sev, c.word)
+			l.doctor(1, "--dhcp full --watch 0 "+c.args, want{c.id, c.sev, c.word})
 		})
 	}
 }
@@ -203,11 +188,9 @@ func TestBusyPorts(t *testing.T) {
 	p := l.start(l.srv, "dnsmasq", "--no-daemon", "--conf-file=/dev/null", "--port=0", "--interface=br0", "--bind-interfaces", "--user=root",
 		"--enable-tftp", "--tftp-root="+l.path("images/tftp"), "--log-facility=-")
 	p.mustSay("started")
-	r := l.doctor(1, "--dhcp", "full", "--watch", "0")
-	r.mustFind(t, "port.busy", Error, "dnsmasq (pid ")
+	r := l.doctor(1, "--dhcp full --watch 0", want{"port.busy", Error, "dnsmasq (pid "})
 	r.mustNotFind(t, "service.tftp", OK)
-	r = l.doctor(1, "--dhcp", "off", "--watch", "0") // dhcp.none
-	r.mustFind(t, "port.foreign", Note, "dnsmasq")
+	r = l.doctor(1, "--dhcp off --watch 0", want{"port.foreign", Note, "dnsmasq"}, want{"dhcp.none", Error, "br0"})
 	r.mustNotFind(t, "port.busy", Error)
 }
 
@@ -301,10 +284,8 @@ func TestCards(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
 	l.host("br0", "")
-	r := l.doctor(1, "--dhcp", "full", "--watch", "0", "--pci", "8086:1533", "--pci", "1af4:1000,10ec:8168")
-	r.mustFind(t, "nic.ok", OK, "igb")
-	r.mustFind(t, "nic.ok", OK, "virtio_pci (in the kernel) and virtio_net")
-	r.mustFind(t, "nic.driver", Error, "10ec:8168")
+	l.doctor(1, "--dhcp full --watch 0 --pci 8086:1533 --pci 1af4:1000,10ec:8168", want{"nic.ok", OK, "igb"},
+		want{"nic.ok", OK, "virtio_pci (in the kernel) and virtio_net"}, want{"nic.driver", Error, "10ec:8168"})
 }
 
 func TestUsage(t *testing.T) {

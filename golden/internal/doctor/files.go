@@ -42,6 +42,7 @@ func (e *exam) files(pin trust.Pin) []Finding {
 	var out []Finding
 	out = append(out, e.needed()...)
 	out = append(out, e.loaders()...)
+	out = append(out, e.secureBoot()...)
 	m, f := e.readManifest()
 	out = append(out, f...)
 	if m != nil {
@@ -112,6 +113,16 @@ func (e *exam) loaders() []Finding {
 		out = append(out, Finding{"files.loaders", Note, e.TFTPRoot, "has no boot loader for machines of these kinds: " + strings.Join(rest, ", "), ""})
 	}
 	return out
+}
+
+// secureBoot says that shim alone isn't enough beside another DHCP server:
+// there GRUB, which it starts, looks for its files at that server.
+func (e *exam) secureBoot() []Finding {
+	if e.DHCP != netboot.DHCPProxy || !e.bootable("shimx64.efi") {
+		return nil
+	}
+	return []Finding{{"files.secureboot", Note, e.TFTPRoot, "has shimx64.efi, but with --dhcp proxy alone machines with Secure Boot on can't boot: they are sent iPXE, which isn't signed, because GRUB would look for its files at the DHCP server that gave the address",
+		"switch Secure Boot off on the nodes; or use --dhcp full; or have that DHCP server name golden as next server (next-server, siaddr) and start golden-serve with --boot-file 7=shimx64.efi"}}
 }
 
 // has tells whether the TFTP root has a boot file.

@@ -51,11 +51,11 @@ var build = sync.OnceValues(func() (string, error) {
 // built is the folder that build made; empty: none.
 var built string
 
-// TestMain runs more labs at once than there are processors: they wait for most
-// of the time.
+// TestMain runs a few labs at once, however many processors there are: they
+// wait for most of the time, but a golden-serve that gets no time answers late.
 func TestMain(m *testing.M) {
 	flag.Parse()
-	if err := flag.Set("test.parallel", "6"); err != nil {
+	if err := flag.Set("test.parallel", "3"); err != nil {
 		panic("BUG: " + err.Error())
 	}
 	status := m.Run()
@@ -226,7 +226,7 @@ func (p *process) said() string {
 
 func (p *process) mustSay(text string) {
 	p.t.Helper()
-	for end := time.Now().Add(time.Minute); !strings.Contains(p.said(), text); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); !strings.Contains(p.said(), text); time.Sleep(20 * time.Millisecond) {
 		select {
 		case <-p.ended:
 			if !strings.Contains(p.said(), text) {
@@ -272,20 +272,44 @@ func (l *lab) dnsmasq(ns string, more ...string) *process {
 
 const pool = "--dhcp-range=10.77.0.100,10.77.0.120,1h"
 
-// doctor runs the doctor to its end.
-func (l *lab) doctor(wantStatus int, args ...string) *Report {
+// want is a finding that a report has to have: by its id, of a subject or text
+// that contains a word.
+type want struct {
+	id       string
+	severity Severity
+	word     string
+}
+
+// visits is how often the doctor is called before the lab is given up: a
+// machine so loaded that an answer comes too late has a better moment later,
+// and a defect is there each time.
+const visits = 3
+
+// doctor runs the doctor to its end. 0: nothing is wrong.
+func (l *lab) doctor(wantStatus int, args string, wants ...want) *Report {
 	l.t.Helper()
-	p := l.startDoctor(args...)
-	select {
-	case <-p.ended:
-	case <-time.After(2 * time.Minute):
-		l.t.Fatalf("the doctor doesn't end:\n%s", p.said())
+	for i := 1; ; i++ {
+		p := l.startDoctor(strings.Fields(args)...)
+		select {
+		case <-p.ended:
+		case <-time.After(4 * time.Minute):
+			l.t.Fatalf("the doctor doesn't end:\n%s", p.said())
+		}
+		r, got := p.report(), p.cmd.ProcessState.ExitCode()
+		right := got == wantStatus && r.Wrong() == (wantStatus != 0)
+		for _, w := range wants {
+			_, found := r.find(w.id, w.severity, w.word)
+			right = right && found
+		}
+		if right {
+			return r
+		}
+		l.t.Logf("visit %d: exit status %d, want %d and %v:\n%s\n%s", i, got, wantStatus, wants, r.all(), p.said())
+		if i == visits {
+			l.t.Errorf("the doctor doesn't find what is to be found (above)")
+			return r
+		}
 	}
-	r := p.report()
-	if got := p.cmd.ProcessState.ExitCode(); got != wantStatus {
-		l.t.Errorf("exit status %d, want %d:\n%s\n%s", got, wantStatus, p.out.String(), p.said())
-	}
-	return r
 }
 
 func (l *lab) startDoctor(args ...string) *process {
@@ -318,14 +342,21 @@ func (p *process) interrupt() *Report {
 	return p.report()
 }
 
+func (r *Report) find(id string, s Severity, word string) (Finding, bool) {
+	for _, f := range r.Findings {
+		if f.ID == id && f.Severity == s && strings.Contains(f.Subject+" "+f.What+" "+f.Do, word) {
+			return f, true
+		}
+	}
+	return Finding{}, false
+}
+
 // mustFind finds a finding by its id, of a subject or text that contains a
 // word.
 func (r *Report) mustFind(t *testing.T, id string, s Severity, word string) Finding {
 	t.Helper()
-	for _, f := range r.Findings {
-		if f.ID == id && f.Severity == s && strings.Contains(f.Subject+" "+f.What+" "+f.Do, word) {
-			return f
-		}
+	if f, ok := r.find(id, s, word); ok {
+		return f
 	}
 	t.Errorf("no %s of severity %s about %q in:\n%s", id, s, word, r.all())
 	return Finding{}
@@ -338,14 +369,6 @@ func (r *Report) mustNotFind(t *testing.T, id string, s Severity) {
 			t.Errorf("%s (%s) in:\n%s", id, s, r.all())
 			return
 		}
-	}
-}
-
-// mustBeWell checks that nothing is wrong.
-func (r *Report) mustBeWell(t *testing.T) {
-	t.Helper()
-	if r.Wrong() {
-		t.Errorf("something is wrong in a lab where all is well:\n%s", r.all())
 	}
 }
 

@@ -22,7 +22,7 @@ import (
 // of the 64 KB that this machine hands to its card.
 const snapLen = 2048
 
-// lastWords is how long the end of listening may take, however much comes.
+// lastWords is how long it is listened on at the end, for what is on its way.
 const lastWords = 200 * time.Millisecond
 
 // listener hears the served interface and, for machines that are on the wrong
@@ -31,11 +31,14 @@ type listener struct {
 	watch *watch
 	main  *packet.Conn
 	other map[string]*packet.Conn
+	last  time.Duration // lastWords
+	tell  func()        // the newest steps of the machine of --node, to the log
 }
 
 // listen opens the sockets.
 func (e *exam) listen() (*listener, error) {
-	l := &listener{watch: newWatch(), other: map[string]*packet.Conn{}}
+	l := &listener{watch: newWatch(), other: map[string]*packet.Conn{}, last: lastWords}
+	l.tell = e.teller(l.watch)
 	var err error
 	if l.main, err = tap(e.ifi, wireFilter(uint32(e.HTTPPort))); err != nil {
 		return nil, err
@@ -52,6 +55,20 @@ func (e *exam) listen() (*listener, error) {
 		l.other[i.Name] = c
 	}
 	return l, nil
+}
+
+// teller makes what logs the steps of one machine as they come.
+func (e *exam) teller(w *watch) func() {
+	told := 0
+	return func() {
+		if e.Node == nil {
+			return
+		}
+		m := w.machines[mac(e.Node)]
+		for ; m != nil && told < len(m.steps); told++ {
+			e.Log.Debug("heard", "machine", e.Node, "what", m.steps[told].What)
+		}
+	}
 }
 
 func tap(i *net.Interface, program []bpf.Instruction) (*packet.Conn, error) {
@@ -133,26 +150,33 @@ func (l *listener) run(ctx context.Context, d time.Duration) {
 	var mu sync.Mutex
 	hear := func(c *packet.Conn, f func([]byte)) {
 		wg.Go(func() {
-			// What has come until the end is still read.
-			stop := context.AfterFunc(ctx, func() { _ = c.SetReadDeadline(time.Now().Add(lastWords)) })
+			stop := context.AfterFunc(ctx, func() { _ = c.SetReadDeadline(time.Now().Add(l.last)) })
 			defer stop()
 			defer func() { _ = c.Close() }() // was only read
 			b := make([]byte, snapLen)
+			take := func(n int) bool {
+				mu.Lock()
+				defer mu.Unlock()
+				f(b[:n])
+				return false
+			}
 			for {
 				n, _, err := c.ReadFrom(b)
 				if errors.Is(err, unix.ENETDOWN) { // said once; it may come up again
 					continue
 				}
 				if err != nil {
+					drain(c, b, take) // what came until the end, however late it is read
 					return
 				}
-				mu.Lock()
-				f(b[:n])
-				mu.Unlock()
+				take(n)
 			}
 		})
 	}
-	hear(l.main, func(b []byte) { l.watch.add(time.Now(), b) })
+	hear(l.main, func(b []byte) {
+		l.watch.add(time.Now(), b)
+		l.tell()
+	})
 	for name, c := range l.other {
 		hear(c, func(b []byte) { l.watch.astray(name, b) })
 	}

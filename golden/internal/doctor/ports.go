@@ -142,7 +142,7 @@ func (e *exam) free(s service) (bool, error) {
 }
 
 // ruleTime is how long nft may take.
-const ruleTime = 5 * time.Second
+const ruleTime = 15 * time.Second
 
 // listRules reads the rules of the firewall.
 func listRules(ctx context.Context) (ruleset, error) {

@@ -54,7 +54,7 @@ func (e *exam) rivals(offers []offer) []Finding {
 	switch {
 	case address:
 	case e.DHCP != netboot.DHCPFull:
-		out = append(out, Finding{"dhcp.none", Error, e.ifi.Name, fmt.Sprintf("no DHCP server gives addresses here within %v, and with --dhcp %s golden-serve doesn't either", askTime, e.DHCP),
+		out = append(out, Finding{"dhcp.none", Error, e.ifi.Name, fmt.Sprintf("no DHCP server gives addresses here within %v, and with --dhcp %s golden-serve doesn't either", askTime+slowTime, e.DHCP),
 			"switch the network's DHCP server on, or use --dhcp full"})
 	case len(list) == 0:
 		out = append(out, Finding{"dhcp.alone", OK, e.ifi.Name, "no other DHCP server answers", ""})

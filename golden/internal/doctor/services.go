@@ -22,6 +22,16 @@ import (
 // everyService asks golden-serve as a machine would, service by service.
 func (e *exam) everyService(ctx context.Context, c *client, offers []offer) []Finding {
 	out, files := e.answers(offers)
+	tried := e.everyPort(ctx, c, offers, files)
+	if ctx.Err() != nil { // what failed may have failed by that
+		tried = append(slices.DeleteFunc(tried, func(f Finding) bool { return f.Severity != OK }), e.interrupted())
+	}
+	e.Log.Debug("asked every service", "findings", len(out)+len(tried))
+	return append(out, tried...)
+}
+
+// everyPort asks from the address that the doctor was offered.
+func (e *exam) everyPort(ctx context.Context, c *client, offers []offer, files []string) (out []Finding) {
 	if ip, ok := e.address(offers); ok {
 		if err := c.at(ip); err != nil {
 			return append(out, Finding{"service.mute", Error, e.ifi.Name, err.Error(), ""})
@@ -29,14 +39,25 @@ func (e *exam) everyService(ctx context.Context, c *client, offers []offer) []Fi
 		if e.DHCP == netboot.DHCPProxy {
 			out = append(out, e.port4011(ctx, c))
 		}
-		for _, n := range append(files, "images/vmlinuz", "images/all.rdz") {
-			out = append(out, e.tftp(ctx, c, n))
-		}
+		out = append(out, e.everyFile(ctx, c, append(files, "images/vmlinuz", "images/all.rdz"))...)
 		out = append(out, e.tcp(ctx, c)...)
 	} else {
 		out = append(out, Finding{"service.untried", Note, e.ifi.Name, "TFTP and HTTP were not tried: there is no address to try them with", ""})
 	}
 	return append(out, e.http(ctx)...)
+}
+
+// everyFile reads files by TFTP, until the port is silent: then it is for all.
+func (e *exam) everyFile(ctx context.Context, c *client, names []string) []Finding {
+	var out []Finding
+	for _, n := range names {
+		f, silent := e.tftp(ctx, c, n)
+		out = append(out, f)
+		if silent {
+			break
+		}
+	}
+	return out
 }
 
 // address is one that a server has offered the doctor: nobody else has it.
@@ -168,9 +189,12 @@ func (e *exam) tcp(ctx context.Context, c *client) []Finding {
 	return out
 }
 
+// httpTime is how long all files may take by HTTP.
+const httpTime = 30 * time.Second
+
 // http reads a boot file by the ways that firmware and iPXE use.
 func (e *exam) http(ctx context.Context) []Finding {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, httpTime)
 	defer cancel()
 	subject := fmt.Sprintf("tcp port %d", e.HTTPPort)
 	var names []string
@@ -252,7 +276,7 @@ func fetch(ctx context.Context, method, url, ranges string) (response, error) {
 	if ranges != "" {
 		req.Header.Set("Range", ranges)
 	}
-	client := http.Client{Timeout: 3 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, Proxy: nil}}
+	client := http.Client{Timeout: slowTime, Transport: &http.Transport{DisableKeepAlives: true, Proxy: nil}}
 	r, err := client.Do(req)
 	if err != nil {
 		return response{}, &unreachableError{err}

@@ -28,11 +28,12 @@ const (
 )
 
 // tftp reads a file as firmware does and compares it with the one on disk.
-func (e *exam) tftp(ctx context.Context, c *client, name string) Finding {
-	f := Finding{"service.tftp", Error, "udp port 69", "", e.whySilent(69)}
+// silent: there was no answer at all.
+func (e *exam) tftp(ctx context.Context, c *client, name string) (f Finding, silent bool) {
+	f = Finding{"service.tftp", Error, "udp port 69", "", e.whySilent(69)}
 	disk, size, err := firstBytes(filepath.Join(e.TFTPRoot, filepath.FromSlash(name)), readWhole)
 	if err != nil {
-		return Finding{"service.tftp", Error, "udp port 69", fmt.Sprintf("%s is not tried: %v", name, err), makeAgain}
+		return Finding{"service.tftp", Error, "udp port 69", fmt.Sprintf("%s is not tried: %v", name, err), makeAgain}, false
 	}
 	t := &tftpRead{c: c, name: name, want: len(disk)}
 	if int64(len(disk)) < size {
@@ -56,9 +57,9 @@ func (e *exam) tftp(ctx context.Context, c *client, name string) Finding {
 		f.What = fmt.Sprintf("gives other bytes of %s than are on disk", name)
 		f.Do = "start golden-serve anew, with this --tftp-root"
 	default:
-		return Finding{f.ID, OK, f.Subject, fmt.Sprintf("gives %s, %d bytes", name, size), ""}
+		return Finding{f.ID, OK, f.Subject, fmt.Sprintf("gives %s, %d bytes", name, size), ""}, false
 	}
-	return f
+	return f, err == nil && got == silence && t.server == 0
 }
 
 func firstBytes(file string, n int64) ([]byte, int64, error) {

@@ -367,3 +367,39 @@ func hasID(list []Finding, id string) bool {
 	}
 	return false
 }
+
+// All kinds of machines of which there are few are in one note.
+func TestOneNoteOfLoaders(t *testing.T) {
+	l := &lab{t: t, tmp: t.TempDir()}
+	l.files()
+	var notes []Finding
+	for _, f := range newExam(Config{Images: l.path("images")}).loaders() {
+		if f.ID == "files.loaders" {
+			notes = append(notes, f)
+		} else {
+			t.Errorf("found %+v", f)
+		}
+	}
+	if len(notes) != 1 || !strings.Contains(notes[0].What, "UEFI arm64 (11)") || strings.Contains(notes[0].What, "(7)") {
+		t.Errorf("found %+v", notes)
+	}
+}
+
+// Beside another DHCP server a machine with Secure Boot needs more than shim.
+func TestSecureBootBesideAnother(t *testing.T) {
+	for _, c := range []struct {
+		dhcp    string
+		without string
+		want    bool
+	}{{netboot.DHCPProxy, "", true}, {netboot.DHCPFull, "", false}, {netboot.DHCPOff, "", false}, {netboot.DHCPProxy, "grubx64.efi", false}, {netboot.DHCPProxy, "shimx64.efi", false}} {
+		l := &lab{t: t, tmp: t.TempDir()}
+		l.files()
+		if c.without != "" {
+			l.run("rm", l.path("images/tftp/"+c.without))
+		}
+		found := newExam(Config{Images: l.path("images"), DHCP: c.dhcp}).files(trust.Pin{})
+		if got := hasID(found, "files.secureboot"); got != c.want {
+			t.Errorf("%s without %q: %v, want %v: %+v", c.dhcp, c.without, got, c.want, found)
+		}
+	}
+}
