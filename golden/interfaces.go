@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -77,13 +78,26 @@ type listeners struct {
 	ended  chan struct{}
 }
 
-// accept hands connections on until the listener is closed.
+// acceptPause is the wait after a connection that couldn't be taken: there
+// are too many open files, or it was gone already.
+const acceptPause = 50 * time.Millisecond
+
+// accept hands connections on until the listener is closed. No other error
+// ends it: the machines of this network have no other way to us.
 func (m *listeners) accept(ln net.Listener) {
 	for {
 		c, err := ln.Accept()
-		if err != nil {
+		if errors.Is(err, net.ErrClosed) {
 			m.failed <- err // has room for one of each
 			return
+		}
+		if err != nil {
+			select {
+			case <-time.After(acceptPause):
+				continue
+			case <-m.ended:
+				return
+			}
 		}
 		select {
 		case m.came <- c:

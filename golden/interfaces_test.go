@@ -1,6 +1,7 @@
 package golden
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -12,6 +13,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -98,6 +100,70 @@ func TestControlOnSeveral(t *testing.T) {
 	}
 	if _, err := ln.Accept(); err == nil {
 		t.Error("a connection after the end")
+	}
+}
+
+// TestControlWithoutFiles: too many open files end no network's connections.
+func TestControlWithoutFiles(t *testing.T) {
+	there := []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("127.0.0.2")}
+	ln, err := listenAll(there, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	port := ln.Addr().(*net.TCPAddr).Port
+	var asking []int
+	for range there {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(fd)
+		asking = append(asking, fd)
+	}
+	var was unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &was); err != nil {
+		t.Fatal(err)
+	}
+	few := was
+	few.Cur = 256
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &few); err != nil {
+		t.Fatal(err)
+	}
+	var held []int
+	release := func() {
+		for _, fd := range held {
+			unix.Close(fd)
+		}
+		held = nil
+		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &was); err != nil {
+			t.Error(err)
+		}
+	}
+	defer release()
+	for {
+		fd, err := unix.Open(os.DevNull, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if errors.Is(err, unix.EMFILE) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		held = append(held, fd)
+	}
+	for i, fd := range asking {
+		if err := unix.Connect(fd, &unix.SockaddrInet4{Addr: there[i].As4(), Port: port}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	time.Sleep(10 * acceptPause) // they can't be taken
+	release()
+	for range there {
+		c, err := ln.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Close()
 	}
 }
 
