@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kamethod/kamethod/golden/internal/roster"
 	"github.com/kamethod/kamethod/golden/status"
 	"github.com/kamethod/kamethod/golden/wire"
 )
@@ -54,20 +55,26 @@ func TestCloneLate(t *testing.T) {
 		return
 	}
 	l := newLab(t, 3, one, two, three)
-	l.c.Wait, l.c.Min = time.Second, 2
 	l.start()
 	a, b, c := l.machine(one), l.machine(two), l.machine(three)
 	early := []*machine{a, b}
-	together(early, func(m *machine) { m.intoStage2(); m.prepare() })
+	together(early, func(m *machine) { m.must(wire.Stage1, nil) })
+	if err := l.admin().Go(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	together(early, func(m *machine) {
+		_, ended := m.receive()
+		m.wantEnd(ended)
+		m.crash()
+		m.must(wire.Stage2, nil)
+		m.prepare()
+	})
 	if err := l.machine("52:54:00:00:00:04").register(wire.Stage1, nil); err == nil || !strings.Contains(err.Error(), "not on the list") {
 		t.Errorf("a machine that nobody named: %v", err)
 	}
-	c.intoStage2() // while the tree is under way to the others
-	begun := time.Now()
-	together(early, func(m *machine) { m.finish(); m.wantRelease() })
-	if d := time.Since(begun); d > 2*nobodyWait {
-		t.Errorf("those who were done waited %v for the late one", d)
-	}
+	c.intoStage2()                                                    // while the tree is under way to the others
+	together(early, func(m *machine) { m.finish(); m.wantRelease() }) // they don't wait for c, which has not begun
+	l.wantMachine(three, is(roster.Cloning))
 	if err := l.machine(one).register(wire.Stage1, nil); err == nil || !strings.Contains(err.Error(), "done already in this session") {
 		t.Errorf("a machine that is done: %v", err)
 	}
@@ -122,7 +129,7 @@ func TestCloneTooFew(t *testing.T) {
 		return
 	}
 	l := newLab(t, 3)
-	l.c.Wait, l.c.Min = 2*time.Second, 2
+	l.c.Wait, l.c.Min = 10*time.Second, 2 // one machine registers within that
 	l.start()
 	a := l.machine(one)
 	a.must(wire.Stage1, nil)

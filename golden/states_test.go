@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"testing"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/kamethod/kamethod/golden/internal/netboot"
 	"github.com/kamethod/kamethod/golden/internal/roster"
 	"github.com/kamethod/kamethod/golden/status"
+	"github.com/kamethod/kamethod/golden/wire"
 )
 
 const one, two, three = "52:54:00:00:00:01", "52:54:00:00:00:02", "52:54:00:00:00:03"
@@ -147,4 +149,108 @@ func TestRecordAndJournalAgree(t *testing.T) {
 		t.Errorf("a machine that was done in an earlier session: %v", got)
 	}
 	c.Book.remove()
+}
+
+// A session that was broken off and isn't gone on with, for golden's files
+// have changed or it was long ago: who was done or had failed in it is told to
+// boot its own disk, with or without the journal, and with --yes just the same.
+// --fresh clones all anew.
+func TestDoneStaysDoneWhenTheRecordIsSetAside(t *testing.T) {
+	log := slog.New(slog.DiscardHandler)
+	for _, how := range []string{"changed", "long ago", "changed, journal lost", "changed, and killed again", "fresh"} {
+		t.Run(how, func(t *testing.T) {
+			dir := t.TempDir()
+			open := func(source string, fresh bool) (*Book, *roster.Roster) {
+				t.Helper()
+				b, err := OpenBook(dir, "s", source, fresh, log)
+				if err != nil {
+					t.Fatal(err)
+				}
+				r, err := openStates(CloneConfig{Config: Config{Session: "s", Nodes: 4, Book: b, Log: log}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { r.Close() })
+				return b, r
+			}
+			killed := func(b *Book, r *roster.Roster) {
+				if err := r.Close(); err != nil {
+					t.Fatal(err)
+				}
+				b.lock.Close()
+			}
+			const away = "52:54:00:00:00:04"
+			b, r := open("source", false)
+			for _, mac := range []string{one, two, three, away} {
+				decide(r, client(t, mac))
+				r.Registered(mac, 1, "", "", "")
+			}
+			r.Finished(one)
+			r.Failed(two, "mkfs")
+			b.page.Nodes = map[string]bookNode{one: {Number: 1, MAC: one, State: status.Done, Confirmed: "x"}, two: {Number: 2, MAC: two, State: status.Failed},
+				three: {Number: 3, MAC: three, State: status.Receiving}, away: {Number: 4, MAC: away, State: status.Failed, Lost: true}}
+			b.begun()
+			if err := b.write(); err != nil {
+				t.Fatal(err)
+			}
+			killed(b, r)
+			source := "other"
+			switch how {
+			case "long ago":
+				old := time.Now().Add(-2 * maxAway)
+				if err := os.Chtimes(b.path, old, old); err != nil {
+					t.Fatal(err)
+				}
+				source = "source"
+			case "changed, journal lost":
+				if err := os.Remove(b.journal()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			b, r = open(source, how == "fresh")
+			if how == "changed, and killed again" { // and once more, resumed
+				killed(b, r)
+				b, r = open(source, false)
+			}
+			ended := netboot.LocalBoot
+			if how == "fresh" {
+				ended = netboot.BootImage
+			}
+			for mac, want := range map[string]netboot.Answer{one: ended, two: ended, three: netboot.BootImage, away: netboot.BootImage} {
+				if got := decide(r, client(t, mac)); got != want {
+					t.Errorf("%s: %v, want %v", mac, got, want)
+				}
+			}
+			if b.page.Nodes[one].Confirmed != "" || b.expected() != 0 {
+				t.Errorf("consent %q, and %d are waited for", b.page.Nodes[one].Confirmed, b.expected())
+			}
+			if how != "fresh" && r.State(one) == roster.Done && b.numbers()[one] != 1 {
+				t.Error("another machine may have its number")
+			}
+			if err := r.Arm([]string{one}); err != nil || decide(r, client(t, one)) != netboot.BootImage {
+				t.Errorf("armed by word: %v", err)
+			}
+		})
+	}
+}
+
+// Where only the journal is lost, the record says who has failed for good, and
+// who may come back.
+func TestFailedByTheRecord(t *testing.T) {
+	gone, failed := newNode(wire.Register{MAC: one}), newNode(wire.Register{MAC: two})
+	gone.fail(silent, "receiving", "silent")
+	failed.fail(notLost, "preparing", "no disk")
+	b := &Book{}
+	b.put(gone, "")
+	b.put(failed, "")
+	b.earlier = b.page.Nodes
+	r, err := openStates(CloneConfig{Config: Config{Nodes: 2, Book: b, Log: slog.New(slog.DiscardHandler)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for mac, want := range map[string]netboot.Answer{one: netboot.BootImage, two: netboot.LocalBoot} {
+		if got := decide(r, client(t, mac)); got != want {
+			t.Errorf("%s: %v, want %v", mac, got, want)
+		}
+	}
 }

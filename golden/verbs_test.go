@@ -1,14 +1,17 @@
 package golden
 
 import (
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/kamethod/kamethod/golden/internal/netboot"
 	"github.com/kamethod/kamethod/golden/internal/roster"
 	"github.com/kamethod/kamethod/golden/status"
 	"github.com/kamethod/kamethod/golden/trust"
@@ -187,6 +190,7 @@ func TestArmAndDisarmInASession(t *testing.T) {
 	if _, err := l.admin().DisarmAll(t.Context()); err != nil { // all that can be
 		t.Fatal(err)
 	}
+	l.wantMachine(three, is(roster.Cloning))
 	c.finish()
 	c.wantRelease()
 	l.wait()
@@ -219,8 +223,8 @@ func TestArmedAndGone(t *testing.T) {
 func TestArmInASend(t *testing.T) {
 	d := newDeployment(Config{Session: "s"})
 	for _, r := range []*http.Request{
-		httptest.NewRequest(http.MethodPost, armPath+"?session=s", strings.NewReader(`["`+one+`"]`)),
-		httptest.NewRequest(http.MethodPost, disarmPath+"?session=s", strings.NewReader("[]")),
+		httptest.NewRequest(http.MethodPost, armPath+"?session=s", strings.NewReader(`{"macs":["`+one+`"]}`)),
+		httptest.NewRequest(http.MethodPost, disarmPath+"?session=s", strings.NewReader(`{"all":true}`)),
 		httptest.NewRequest(http.MethodGet, nodesPath+"?session=s", nil),
 	} {
 		w := httptest.NewRecorder()
@@ -229,4 +233,86 @@ func TestArmInASend(t *testing.T) {
 			t.Errorf("%s: %d %s", r.URL, w.Code, w.Body)
 		}
 	}
+}
+
+// Nobody isn't all: a list that was lost on its way disarms nobody.
+func TestAllIsSaid(t *testing.T) {
+	d := newDeployment(Config{Session: "s"})
+	var err error
+	if d.states, err = roster.Open(roster.Config{Max: 2, Log: slog.New(slog.DiscardHandler)}); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.states.Arm([]string{one}); err != nil {
+		t.Fatal(err)
+	}
+	post := func(path, body string) int {
+		w := httptest.NewRecorder()
+		d.verbs().ServeHTTP(w, httptest.NewRequest(http.MethodPost, path+"?session=s", strings.NewReader(body)))
+		return w.Code
+	}
+	for _, path := range []string{armPath, disarmPath} {
+		for _, body := range []string{"", "null", "[]", `["` + one + `"]`, "{}", `{"macs":null}`, `{"all":false}`, `{"all":true,"macs":["` + one + `"]}`, `{"who":"all"}`} {
+			if code := post(path, body); code != http.StatusBadRequest {
+				t.Errorf("%s %s: %d", path, body, code)
+			}
+		}
+	}
+	if got := d.states.State(one); got != roster.Armed {
+		t.Errorf("it is %s", got)
+	}
+	if code := post(armPath, `{"all":true}`); code == http.StatusOK {
+		t.Error("all machines there are were armed")
+	}
+	if code := post(disarmPath, `{"all":true}`); code != http.StatusOK || d.states.State(one) != roster.Seen {
+		t.Errorf("%d, and it is %s", code, d.states.State(one))
+	}
+	if got := decide(d.states, client(t, two)); got != netboot.LocalBoot {
+		t.Errorf("another machine in the place that has become free: %v", got)
+	}
+}
+
+// While golden can't write down who is done, no disk is erased, and nobody is
+// let go; when it can, all goes on.
+func TestNothingGoesOnUnwritten(t *testing.T) {
+	if !inOwnNetwork(t) {
+		return
+	}
+	l := newLab(t, 1)
+	var err error
+	if l.c.Book, err = OpenBook(l.dir, "lab", "source", false, l.c.Log); err != nil {
+		t.Fatal(err)
+	}
+	l.start()
+	a, c := l.machine(one), l.machine(three)
+	a.intoStage2()
+	a.prepare()
+	inTheWay := journalPath(l.dir, "lab") + ".new" // the next journal can't be made
+	if err := os.Mkdir(inTheWay, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.admin().DisarmAll(t.Context()); err == nil || !strings.Contains(err.Error(), roster.ErrNotKept.Error()) {
+		t.Errorf("disarmed on a disk that can't be written: %v", err)
+	}
+	if _, err := l.admin().Arm(t.Context(), []string{three}); err == nil || !strings.Contains(err.Error(), roster.ErrNotKept.Error()) {
+		t.Errorf("armed on a disk that can't be written: %v", err)
+	}
+	a.finish()
+	c.intoStage2()
+	l.until("golden to say so", func() bool { return strings.Contains(l.log.String(), "nothing is erased and nobody is let go") })
+	time.Sleep(nobodyWait + 2*pingEvery) // time enough to do it all the same
+	for _, m := range []*machine{a, c} {
+		for len(m.orders) > 0 {
+			if o := <-m.orders; o.Plan != nil || o.Release != nil {
+				t.Errorf("%s is told %+v", m.mac, o)
+			}
+		}
+	}
+	if err := os.Remove(inTheWay); err != nil {
+		t.Fatal(err)
+	}
+	a.wantRelease()
+	c.prepare()
+	c.finish()
+	c.wantRelease()
+	l.wantReleased(2)
 }
