@@ -28,7 +28,8 @@ const armExit = `
 EXIT STATUS
   0    all of these machines are what was asked for
   2    none of them is: an address is malformed, a machine can't be armed or
-       disarmed now, no golden-serve of this session answers; or usage
+       disarmed now, no golden-serve of this session answers; or usage. Or
+       all are, but golden could not write it down: it says so
 `
 
 func nodesCommand() *cobra.Command {
