@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"time"
 
 	"github.com/kamethod/kamethod/golden/internal/roster"
 	"github.com/kamethod/kamethod/golden/status"
@@ -25,8 +26,7 @@ func (b *Book) setAside(log *slog.Logger) error {
 
 // beginAnew sets the record of a session aside that was broken off, and begins
 // one that goes as the same run: what was done or had failed in it stays so.
-// The new record takes the old one's place at once, lest golden be killed
-// between the two. A session that was over is no such session.
+// A session that was over is no such session.
 func (b *Book) beginAnew(old page, log *slog.Logger) error {
 	if old.Session != b.page.Session || old.over() {
 		return b.setAside(log)
@@ -42,7 +42,28 @@ func (b *Book) beginAnew(old page, log *slog.Logger) error {
 			b.page.Nodes[k] = n
 		}
 	}
-	log.Warn("machines that were done or failed in it are not cloned once more: --fresh has all cloned anew, golden-serve arm MAC one", "known", len(b.spent))
+	log.Warn(doneStays, "known", len(b.spent))
+	return b.replace(log)
+}
+
+const doneStays = "machines that were done or failed in it are not cloned once more: --fresh has all cloned anew, golden-serve arm MAC one"
+
+// sameRun is for a record that can't be read: the journal of the machines knows
+// which run it was.
+func (b *Book) sameRun(log *slog.Logger) {
+	s, err := roster.ReadFile(b.journal())
+	if err != nil {
+		return // there is nothing to go by
+	}
+	if t, err := time.Parse(runForm, s.Run); err == nil {
+		b.anew, b.page.Begun = true, t
+		log.Warn(doneStays)
+	}
+}
+
+// replace keeps a copy of the old record, and has the new one in its place at
+// once.
+func (b *Book) replace(log *slog.Logger) error {
 	to := b.path + ".old"
 	if err := os.Remove(to); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("set the record of an earlier session aside: %w", err)

@@ -108,7 +108,10 @@ func OpenBook(dir, session, source string, fresh bool, log *slog.Logger) (*Book,
 		return b, nil
 	case err != nil:
 		log.Warn("the record of an earlier session of this name is of no use; beginning anew", "err", err)
-		return b, b.setAside(log)
+		if !fresh {
+			b.sameRun(log)
+		}
+		return b, b.replace(log)
 	case fresh:
 		log.Info("an earlier session of this name is forgotten", "begun", old.Begun.Local().Format(time.DateTime))
 		return b, nil

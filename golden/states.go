@@ -82,8 +82,10 @@ func (b *Book) run() string {
 	if b == nil {
 		return ""
 	}
-	return b.page.Begun.Format("2006-01-02T15:04:05.000000000Z07:00")
+	return b.page.Begun.Format(runForm)
 }
+
+const runForm = "2006-01-02T15:04:05.000000000Z07:00"
 
 // decide answers the boot servers.
 func decide(r *roster.Roster, c netboot.Client) netboot.Answer {

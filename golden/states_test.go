@@ -157,7 +157,7 @@ func TestRecordAndJournalAgree(t *testing.T) {
 // --fresh clones all anew.
 func TestDoneStaysDoneWhenTheRecordIsSetAside(t *testing.T) {
 	log := slog.New(slog.DiscardHandler)
-	for _, how := range []string{"changed", "long ago", "changed, journal lost", "changed, and killed again", "fresh"} {
+	for _, how := range []string{"changed", "long ago", "changed, journal lost", "changed, and killed again", "record of no use", "fresh"} {
 		t.Run(how, func(t *testing.T) {
 			dir := t.TempDir()
 			open := func(source string, fresh bool) (*Book, *roster.Roster) {
@@ -202,6 +202,10 @@ func TestDoneStaysDoneWhenTheRecordIsSetAside(t *testing.T) {
 					t.Fatal(err)
 				}
 				source = "source"
+			case "record of no use":
+				if err := os.WriteFile(b.path, []byte("{"), 0o600); err != nil {
+					t.Fatal(err)
+				}
 			case "changed, journal lost":
 				if err := os.Remove(b.journal()); err != nil {
 					t.Fatal(err)
@@ -224,7 +228,7 @@ func TestDoneStaysDoneWhenTheRecordIsSetAside(t *testing.T) {
 			if b.page.Nodes[one].Confirmed != "" || b.expected() != 0 {
 				t.Errorf("consent %q, and %d are waited for", b.page.Nodes[one].Confirmed, b.expected())
 			}
-			if how != "fresh" && r.State(one) == roster.Done && b.numbers()[one] != 1 {
+			if how != "fresh" && how != "record of no use" && r.State(one) == roster.Done && b.numbers()[one] != 1 {
 				t.Error("another machine may have its number")
 			}
 			if err := r.Arm([]string{one}); err != nil || decide(r, client(t, one)) != netboot.BootImage {
