@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 )
 
@@ -55,10 +56,18 @@ func OnDisk(path string) Open {
 	return func() (Content, error) { return os.Open(path) }
 }
 
-// neededFiles are the names that a BIOS machine asks for on its way into
+// NeededFiles are the names that a BIOS machine asks for on its way into
 // stage 1.
-func neededFiles() []string {
+func NeededFiles() []string {
 	return []string{"pxelinux.0", "ldlinux.c32", "images/vmlinuz", "images/all.rdz"}
+}
+
+// missing are those of them that the list lacks. lpxelinux.0 is as good as
+// pxelinux.0.
+func (f Files) missing() []string {
+	return slices.DeleteFunc(NeededFiles(), func(name string) bool {
+		return f[name] != nil || name == "pxelinux.0" && f["lpxelinux.0"] != nil
+	})
 }
 
 // maxName is longer than any name we serve; a TFTP request has 512 bytes at

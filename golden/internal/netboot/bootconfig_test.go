@@ -55,6 +55,22 @@ func TestWhoIsToldToBoot(t *testing.T) {
 	}
 }
 
+func TestMissingFiles(t *testing.T) {
+	for names, want := range map[string]string{
+		"pxelinux.0 ldlinux.c32 images/vmlinuz images/all.rdz":  "[]",
+		"lpxelinux.0 ldlinux.c32 images/vmlinuz images/all.rdz": "[]",
+		"grubx64.efi images/vmlinuz":                            "[pxelinux.0 ldlinux.c32 images/all.rdz]",
+	} {
+		f := Files{}
+		for _, name := range strings.Fields(names) {
+			f[name] = OnDisk(name)
+		}
+		if got := fmt.Sprint(f.missing()); got != want {
+			t.Errorf("%s: %s are missing, want %s", names, got, want)
+		}
+	}
+}
+
 // TestAnothersName: who is known by its lease hears what is for itself only.
 func TestAnothersName(t *testing.T) {
 	s := offWire(t, DHCPFull, func(Client) Answer { return BootImage })

@@ -143,7 +143,9 @@ func (s *Server) bootOptions(reply, m *dhcpv4.DHCPv4, c Client, archs []iana.Arc
 	}
 	o, why := s.offerFor(c, archs, ipxeHasHTTP(m.Options.Get(optIPXE)))
 	if why != "" {
-		s.cfg.Log.Warn("no boot file for this firmware", "mac", c.MAC, "arch", c.Arch, "class", c.ClassID, "why", why)
+		if s.noFile.now(time.Now()) {
+			s.cfg.Log.Warn("no boot file for this firmware", "mac", c.MAC, "arch", c.Arch, "class", c.ClassID, "why", why)
+		}
 		s.emit(Event{MAC: c.MAC, IP: c.IP, What: "no boot file for this firmware", Name: c.Arch.String()})
 		return false
 	}

@@ -35,6 +35,9 @@ func (s *Server) fullDHCP(m *dhcpv4.DHCPv4, c Client, archs []iana.Arch, netboot
 			return nil, nil
 		}
 		ip, t = got, dhcpv4.MessageTypeAck
+		if !ok && !s.mayRefuse(m, a, got) {
+			return nil, nil
+		}
 		if !ok {
 			return s.refuse(m, got), nil
 		}
@@ -80,7 +83,9 @@ func (s *Server) subnetOf(m *dhcpv4.DHCPv4) *subnet {
 func (s *Server) request(m *dhcpv4.DHCPv4, a asker, wanted netip.Addr, now time.Time) (netip.Addr, bool) {
 	if id := v4(m.ServerIdentifier()); id.IsValid() && id != s.link.self.Addr() {
 		s.leases.forget(a.mac)
-		s.cfg.Log.Warn("a machine chose another DHCP server", "mac", m.ClientHWAddr, "server", id)
+		if s.chosen.now(now) {
+			s.cfg.Log.Warn("a machine chose another DHCP server", "mac", m.ClientHWAddr, "server", id)
+		}
 		return netip.Addr{}, false
 	}
 	ip := wanted
@@ -98,8 +103,22 @@ func (s *Server) request(m *dhcpv4.DHCPv4, a asker, wanted netip.Addr, now time.
 	return ip, ok
 }
 
+// mayRefuse says whether an address is ours to refuse. Beside another server
+// (--force) it may be one of that server's: who has no record of a client stays
+// silent (RFC 2131 4.3.2), unless it asks us, or the address is wrong whoever
+// gave it.
+func (s *Server) mayRefuse(m *dhcpv4.DHCPv4, a asker, ip netip.Addr) bool {
+	if !s.cfg.Force || v4(m.ServerIdentifier()).IsValid() || !a.net.prefix.Contains(ip) {
+		return true
+	}
+	mac, ok := s.leases.holder(ip)
+	return ok && mac != a.mac
+}
+
 func (s *Server) refuse(m *dhcpv4.DHCPv4, ip netip.Addr) *out {
-	s.cfg.Log.Info("address refused", "mac", m.ClientHWAddr, "ip", ip)
+	if s.refused.now(time.Now()) {
+		s.cfg.Log.Info("address refused", "mac", m.ClientHWAddr, "ip", ip)
+	}
 	r := s.replyTo(m, dhcpv4.MessageTypeNak)
 	if v4(m.GatewayIPAddr).IsValid() {
 		r.SetBroadcast() // RFC 2131 4.3.2: so that the relay broadcasts it

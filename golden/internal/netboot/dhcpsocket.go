@@ -57,7 +57,7 @@ func (s *Server) openFull(d *dhcpSockets) (err error) {
 	if d.udp, err = s.link.listenBroadcast(netip.AddrFrom4([4]byte{}), dhcpServerPort); err != nil {
 		return err
 	}
-	if err := enlarge(d.udp); err != nil {
+	if err := enlarge(d.udp, receiveBuffer); err != nil {
 		return err
 	}
 	d.raw, err = openPacket(s.link, 0) // only to send
@@ -68,7 +68,7 @@ func (s *Server) openProxy(d *dhcpSockets) (err error) {
 	if d.raw, err = openPacket(s.link, dhcpServerPort); err != nil {
 		return err
 	}
-	if err := enlarge(d.raw); err != nil {
+	if err := enlarge(d.raw, receiveBuffer); err != nil {
 		return err
 	}
 	c, err := net.ListenPacket("ip4:255", s.link.self.Addr().String()) // IPPROTO_RAW: sends, receives nothing
@@ -83,15 +83,15 @@ func (s *Server) openProxy(d *dhcpSockets) (err error) {
 
 // enlarge sets a socket's receive buffer, beyond what the kernel's limit for
 // ordinary users allows where we may.
-func enlarge(c syscall.Conn) error {
+func enlarge(c syscall.Conn, bytes int) error {
 	rc, err := c.SyscallConn()
 	if err != nil {
 		return fmt.Errorf("receive buffer: %w", err)
 	}
 	return rc.Control(func(fd uintptr) {
-		if unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveBuffer) != nil {
+		if unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, bytes) != nil {
 			// What the limit gives is enough for a hundred machines.
-			_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, receiveBuffer)
+			_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, bytes)
 		}
 	})
 }

@@ -31,12 +31,18 @@ type wireClient struct {
 // onWire runs f with eth0 of a namespace.
 func (l *lab) onWire(ns string, f func(*wireClient) error) {
 	l.t.Helper()
-	l.inNS(ns, func() error {
+	if err := onWire(ns, f); err != nil {
+		l.t.Fatal(err)
+	}
+}
+
+func onWire(ns string, f func(*wireClient) error) error {
+	return within(ns, func() error {
 		c, err := openPacket(&link{name: "eth0"}, dhcpClientPort)
 		if err != nil {
 			return err
 		}
-		if err := enlarge(c); err != nil {
+		if err := enlarge(c, receiveBuffer); err != nil {
 			return err
 		}
 		return errors.Join(f(&wireClient{c: c}), c.Close())
@@ -148,17 +154,19 @@ func TestFloodOfMACs(t *testing.T) {
 			bad, good := l.host("52:54:00:77:fe:02", ""), l.host(macA, "")
 			srv := l.ready(serveSpec{DHCP: mode, Quiet: true, Known: []string{macA}, LeaseFile: filepath.Join(l.tmp, "leases")})
 			pid := srv.cmd.Process.Pid
-			l.flood(bad, 20_000) // what it takes at most, it has after this
+			discover := discoverer(t, true)
+			if err := flood(bad, 20_000, discover); err != nil { // what it takes at most, it has after this
+				t.Fatal(err)
+			}
 			before, rss := srv.heapKB(1), residentKB(t, pid)
-			done := make(chan struct{})
-			go func() {
-				defer close(done)
-				l.flood(bad, 100_000)
-			}()
+			done := make(chan error, 1)
+			go func() { done <- flood(bad, 100_000, discover) }()
 			for i := range 3 {
 				l.known(good, mode, fmt.Sprintf("during the flood, %d", i+1))
 			}
-			<-done
+			if err := <-done; err != nil {
+				t.Fatal(err)
+			}
 			after := srv.heapKB(2)
 			t.Logf("%s: %d kB in use before 100,000 invented machines, %d kB after; resident %d kB, then %d kB", mode, before, after, rss, residentKB(t, pid))
 			// A table of them all would have some 50 MB.
@@ -171,9 +179,8 @@ func TestFloodOfMACs(t *testing.T) {
 }
 
 // flood sends so many requests of random machines, at some 20,000 a second.
-func (l *lab) flood(ns string, n int) {
-	discover := discoverer(l.t, true)
-	l.onWire(ns, func(w *wireClient) error {
+func flood(ns string, n int, discover func([6]byte) []byte) error {
+	return onWire(ns, func(w *wireClient) error {
 		for i := range n {
 			r := rand.Uint64()
 			mac := [6]byte{0x02, byte(r), byte(r >> 8), byte(r >> 16), byte(r >> 24), byte(r >> 32)}

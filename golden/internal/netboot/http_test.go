@@ -282,7 +282,7 @@ func TestSlowReaders(t *testing.T) {
 	}
 	s.cfg.Files = Files{"big": OnDisk(path)}
 	s.link.own.Store(&hostAddrs{ips: map[netip.Addr]bool{addr("127.0.0.1"): true}})
-	const chunk = 5 * time.Second
+	const chunk = 15 * time.Second
 	ln, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -296,7 +296,7 @@ func TestSlowReaders(t *testing.T) {
 		}
 		t.Cleanup(func() { _ = k.Close() })
 		c := k.(*net.TCPConn)
-		if err := c.SetDeadline(time.Now().Add(2 * time.Minute)); err != nil {
+		if err := c.SetDeadline(time.Now().Add(5 * time.Minute)); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := io.WriteString(c, "GET /big HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
@@ -314,7 +314,7 @@ func TestSlowReaders(t *testing.T) {
 	var got bytes.Buffer
 	for err == nil {
 		_, err = io.CopyN(&got, r.Body, 256<<10)
-		time.Sleep(150 * time.Millisecond)
+		time.Sleep(300 * time.Millisecond)
 	}
 	if !errors.Is(err, io.EOF) || !bytes.Equal(got.Bytes(), whole) {
 		t.Errorf("slow client: %d bytes of %d, %v", got.Len(), len(whole), err)

@@ -32,17 +32,8 @@ func (e *OtherServerError) Error() string {
 // Is makes errors.Is(err, ErrOtherServer) true.
 func (e *OtherServerError) Is(target error) bool { return target == ErrOtherServer }
 
-// Probe finds the DHCP servers that would give this machine an address on
-// an interface. It asks, but takes none.
-func Probe(ctx context.Context, iface string, wait time.Duration) ([]netip.Addr, error) {
-	l, err := openLink(iface, netip.Prefix{})
-	if err != nil {
-		return nil, err
-	}
-	return l.probe(ctx, wait, 0)
-}
-
-// probe asks again each second. settle shortens the wait once a server is
+// probe finds the DHCP servers that would give this machine an address on
+// the interface, and takes none. It asks again each second. settle shortens the wait once a server is
 // known; zero waits for all of them.
 func (l *link) probe(ctx context.Context, wait, settle time.Duration) (servers []netip.Addr, err error) {
 	c, err := openPacket(l, dhcpClientPort)

@@ -123,7 +123,7 @@ func TestEFI(t *testing.T) {
 			for _, text := range tt.kernel {
 				v.says(text)
 			}
-			inOrder(t, srv.output(), tt.events...)
+			inOrder(t, srv, tt.events...)
 			l.answers("* local")
 			v.reset()
 			v.says(diskSays)

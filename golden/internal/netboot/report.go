@@ -43,10 +43,6 @@ func BootFiles() []BootFile {
 	return out
 }
 
-// NeededFiles are the names that every BIOS machine asks for on its way into
-// stage 1.
-func NeededFiles() []string { return neededFiles() }
-
 // PortHolder names the processes that hold a local port, "dnsmasq (pid 12)",
 // or nothing. proto is udp or tcp.
 func PortHolder(proto string, port int) string {

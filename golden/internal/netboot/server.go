@@ -34,7 +34,10 @@ type Server struct {
 	// state
 	plan      plan
 	leases    *leaseTable // full mode only
-	noAddress rarely      // a log message
+	noAddress rarely      // log messages
+	noFile    rarely
+	chosen    rarely
+	refused   rarely
 	seen      *seenTable
 	events    chan Event
 	ready     chan struct{}
@@ -60,10 +63,8 @@ func New(cfg Config) (*Server, error) {
 	if cfg.DHCP == DHCPFull {
 		s.leases = newLeaseTable(s.plan, cfg.LeaseTime)
 	}
-	for _, name := range neededFiles() {
-		if _, ok := cfg.Files[name]; !ok {
-			cfg.Log.Warn("boot file missing: BIOS machines will not boot (make image makes it)", "name", name)
-		}
+	for _, name := range cfg.Files.missing() {
+		cfg.Log.Warn("boot file missing: BIOS machines will not boot (make image makes it)", "name", name)
 	}
 	if err := s.open(); err != nil {
 		return nil, errors.Join(err, s.Close())

@@ -18,7 +18,6 @@ import (
 
 	"github.com/pin/tftp/v3"
 	"golang.org/x/net/ipv4"
-	"golang.org/x/sys/unix"
 )
 
 const (
@@ -114,7 +113,7 @@ func (s *Server) serveTFTP(ctx context.Context, c *net.UDPConn) error {
 	if err := ipv4.NewPacketConn(c).SetControlMessage(ipv4.FlagDst|ipv4.FlagInterface, true); err != nil {
 		return fmt.Errorf("ask for addresses of TFTP packets: %w", err)
 	}
-	if err := growReceiveQueue(c, requestQueue); err != nil {
+	if err := enlarge(c, requestQueue); err != nil {
 		s.cfg.Log.Debug("queue for TFTP requests stays small", "err", err)
 	}
 	srv := tftp.NewServer(func(name string, rf io.ReaderFrom) error { return s.readTFTP(ctx, name, rf) }, nil)
@@ -129,19 +128,6 @@ func (s *Server) serveTFTP(ctx context.Context, c *net.UDPConn) error {
 		return nil
 	}
 	return errors.Join(errors.New("tftp server ended"), err)
-}
-
-// growReceiveQueue asks for more than net.core.rmem_max allows, which root may.
-func growReceiveQueue(c *net.UDPConn, bytes int) error {
-	rc, err := c.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var serr error
-	err = rc.Control(func(fd uintptr) {
-		serr = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, bytes)
-	})
-	return errors.Join(err, serr)
 }
 
 // readTFTP answers one read request, in a goroutine of the library, hence

@@ -61,7 +61,8 @@ func (c *crowd) gather(host string, n int, opts ...string) {
 }
 
 // read has all readers ask in one moment and none go on before each has had
-// its first answer: so many transfers do run at once.
+// its first answer: so many transfers do run at once. Who was given up by then
+// begins anew.
 func (c *crowd) read() {
 	start := time.Now()
 	var opened, ended sync.WaitGroup
@@ -156,7 +157,7 @@ func TestTFTPCrowd(t *testing.T) {
 	for strings.Count(srv.output(), "[sent all.rdz (TFTP)]") < maxTransfers && time.Now().Before(end) {
 		time.Sleep(50 * time.Millisecond)
 	}
-	if n := strings.Count(srv.output(), "[sent all.rdz (TFTP)]"); n != maxTransfers {
+	if n := strings.Count(srv.output(), "[sent all.rdz (TFTP)]"); n < maxTransfers {
 		t.Errorf("%d transfers reported, want %d", n, maxTransfers)
 	}
 	if now := openFiles(t, srv); now > fds+4*gcAfterDrops {

@@ -209,6 +209,30 @@ func TestRequestStates(t *testing.T) {
 	if o := with(req(ip), dhcpv4.WithHwAddr(hw(9))); typ(o) != dhcpv4.MessageTypeNak {
 		t.Errorf("somebody else's address: %v", o)
 	}
+	// Beside another server, only what can't be that one's.
+	const theirs = "10.77.0.9"
+	if o := with(req(addr(theirs))); typ(o) != dhcpv4.MessageTypeNak {
+		t.Errorf("an address outside the pool: %v", o)
+	}
+	s.cfg.Force = true
+	for name, o := range map[string]*out{
+		"init-reboot": with(req(addr(theirs)), dhcpv4.WithHwAddr(hw(9))),
+		"rebinding":   with(dhcpv4.WithClientIP(addr(theirs).AsSlice()), dhcpv4.WithHwAddr(hw(9))),
+	} {
+		if o != nil {
+			t.Errorf("%s for another server's address: %v", name, o)
+		}
+	}
+	for name, o := range map[string]*out{
+		"another network's":  with(req(addr("192.168.1.9")), dhcpv4.WithHwAddr(hw(9))),
+		"another machine's":  with(req(ip), dhcpv4.WithHwAddr(hw(9))),
+		"asked of us, wrong": with(req(addr(theirs)), sid("10.77.0.1"), dhcpv4.WithHwAddr(hw(9))),
+	} {
+		if typ(o) != dhcpv4.MessageTypeNak {
+			t.Errorf("with --force, an address that is %s: %v", name, o)
+		}
+	}
+	s.cfg.Force = false
 	if o := with(req(ip), sid("10.77.0.2")); o != nil {
 		t.Errorf("another server was chosen: %v", o)
 	}
