@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -13,6 +14,8 @@ import (
 
 	"golang.org/x/sys/unix"
 )
+
+const five = "52:54:00:00:00:05"
 
 // inOwnMounts runs the test once more in a mount namespace of its own, and
 // tells whether this is that run.
@@ -219,7 +222,7 @@ func TestShut(t *testing.T) {
 			if i == 2 {
 				cfg.Anew = true
 			}
-			for _, mac := range []string{one, two, four} {
+			for _, mac := range []string{one, two, four, five} {
 				if r.boots(mac) != OwnDisk {
 					t.Errorf("%s is armed by coming (round %d)", mac, i)
 				}
@@ -233,12 +236,15 @@ func TestShut(t *testing.T) {
 				break
 			}
 			r.Close()
+			if named != nil {
+				cfg.Named = append(slices.Clone(named), five) // a longer list
+			}
 			r = mustOpen(t, cfg)
 		}
 		if err := r.Arm([]string{four}); err != nil || r.boots(four) != Image {
 			t.Errorf("armed by word: %v", err)
 		}
-		if r.boots("52:54:00:00:00:05") != OwnDisk {
+		if r.boots(five) != OwnDisk {
 			t.Error("one that was armed by word lets others in")
 		}
 		r.Close()
@@ -252,7 +258,6 @@ func TestShut(t *testing.T) {
 // A run that is not gone on with: who was done or had failed stays so, all
 // others begin anew.
 func TestAnew(t *testing.T) {
-	const five = "52:54:00:00:00:05"
 	cfg := Config{Session: "s", Run: "1", Max: 6, Path: filepath.Join(t.TempDir(), "nodes.jsonl")}
 	r := mustOpen(t, cfg)
 	for _, mac := range []string{one, two, three} {
