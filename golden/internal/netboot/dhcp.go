@@ -66,6 +66,9 @@ func (s *Server) handleDHCP(b []byte, port uint16, from netip.AddrPort, now time
 	if o == nil || err != nil {
 		return nil, err
 	}
+	if to := o.to.Addr(); port == dhcpServerPort && to != netip.AddrFrom4([4]byte{255, 255, 255, 255}) && s.plan.of(to) == nil {
+		return nil, errNotOurs // it says that it has an address of another network
+	}
 	if o.wire, err = encode(m, o.msg); err != nil {
 		return nil, err
 	}
