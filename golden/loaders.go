@@ -16,12 +16,8 @@ import (
 // boots; a loader that is missing is of interest only to those who own such
 // machines.
 func (b Boot) loaders(c *netboot.Config, log *slog.Logger) error {
-	needed := []string{"images/vmlinuz", "images/all.rdz"}
-	if c.Files["pxelinux.0"] != nil || c.Files["lpxelinux.0"] != nil {
-		needed = append([]string{"ldlinux.c32"}, needed...) // the loader's other half
-	}
-	for _, name := range needed {
-		if c.Files[name] == nil {
+	for _, name := range netboot.NeededFiles(c.Files.Has) {
+		if !c.Files.Has(name) {
 			return fmt.Errorf("%s has no %s: run make image, or name its folder with --tftp-root", b.TFTPRoot, name)
 		}
 	}

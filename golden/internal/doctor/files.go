@@ -61,7 +61,7 @@ func (e *exam) files(pin trust.Pin) []Finding {
 func (e *exam) needed() []Finding {
 	var out []Finding
 	list := []string{filepath.Join(e.Images, "rescue.sqfs")}
-	for _, n := range netboot.NeededFiles() {
+	for _, n := range netboot.NeededFiles(e.has) {
 		list = append(list, filepath.Join(e.TFTPRoot, n))
 	}
 	for _, p := range list {
@@ -182,7 +182,7 @@ func (e *exam) compare(m *manifest) []Finding {
 
 // reported tells whether needed has an error for a missing file.
 func (e *exam) reported(name string) bool {
-	return name == "rescue.sqfs" || slices.Contains(netboot.NeededFiles(), strings.TrimPrefix(name, "tftp/"))
+	return name == "rescue.sqfs" || slices.Contains(netboot.NeededFiles(e.has), strings.TrimPrefix(name, "tftp/"))
 }
 
 func digest(file string) (int64, string, error) {

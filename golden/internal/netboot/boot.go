@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"net/netip"
 	"os"
-	"slices"
 	"strings"
 )
 
@@ -56,18 +55,18 @@ func OnDisk(path string) Open {
 	return func() (Content, error) { return os.Open(path) }
 }
 
-// NeededFiles are the names that a BIOS machine asks for on its way into
-// stage 1.
-func NeededFiles() []string {
-	return []string{"pxelinux.0", "ldlinux.c32", "images/vmlinuz", "images/all.rdz"}
-}
+// Has tells whether a name is on the list.
+func (f Files) Has(name string) bool { return f[name] != nil }
 
-// missing are those of them that the list lacks. lpxelinux.0 is as good as
-// pxelinux.0.
-func (f Files) missing() []string {
-	return slices.DeleteFunc(NeededFiles(), func(name string) bool {
-		return f[name] != nil || name == "pxelinux.0" && f["lpxelinux.0"] != nil
-	})
+// NeededFiles are the files without which no machine boots: kernel, stage 1,
+// and PXELINUX's other half where PXELINUX is. Which boot loaders there are is
+// another question (BootFiles).
+func NeededFiles(has func(name string) bool) []string {
+	need := []string{"images/vmlinuz", "images/all.rdz"}
+	if has("pxelinux.0") || has("lpxelinux.0") {
+		need = append([]string{"ldlinux.c32"}, need...)
+	}
+	return need
 }
 
 // maxName is longer than any name we serve; a TFTP request has 512 bytes at

@@ -55,18 +55,18 @@ func TestWhoIsToldToBoot(t *testing.T) {
 	}
 }
 
-func TestMissingFiles(t *testing.T) {
+func TestNeededFiles(t *testing.T) {
 	for names, want := range map[string]string{
-		"pxelinux.0 ldlinux.c32 images/vmlinuz images/all.rdz":  "[]",
-		"lpxelinux.0 ldlinux.c32 images/vmlinuz images/all.rdz": "[]",
-		"grubx64.efi images/vmlinuz":                            "[pxelinux.0 ldlinux.c32 images/all.rdz]",
+		"pxelinux.0":             "[ldlinux.c32 images/vmlinuz images/all.rdz]",
+		"lpxelinux.0":            "[ldlinux.c32 images/vmlinuz images/all.rdz]",
+		"grubx64.efi pxe/ipxe.0": "[images/vmlinuz images/all.rdz]",
 	} {
 		f := Files{}
 		for _, name := range strings.Fields(names) {
 			f[name] = OnDisk(name)
 		}
-		if got := fmt.Sprint(f.missing()); got != want {
-			t.Errorf("%s: %s are missing, want %s", names, got, want)
+		if got := fmt.Sprint(NeededFiles(f.Has)); got != want {
+			t.Errorf("%s: %s are needed, want %s", names, got, want)
 		}
 	}
 }

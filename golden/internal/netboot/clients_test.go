@@ -347,7 +347,7 @@ func TestPortsInUse(t *testing.T) {
 	p.mustSee("udp port 69 on br0 is in use by dnsmasq", 30*time.Second)
 	d.stop()
 	first := l.ready(serveSpec{DHCP: DHCPProxy})
-	first.mustSee("boot file missing: BIOS machines will not boot (make image makes it)\" name=ldlinux.c32", 30*time.Second)
+	first.mustSee("boot file missing: machines will not boot (make image makes it)\" name=ldlinux.c32", 30*time.Second)
 	l.server(serveSpec{DHCP: DHCPProxy}).mustSee("udp port 4011 on br0 is in use by netboot.test", 30*time.Second)
 	first.stop()
 	l.start(l.srv, nil, "busybox", "nc", "-ll", "-p", "8069", "-e", "cat")

@@ -63,8 +63,10 @@ func New(cfg Config) (*Server, error) {
 	if cfg.DHCP == DHCPFull {
 		s.leases = newLeaseTable(s.plan, cfg.LeaseTime)
 	}
-	for _, name := range cfg.Files.missing() {
-		cfg.Log.Warn("boot file missing: BIOS machines will not boot (make image makes it)", "name", name)
+	for _, name := range NeededFiles(cfg.Files.Has) {
+		if !cfg.Files.Has(name) {
+			cfg.Log.Warn("boot file missing: machines will not boot (make image makes it)", "name", name)
+		}
 	}
 	if err := s.open(); err != nil {
 		return nil, errors.Join(err, s.Close())
