@@ -15,6 +15,8 @@ func TestCloneRefusals(t *testing.T) {
 	writeAll(t, r.dir, map[string]string{
 		"good.desc": "linux 1000\nswap fill\n", "bad.desc": "linux 1000\nlinus 500\n",
 		"root/etc/fstab": "/dev/sda1 / ext4 defaults 0 1\n", "root/etc/hostname": "golden\n", "root/usr/bin/true": "", "root/sbin/init": "",
+		"root/usr/lib/grub/i386-pc/modinfo.sh": "",
+		"grubless/etc/fstab":                   "/dev/sda1 / ext4 defaults 0 1\n", "grubless/usr/bin/true": "", "grubless/sbin/init": "",
 		"images/rescue.sqfs": "not really", "images/tftp/pxelinux.0": "x", "images/tftp/ldlinux.c32": "x",
 		"images/tftp/images/vmlinuz": "x", "images/tftp/images/all.rdz": "x",
 		"bare/rescue.sqfs": "x", "bare/tftp/pxelinux.0": "x", "macs": "nonsense\n", "nomacs": "# nobody\n",
@@ -27,6 +29,7 @@ func TestCloneRefusals(t *testing.T) {
 		args []string
 		want []string
 	}{
+		{"nothing that boots", with("--root", filepath.Join(r.dir, "grubless"), "-p", "sda", good), []string{"no machine could boot as a clone", "grub-pc-bin", "efi 512", "-r none"}},
 		{"malformed desc", with("--root", root, "-p", "sda", bad), []string{"bad.desc:2", `"linus"`}},
 		{"no desc file", with("--root", root, "-p", "sda", "nowhere"), []string{"nowhere", "no such file"}},
 		{"folder without desc", with("--root", root), []string{"-p DISK DESC"}},

@@ -106,7 +106,10 @@ func Describe(ctx context.Context, opt Options) (*Machine, error) {
 	if err != nil {
 		return nil, err
 	}
-	lacks := d.bootable(filesystems)
+	lacks, err := d.bootable(filesystems)
+	if err != nil {
+		return nil, err
+	}
 	mounts, err := d.readable(filesystems)
 	if err != nil {
 		return nil, err

@@ -180,7 +180,6 @@ func TestFirmware(t *testing.T) {
 		{"both", "efi 100\nlinux fill\n", []string{bios, uefi}, "", "", 3}, // with a BIOS boot partition
 		{"uefi only", "efi 100\nlinux fill\n", []string{uefi}, "package grub-pc-bin", "", 2},
 		{"partition, no package", "efi 100\nlinux fill\n", []string{bios}, "", "package grub-efi-amd64-bin", 3},
-		{"no grub", "linux fill\n", nil, "package grub-pc-bin", "package grub-efi-amd64-bin", 1},
 	} {
 		root := folder(t, "-")
 		for _, dir := range c.grub {
@@ -201,5 +200,16 @@ func TestFirmware(t *testing.T) {
 		if got := len(m.Plan.Disks[0].Layout.Parts); got != c.parts {
 			t.Errorf("%s: %d partitions, want %d", c.name, got, c.parts)
 		}
+	}
+	none := Options{Root: folder(t, "-"), Descs: descs(t, "linux fill\n"), Loader: wire.Loader{Kind: "grub"}}
+	_, err := Describe(t.Context(), none)
+	for _, want := range []string{"no machine could boot as a clone", "package grub-pc-bin", "package grub-efi-amd64-bin", "-r none"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("no GRUB at all: %v, want %q", err, want)
+		}
+	}
+	none.Loader.Kind = "none"
+	if _, err := Describe(t.Context(), none); err != nil {
+		t.Errorf("no GRUB, and none is wanted: %v", err)
 	}
 }

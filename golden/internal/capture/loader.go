@@ -11,10 +11,11 @@ import (
 )
 
 // bootable sees to it that GRUB finds a place for itself on the disk with the
-// root, and says for which firmware it can't be installed.
-func (d *describer) bootable(filesystems []wire.Filesystem) []wire.Lack {
+// root, and says for which firmware it can't be installed. If that is all, no
+// machine could boot as a clone.
+func (d *describer) bootable(filesystems []wire.Filesystem) ([]wire.Lack, error) {
 	if d.opt.Loader.Kind != "grub" {
-		return nil
+		return nil, nil
 	}
 	var lacks []wire.Lack
 	lack := func(firmware string, why []string, meant bool) {
@@ -29,7 +30,10 @@ func (d *describer) bootable(filesystems []wire.Filesystem) []wire.Lack {
 	hasESP := slices.ContainsFunc(filesystems, func(fs wire.Filesystem) bool { return fs.Type == wire.VFAT })
 	lack(wire.UEFI, d.lackUEFI(hasESP), hasESP)
 	lack(wire.BIOS, d.lackBIOS(filesystems), !hasESP)
-	return lacks
+	if len(lacks) == 2 {
+		return nil, fmt.Errorf("no machine could boot as a clone, by UEFI: %s; by a BIOS: %s; -r none leaves the boot loader out", lacks[0].Why, lacks[1].Why)
+	}
+	return lacks, nil
 }
 
 func (d *describer) lackUEFI(hasESP bool) (why []string) {

@@ -66,7 +66,8 @@ func stage1Image(t testing.TB, release, pin string) []byte {
 func (l *lab) files() {
 	l.t.Helper()
 	for name, text := range map[string]string{"desc": "linux 1000\nswap fill\n", "root/etc/fstab": "/dev/sda1 / ext4 defaults 0 1\n",
-		"root/etc/hostname": "golden\n", "root/usr/bin/true": "x", "root/sbin/init": "x"} {
+		"root/etc/hostname": "golden\n", "root/usr/bin/true": "x", "root/sbin/init": "x",
+		"root/usr/lib/grub/i386-pc/modinfo.sh": "x"} {
 		l.write(name, []byte(text))
 	}
 	id, err := trust.LoadOrCreate(l.path("etc"))
