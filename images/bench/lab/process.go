@@ -21,6 +21,9 @@ type Command struct {
 	Stdin  *os.File // closed here once the program has it
 	Stdout *os.File // the same; nil: kept with stderr
 	Limit  time.Duration
+	// Ask it to end (SIGTERM), and kill it after a second only: it has
+	// children that it ends itself.
+	Ask bool
 }
 
 // Process is a program that runs.
@@ -53,6 +56,9 @@ func (r *Room) Start(ctx context.Context, host int, c Command) (*Process, error)
 	p.cmd.Dir, p.cmd.Stderr, p.cmd.Stdout = r.Dir, p.out, p.out
 	p.cmd.WaitDelay = time.Second
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if c.Ask {
+		p.cmd.Cancel = func() error { return p.cmd.Process.Signal(syscall.SIGTERM) }
+	}
 	if c.Stdin != nil {
 		p.cmd.Stdin = c.Stdin
 		defer c.Stdin.Close()

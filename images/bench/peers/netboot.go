@@ -99,7 +99,7 @@ http { access_log off; sendfile on; default_type application/octet-stream;
 	if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
 		return Netboot{}, fmt.Errorf("configure nginx: %w", err)
 	}
-	return Netboot{Name: "nginx", cmd: lab.Command{Prog: "nginx", Args: []string{"-p", dir, "-c", conf}}}, nil
+	return Netboot{Name: "nginx", cmd: lab.Command{Prog: "nginx", Args: []string{"-p", dir, "-c", conf}, Ask: true}}, nil
 }
 
 // Serve starts the server on the golden host, and waits until it is ready.
