@@ -5,6 +5,8 @@ import (
 	"net/netip"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/kamethod/kamethod/golden/internal/netboot"
 )
 
 // mac is a link address that can be a key.
@@ -123,7 +125,7 @@ func udpFrame(src, dst mac, from, to netip.AddrPort, payload []byte) []byte {
 	binary.BigEndian.PutUint16(u[2:], to.Port())
 	binary.BigEndian.PutUint16(u[4:], uint16(udpLen+len(payload)))
 	u = append(u, payload...)
-	sum := ^add(pseudo(from.Addr(), to.Addr(), unix.IPPROTO_UDP, len(u)), u)
+	sum := netboot.Checksum(netboot.PseudoSum(unix.IPPROTO_UDP, from.Addr(), to.Addr(), len(u)), u)
 	if sum == 0 {
 		sum = 0xffff // RFC 768: zero means none
 	}
@@ -140,7 +142,7 @@ func tcpFrame(src, dst mac, from, to netip.AddrPort, flags byte, seq, ack uint32
 	binary.BigEndian.PutUint32(t[8:], ack)
 	t[12], t[13] = tcpLen/4<<4, flags
 	binary.BigEndian.PutUint16(t[14:], 1<<13) // window
-	binary.BigEndian.PutUint16(t[16:], ^add(pseudo(from.Addr(), to.Addr(), unix.IPPROTO_TCP, len(t)), t))
+	binary.BigEndian.PutUint16(t[16:], netboot.Checksum(netboot.PseudoSum(unix.IPPROTO_TCP, from.Addr(), to.Addr(), len(t)), t))
 	return ipFrame(src, dst, from.Addr(), to.Addr(), unix.IPPROTO_TCP, t)
 }
 
@@ -156,7 +158,7 @@ func ipFrame(src, dst mac, from, to netip.Addr, proto byte, body []byte) []byte 
 	a, z := from.As4(), to.As4()
 	copy(h[12:], a[:])
 	copy(h[16:], z[:])
-	binary.BigEndian.PutUint16(h[10:], ^add(0, h))
+	binary.BigEndian.PutUint16(h[10:], netboot.Checksum(0, h))
 	return append(b, body...)
 }
 
@@ -170,24 +172,4 @@ func arpRequest(src mac, from, who netip.Addr) []byte {
 	a, z := from.As4(), who.As4()
 	b = append(append(b, src[:]...), a[:]...)
 	return append(append(b, make([]byte, 6)...), z[:]...)
-}
-
-func pseudo(from, to netip.Addr, proto byte, n int) uint16 {
-	a, z := from.As4(), to.As4()
-	return add(add(add(0, a[:]), z[:]), []byte{0, proto, byte(n >> 8), byte(n)})
-}
-
-// add is the ones' complement sum of RFC 1071.
-func add(start uint16, b []byte) uint16 {
-	s := uint32(start)
-	for ; len(b) > 1; b = b[2:] {
-		s += uint32(binary.BigEndian.Uint16(b))
-	}
-	if len(b) == 1 {
-		s += uint32(b[0]) << 8
-	}
-	for s > 0xffff {
-		s = s>>16 + s&0xffff
-	}
-	return uint16(s)
 }

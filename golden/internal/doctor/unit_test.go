@@ -233,7 +233,7 @@ func TestFrames(t *testing.T) {
 			t.Errorf("%d bytes: %v %+v", n, ok, f)
 		}
 		ip := b[etherLen:]
-		if add(0, ip[:ipLen]) != 0xffff || add(pseudo(node, server, unix.IPPROTO_UDP, len(ip)-ipLen), ip[ipLen:]) != 0xffff {
+		if netboot.Checksum(0, ip[:ipLen]) != 0 || netboot.Checksum(netboot.PseudoSum(unix.IPPROTO_UDP, node, server, len(ip)-ipLen), ip[ipLen:]) != 0 {
 			t.Errorf("%d bytes: a checksum is wrong", n)
 		}
 	}

@@ -100,13 +100,13 @@ func (d datagram) bytes() []byte {
 	src, dst := d.src.Addr().As4(), d.dst.Addr().As4()
 	copy(b[12:], src[:])
 	copy(b[16:], dst[:])
-	binary.BigEndian.PutUint16(b[10:], checksum(0, b[:ipHeaderLen]))
+	binary.BigEndian.PutUint16(b[10:], Checksum(0, b[:ipHeaderLen]))
 	u := b[ipHeaderLen:]
 	binary.BigEndian.PutUint16(u, d.src.Port())
 	binary.BigEndian.PutUint16(u[2:], d.dst.Port())
 	binary.BigEndian.PutUint16(u[4:], uint16(len(u)))
 	copy(u[udpHeaderLen:], d.payload)
-	sum := checksum(pseudoSum(src, dst, len(u)), u)
+	sum := Checksum(PseudoSum(unix.IPPROTO_UDP, d.src.Addr(), d.dst.Addr(), len(u)), u)
 	if sum == 0 {
 		sum = 0xffff // RFC 768: zero means none
 	}
@@ -114,16 +114,19 @@ func (d datagram) bytes() []byte {
 	return b
 }
 
-func pseudoSum(src, dst [4]byte, n int) uint32 {
-	var s uint32
-	for _, a := range [][4]byte{src, dst} {
+// PseudoSum is what a checksum begins with that covers n bytes of a protocol
+// over IPv4 (RFC 768, RFC 793 3.1).
+func PseudoSum(proto byte, src, dst netip.Addr, n int) uint32 {
+	s := uint32(proto) + uint32(n)
+	for _, ip := range []netip.Addr{src, dst} {
+		a := ip.As4()
 		s += uint32(binary.BigEndian.Uint16(a[:2])) + uint32(binary.BigEndian.Uint16(a[2:]))
 	}
-	return s + unix.IPPROTO_UDP + uint32(n)
+	return s
 }
 
-// checksum is the ones' complement sum of RFC 1071.
-func checksum(s uint32, b []byte) uint16 {
+// Checksum is the ones' complement sum of RFC 1071.
+func Checksum(s uint32, b []byte) uint16 {
 	for ; len(b) > 1; b = b[2:] {
 		s += uint32(binary.BigEndian.Uint16(b))
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 	"github.com/insomniacslk/dhcp/iana"
+	"golang.org/x/sys/unix"
 )
 
 type netipAddr = netip.Addr
@@ -383,10 +384,10 @@ func TestDatagramRoundTrip(t *testing.T) {
 	if err != nil || got.src != d.src || got.dst != d.dst || string(got.payload) != "odd" {
 		t.Errorf("%+v, %v", got, err)
 	}
-	if checksum(0, b[:ipHeaderLen]) != 0 {
+	if Checksum(0, b[:ipHeaderLen]) != 0 {
 		t.Error("IP header checksum is wrong")
 	}
-	if checksum(pseudoSum(d.src.Addr().As4(), d.dst.Addr().As4(), len(b)-ipHeaderLen), b[ipHeaderLen:]) != 0 {
+	if Checksum(PseudoSum(unix.IPPROTO_UDP, d.src.Addr(), d.dst.Addr(), len(b)-ipHeaderLen), b[ipHeaderLen:]) != 0 {
 		t.Error("UDP checksum is wrong")
 	}
 	for i := range b {
