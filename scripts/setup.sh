@@ -13,7 +13,8 @@ packages=(
 	gcc libc6-dev                                                # the race detector is linked with C
 	iproute2 nftables                                            # networks in namespaces
 	util-linux mount fdisk gdisk e2fsprogs attr acl libcap2-bin  # disks and files, and their outside judges
-	btrfs-progs                                                  # a golden file system that has snapshots
+	btrfs-progs xfsprogs f2fs-tools jfsutils reiserfsprogs       # the other file systems, and their judges
+	lvm2 mdadm cryptsetup-bin partclone ntfs-3g                  # what partitions can be made into, and blocks
 	qemu-system-x86 seabios ipxe-qemu                            # machines that boot from the network
 	ovmf dosfstools mtools                                       # those with UEFI, their EFI system partition, and its outside judge
 	mmdebstrap openssh-client                                    # the golden root, and who makes host keys

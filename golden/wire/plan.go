@@ -6,7 +6,11 @@ import "github.com/kamethod/kamethod/golden/layout"
 // the whole deployment and each node carries it out on its own disks.
 type Plan struct {
 	Disks       []DiskPlan   `json:"disks"`
+	Stack       layout.Stack `json:"stack,omitzero"` // what is made of the disks' partitions
+	Secrets     []Secret     `json:"secrets,omitempty"`
 	Filesystems []Filesystem `json:"filesystems"`
+	Blocks      []Blocks     `json:"blocks,omitempty"`
+	Hooks       []Hook       `json:"hooks,omitempty"`
 	Excludes    []string     `json:"excludes,omitempty"` // absolute; recreated empty
 	Loader      Loader       `json:"loader"`
 	Golden      Golden       `json:"golden"`
@@ -16,25 +20,66 @@ type Plan struct {
 
 // DiskPlan is the layout of one disk of the golden node, by its golden name.
 type DiskPlan struct {
-	Name   string      `json:"name"` // "sda", as on the golden node: a role, not the node's device
-	Layout layout.Disk `json:"layout"`
+	Name     string       `json:"name"` // "sda", as on the golden node: a role, not the node's device
+	Layout   layout.Disk  `json:"layout"`
+	Match    layout.Match `json:"match,omitzero"`      // which disk of the node; zero: by name, or the only one
+	BootCode []byte       `json:"boot_code,omitempty"` // for the first 446 bytes, before the table (-m, -M); empty: none is written
+}
+
+// BootCodeSize is what a boot record has before its partition table, in bytes
+// (Microsoft's MBR, as every BIOS boot loader keeps to it).
+const BootCodeSize = 446
+
+// Secret opens a LUKS container of the plan.
+type Secret struct {
+	Crypt      string `json:"crypt"` // layout.Crypt's name
+	Passphrase []byte `json:"passphrase"`
+}
+
+// Blocks is a partition or volume that is copied as blocks, whatever is on it
+// (-D, and file systems that can't be made and filled).
+type Blocks struct {
+	On    string `json:"on"`             // "sda3", "vg0/data": as on the golden node, without /dev/
+	Type  string `json:"type,omitempty"` // of its contents, as blkid calls it: "ntfs"
+	Bytes int64  `json:"bytes"`          // that golden's has; the clone's has to be as large at least
+	How   string `json:"how"`            // "used", "nonzero" or "raw": which of its blocks come
+}
+
+// Hook is a program of the administrator's that runs in the clone, after
+// everything else but the boot loader.
+type Hook struct {
+	Name    string `json:"name"` // its file's, in post.d: they run in the order of the names
+	Content []byte `json:"content"`
 }
 
 // Filesystem is one file system or swap area to make.
 type Filesystem struct {
-	Disk       int      `json:"disk"`                  // index into Plan.Disks
-	Part       int      `json:"part"`                  // partition number
-	Type       string   `json:"type"`                  // "ext2", "ext3", "ext4", "swap", VFAT
+	On         string   `json:"on,omitempty"`          // what of Plan.Stack it is on: "md0", "vg0/root", "mapper/crypt"; empty: a partition
+	Disk       int      `json:"disk"`                  // index into Plan.Disks, where On is empty
+	Part       int      `json:"part"`                  // partition number; 0: the disk as a whole
+	Type       string   `json:"type"`                  // "ext2", "ext3", "ext4", "xfs", "jfs", "reiserfs", "btrfs", "f2fs", "swap", VFAT
 	Label      string   `json:"label,omitempty"`       // kept on the clone
 	MountPoint string   `json:"mount_point,omitempty"` // "/", "/var"; empty for swap
 	OldUUID    string   `json:"old_uuid,omitempty"`    // on the golden node, replaced in the clone's files
 	OldPartID  string   `json:"old_part_id,omitempty"` // PARTUUID on the golden node
 	OldDevice  string   `json:"old_device,omitempty"`  // "/dev/sda1" as golden's fstab calls it
-	Features   []string `json:"features,omitempty"`    // mkfs -O, as golden has them; empty: mkfs's defaults
+	Features   []string `json:"features,omitempty"`    // as golden has them, in mkfs's words (-O; "reflink=1" for xfs's -m); empty: mkfs's defaults
 	InodeSize  int      `json:"inode_size,omitempty"`  // bytes; 0: mkfs's default
 	BlockSize  int      `json:"block_size,omitempty"`  // bytes; 0: mkfs's default
 	NeedBytes  int64    `json:"need_bytes,omitempty"`  // what golden's files take there
 	NeedInodes int64    `json:"need_inodes,omitempty"` // how many entries golden has there
+	Reserved   float64  `json:"reserved,omitempty"`    // ext: per cent of the blocks for root; negative: none; 0: mkfs's default
+	Options    string   `json:"options,omitempty"`     // that golden mounts it with and files need when they are written: "compress=zstd"
+
+	Subvolumes []Subvolume `json:"subvolumes,omitempty"` // btrfs, outer ones first; MountPoint then is the first mounted one's
+}
+
+// Subvolume is one of a btrfs.
+type Subvolume struct {
+	Path       string `json:"path"`              // from the file system's top: "@home", "@/var/lib/machines"
+	MountPoint string `json:"mount_point"`       // where golden's files see it
+	Mounted    bool   `json:"mounted,omitempty"` // by a mount of its own (subvol=); else it lies inside another one
+	Default    bool   `json:"default,omitempty"` // is what a mount without subvol= gets
 }
 
 // VFAT is the type of an EFI system partition.
@@ -48,7 +93,7 @@ const (
 
 // Loader is the boot loader of the clone and the modules its initrd must have.
 type Loader struct {
-	Kind string   `json:"kind"` // "grub", or "none"
+	Kind string   `json:"kind"` // "grub" (2), "grub-legacy", "lilo", "systemd-boot", "extlinux", or "none"
 	With []string `json:"with,omitempty"`
 	Lack []Lack   `json:"lack,omitempty"` // why it can't be installed for a machine with such a firmware
 }
@@ -72,20 +117,43 @@ func (l Loader) Refuses(firmware string) string {
 
 // Golden is what identifies the golden node, so that a clone can be rid of it.
 type Golden struct {
-	Hostname  string `json:"hostname,omitempty"`
-	MachineID string `json:"machine_id,omitempty"`
+	Hostname  string   `json:"hostname,omitempty"`
+	MachineID string   `json:"machine_id,omitempty"`
+	MACs      []string `json:"macs,omitempty"` // of its network cards
 }
 
-// Identity is how the clones are named.
+// Identity is who a clone is. It is the same in a deployment's plan for all,
+// but for what a nodes file says of single ones.
 type Identity struct {
-	Hostname string `json:"hostname,omitempty"` // template with one %d or %03d: the node's number; empty: "node%d"
+	Mode     string    `json:"mode,omitempty"`     // IdentityClone, IdentitySame or IdentityTemplate; empty: IdentityClone
+	Hostname string    `json:"hostname,omitempty"` // template with one %d or %03d: the node's number; empty: "node%d"; a nodes file's name has none
+	Networks []Network `json:"networks,omitempty"` // fixed addresses; empty: golden's configuration, without what is golden's alone
+	NoNVRAM  bool      `json:"no_nvram,omitempty"` // leave the firmware's boot entries alone
+}
+
+// What a clone keeps of the golden node's identity.
+const (
+	IdentityClone    = "clone"    // nothing: a machine of its own
+	IdentitySame     = "same"     // all: the golden machine's hardware is replaced
+	IdentityTemplate = "template" // nothing, and users' traces, logs and histories go too
+)
+
+// Network is the addresses of one interface of a node.
+type Network struct {
+	MAC       string   `json:"mac"`       // of the interface
+	Addresses []string `json:"addresses"` // with their prefix lengths: "10.0.0.7/24"
+	Gateway   string   `json:"gateway,omitempty"`
+	DNS       []string `json:"dns,omitempty"`
+	Domain    string   `json:"domain,omitempty"`
 }
 
 // DiskResult says where a plan ended up on a node.
 type DiskResult struct {
-	Disks       []string           `json:"disks"`          // node's device for each Plan.Disks: "/dev/vda"
-	Filesystems []FilesystemResult `json:"filesystems"`    // same order as Plan.Filesystems
-	Kept        bool               `json:"kept,omitempty"` // by Plan.Update: an earlier clone's files are there
+	Disks       []string           `json:"disks"`            // node's device for each Plan.Disks: "/dev/vda"
+	Stack       []StackResult      `json:"stack,omitempty"`  // what was made of them
+	Blocks      []string           `json:"blocks,omitempty"` // node's device for each Plan.Blocks
+	Filesystems []FilesystemResult `json:"filesystems"`      // same order as Plan.Filesystems
+	Kept        bool               `json:"kept,omitempty"`   // by Plan.Update: an earlier clone's files are there
 }
 
 // FilesystemResult is one file system as made on the node.
@@ -93,4 +161,11 @@ type FilesystemResult struct {
 	Device string `json:"device"` // "/dev/vda1"
 	UUID   string `json:"uuid"`
 	PartID string `json:"part_id,omitempty"` // PARTUUID
+}
+
+// StackResult is one array, container, group or volume as made on the node.
+type StackResult struct {
+	Name   string `json:"name"`             // as the plan has it: "md0", "mapper/crypt", "vg0", "vg0/root"
+	Device string `json:"device,omitempty"` // "/dev/md0"; a group has none
+	UUID   string `json:"uuid,omitempty"`   // as mdadm, cryptsetup or lvm prints it
 }

@@ -7,11 +7,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 
+	"github.com/kamethod/kamethod/golden/layout"
 	"github.com/kamethod/kamethod/golden/wire"
 )
 
@@ -104,7 +103,7 @@ func (d *describer) locate(ctx context.Context, w *want, spec string) {
 	}
 	if !tagged {
 		w.OldDevice = spec
-		w.disk, w.number = splitPartition(strings.TrimPrefix(spec, "/dev/"))
+		w.disk, w.number = layout.SplitPartition(strings.TrimPrefix(spec, "/dev/"))
 		return
 	}
 	switch tag {
@@ -122,18 +121,6 @@ func (d *describer) locate(ctx context.Context, w *want, spec string) {
 	if disk, n := sysPartition(dev); d.diskIndex(disk) >= 0 {
 		w.disk, w.number = disk, n
 	}
-}
-
-// splitPartition takes a partition's name apart: "sda1" is sda and 1,
-// "nvme0n1p2" is nvme0n1 and 2; no number means it is none.
-func splitPartition(name string) (string, int) {
-	for _, form := range []string{`^((?:nvme\d+n|mmcblk|loop|nbd|cciss/c\d+d|ida/c\d+d)\d+)p(\d{1,3})$`, `^((?:h|s|v|xv|ub)d[a-z]+)(\d{1,3})$`} {
-		if m := regexp.MustCompile(form).FindStringSubmatch(name); m != nil {
-			n, _ := strconv.Atoi(m[2]) // digits, three at most
-			return m[1], n
-		}
-	}
-	return "", 0
 }
 
 // renameOnlyDisk lets a system whose disk is vda be described by a desc for

@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/kamethod/kamethod/golden/layout"
+
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -48,7 +50,7 @@ func TestSplitPartition(t *testing.T) {
 		"sda1": "sda", "vda12": "vda", "hda3": "hda", "xvda1": "xvda", "sdaa7": "sdaa", "nvme0n1p2": "nvme0n1", "mmcblk0p1": "mmcblk0",
 		"loop3p1": "loop3", "cciss/c0d0p5": "cciss/c0d0", "sda": "", "nvme0n1": "", "sr0": "", "tmpfs": "", "mapper/vg-root": "", "": "", "sda99999999999": "",
 	} {
-		if got, n := splitPartition(name); got != want || (n == 0) != (want == "") {
+		if got, n := layout.SplitPartition(name); got != want || (n == 0) != (want == "") {
 			t.Errorf("%s: %s, %d, want %s", name, got, n, want)
 		}
 	}
@@ -68,7 +70,7 @@ func FuzzFstab(f *testing.F) {
 				t.Fatalf("%q: %+v", s, e)
 			}
 			_ = e.why()
-			splitPartition(strings.TrimPrefix(e.spec, "/dev/"))
+			layout.SplitPartition(strings.TrimPrefix(e.spec, "/dev/"))
 		}
 	})
 }

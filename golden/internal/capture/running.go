@@ -132,15 +132,7 @@ func (d *describer) fromMount(ctx context.Context, m *mountinfo.Info) (*want, er
 }
 
 // device is the path of a partition, or of the disk with number 0.
-func device(disk string, number int) string {
-	switch {
-	case number == 0:
-		return "/dev/" + disk
-	case disk[len(disk)-1] >= '0' && disk[len(disk)-1] <= '9':
-		return fmt.Sprintf("/dev/%sp%d", disk, number)
-	}
-	return fmt.Sprintf("/dev/%s%d", disk, number)
-}
+func device(disk string, number int) string { return "/dev/" + layout.PartitionName(disk, number) }
 
 // fromSwaps is the partitions that the kernel swaps to.
 func (d *describer) fromSwaps() ([]want, error) {

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/moby/sys/mountinfo"
+
+	"github.com/kamethod/kamethod/golden/layout"
 )
 
 // Device is a disk of this node.
@@ -142,18 +144,8 @@ func attr(dir, name string) string {
 	return strings.TrimSpace(string(b))
 }
 
-// Partition is the path of the disk's partition n: the kernel puts a p between
-// where the disk's name ends in a digit (block/partitions/core.c).
-func (d Device) Partition(n int) string {
-	return fmt.Sprintf("%s%s%d", d.Path, infix(d.Path), n)
-}
-
-func infix(name string) string {
-	if c := name[len(name)-1]; c >= '0' && c <= '9' {
-		return "p"
-	}
-	return ""
-}
+// Partition is the path of the disk's partition n.
+func (d Device) Partition(n int) string { return layout.PartitionName(d.Path, n) }
 
 // unfit is why the disk can't be cloned to, empty if it can.
 func (d Device) unfit() string {
