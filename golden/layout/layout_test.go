@@ -1,13 +1,14 @@
 package layout
 
 import (
+	"cmp"
 	"encoding/json"
 	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 )
 
 // manual is the desc that the manual prints as its default.
@@ -30,7 +31,7 @@ func TestParseManual(t *testing.T) {
 		{Number: 5, Kind: Logical, Type: 0x82, Size: 500 << 20},
 		{Number: 6, Kind: Logical, Type: 0x83, Fill: true},
 	}}
-	if diff := cmp.Diff(want, got); diff != "" {
+	if diff := gocmp.Diff(want, got); diff != "" {
 		t.Fatal(diff)
 	}
 	if got.Desc() != manual {
@@ -92,7 +93,7 @@ func TestParseEFI(t *testing.T) {
 		{Number: 5, Kind: Primary, GUID: GUIDLinux, Size: 7 << 20},
 		{Number: 6, Kind: Primary, GUID: GUIDLinux, Fill: true},
 	}}
-	if diff := cmp.Diff(want, got); diff != "" {
+	if diff := gocmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
 	if n, ok := got.ESP(); n != 2 || !ok {
@@ -187,26 +188,38 @@ func check(t *testing.T, f Fitted, bytes int64) {
 	} else {
 		end = min(end, 1<<32)
 	}
-	var top, logical, limit int64 = 1, 0, 0
+	var extended FittedPart
+	var tops, logicals []FittedPart
 	for _, p := range f.Parts {
 		if p.Start%align != 0 || p.Count%align != 0 || p.Count < align {
 			t.Errorf("partition %d: %d+%d not aligned to %d", p.Number, p.Start, p.Count, align)
 		}
-		if got := p.Count * f.SectorSize; !p.Fill && got < p.Size {
-			t.Errorf("partition %d: %d bytes, want %d", p.Number, got, p.Size)
+		if p.Kind == Extended {
+			extended = p
 		}
-		switch p.Kind {
-		case Logical:
-			if p.Start < logical+align || p.Start+p.Count > limit {
-				t.Errorf("logical %d: %d+%d not inside its place from %d to %d", p.Number, p.Start, p.Count, logical, limit)
-			}
-			logical = p.Start + p.Count
-			continue
-		case Extended:
-			logical, limit = p.Start, p.Start+p.Count
+		if p.Kind == Logical {
+			logicals = append(logicals, p)
+		} else {
+			tops = append(tops, p)
 		}
+	}
+	byStart := func(p, q FittedPart) int { return cmp.Compare(p.Start, q.Start) }
+	slices.SortFunc(tops, byStart)
+	top := int64(1)
+	for _, p := range tops {
 		if p.Start < top || p.Start+p.Count > end {
 			t.Errorf("partition %d: %d+%d not between %d and %d", p.Number, p.Start, p.Count, top, end)
+		}
+		top = p.Start + p.Count
+	}
+	slices.SortFunc(logicals, byStart)
+	top = extended.Start
+	for i, p := range logicals {
+		if p.Start < top+align || p.Start+p.Count > extended.Start+extended.Count {
+			t.Errorf("logical %d: %d+%d not inside its place from %d to %d", p.Number, p.Start, p.Count, top, extended.Start+extended.Count)
+		}
+		if p.Number != 5+i {
+			t.Errorf("logical %d is number %d on the disk", p.Number, 5+i)
 		}
 		top = p.Start + p.Count
 	}

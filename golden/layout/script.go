@@ -9,9 +9,13 @@ import (
 )
 
 // Script is the table as input for sfdisk: every number is given, nothing is
-// left for sfdisk to choose but the identifiers where f has none.
+// left for sfdisk to choose but the identifiers where f has none. A disk without
+// a table has an empty one.
 func (f Fitted) Script() string {
 	var b strings.Builder
+	if f.Table == None {
+		return ""
+	}
 	fmt.Fprintf(&b, "label: %s\n", f.Table)
 	if f.ID != "" {
 		fmt.Fprintf(&b, "label-id: %s\n", f.ID)
@@ -25,18 +29,27 @@ func (f Fitted) Script() string {
 		if p.UUID != "" {
 			fmt.Fprintf(&b, ", uuid=%s", p.UUID)
 		}
-		if p.Name != "" {
+		if p.Name != "" && f.Table == GPT {
 			fmt.Fprintf(&b, ", name=\"%s\"", escapeName(p.Name))
 		}
-		switch {
-		case p.Boot && f.Table == MBR:
+		if p.Boot && f.Table == MBR {
 			b.WriteString(", bootable")
-		case p.Boot:
-			b.WriteString(", attrs=\"LegacyBIOSBootable\"")
+		}
+		if attrs := p.attrs(); attrs != "" && f.Table == GPT {
+			fmt.Fprintf(&b, ", attrs=\"%s\"", attrs)
 		}
 		b.WriteString("\n")
 	}
 	return b.String()
+}
+
+// attrs is the flags as sfdisk takes them.
+func (p Part) attrs() string {
+	flags := slices.Clone(p.Flags)
+	if p.Boot {
+		flags = append(flags, flagBoot)
+	}
+	return strings.Join(flags, " ")
 }
 
 func (p FittedPart) scriptType(t Table) string {

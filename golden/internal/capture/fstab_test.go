@@ -74,11 +74,3 @@ func FuzzFstab(f *testing.F) {
 		}
 	})
 }
-
-func FuzzParseTable(f *testing.F) {
-	f.Add([]byte(`{"partitiontable":{"label":"dos","id":"0x1","device":"d","unit":"sectors","sectorsize":512,"partitions":[{"node":"d1","start":2048,"size":2048,"type":"83","bootable":true}]}}`))
-	f.Add([]byte(`{"partitiontable":{"label":"gpt","partitions":[{"node":"dp1","type":"21686148-6449-6E6F-744E-656564454649"}]}}`))
-	f.Fuzz(func(t *testing.T, text []byte) {
-		_, _ = parseTable(text, "d")
-	})
-}

@@ -3,7 +3,6 @@ package capture
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -32,63 +31,13 @@ func output(ctx context.Context, name string, args ...string) (string, error) {
 	return out.String(), nil
 }
 
-// sfdiskTable is what sfdisk --json prints.
-type sfdiskTable struct {
-	PartitionTable struct {
-		Label      string
-		ID         string
-		SectorSize int64
-		Partitions []struct {
-			Node        string
-			Start, Size int64
-			Type        string
-			UUID        string
-			Name        string
-			Attrs       string
-			Bootable    bool
-		}
-	}
-}
-
 // readTable is the partition table that is on a disk.
 func readTable(ctx context.Context, dev string) (layout.Fitted, error) {
 	out, err := output(ctx, "sfdisk", "--json", dev)
 	if err != nil {
 		return layout.Fitted{}, fmt.Errorf("read partition table: %w", err)
 	}
-	return parseTable([]byte(out), dev)
-}
-
-func parseTable(text []byte, dev string) (layout.Fitted, error) {
-	var t sfdiskTable
-	if err := json.Unmarshal(text, &t); err != nil {
-		return layout.Fitted{}, fmt.Errorf("partition table of %s: %w", dev, err)
-	}
-	p := t.PartitionTable
-	f := layout.Fitted{Table: layout.Table(p.Label), ID: p.ID, SectorSize: p.SectorSize}
-	if f.SectorSize == 0 {
-		f.SectorSize = 512 // sfdisk before 2.35 doesn't say
-	}
-	for _, q := range p.Partitions {
-		number, err := strconv.Atoi(strings.TrimPrefix(strings.TrimPrefix(q.Node, dev), "p"))
-		if err != nil {
-			return f, fmt.Errorf("partition table of %s: partition %q", dev, q.Node)
-		}
-		part := layout.FittedPart{Start: q.Start, Count: q.Size, UUID: q.UUID}
-		part.Number, part.Name = number, q.Name
-		part.Boot = q.Bootable || strings.Contains(q.Attrs, "LegacyBIOSBootable")
-		if f.Table == layout.GPT {
-			part.GUID = q.Type
-		} else {
-			typ, err := strconv.ParseUint(q.Type, 16, 8)
-			if err != nil {
-				return f, fmt.Errorf("partition table of %s: %s: type %q", dev, q.Node, q.Type)
-			}
-			part.Type = byte(typ)
-		}
-		f.Parts = append(f.Parts, part)
-	}
-	return f, nil
+	return layout.ParseTable([]byte(out), dev)
 }
 
 // DescribeDisk is the layout of the disk dev, "sda" or "/dev/sda": what

@@ -3,7 +3,6 @@ package disk
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -46,24 +45,6 @@ func tag(ctx context.Context, dev, name string) (string, error) {
 	return strings.TrimSuffix(string(out), "\n"), err
 }
 
-// foundTable is what sfdisk --json prints.
-type foundTable struct {
-	PartitionTable struct {
-		Label, ID  string
-		SectorSize int64
-		Partitions []foundPart
-	}
-}
-
-type foundPart struct {
-	Node        string
-	Start, Size int64 // sectors
-	Type        string
-	UUID, Name  string
-	Attrs       string // GPT
-	Bootable    bool   // MBR
-}
-
 // sameTable returns the layout with the identifiers of the table that is on
 // the disk, if that has just these partitions, and sees to it that the kernel
 // has them.
@@ -84,11 +65,11 @@ func sameTable(ctx context.Context, d Device, want layout.Fitted) (layout.Fitted
 	if err != nil {
 		return want, err
 	}
-	var found foundTable
-	if err := json.Unmarshal(out, &found); err != nil {
-		return want, fmt.Errorf("read partition table: %w", err)
+	found, err := layout.ParseTable(out, d.Path)
+	if err != nil {
+		return want, err
 	}
-	got, err := compareTable(found, d, want)
+	got, err := compareTable(found, want)
 	if err != nil {
 		return want, err
 	}
@@ -98,53 +79,54 @@ func sameTable(ctx context.Context, d Device, want layout.Fitted) (layout.Fitted
 	return got, waitNodes(ctx, d, got)
 }
 
-func compareTable(found foundTable, d Device, want layout.Fitted) (layout.Fitted, error) {
-	t := found.PartitionTable
-	if layout.Table(t.Label) != want.Table {
-		return want, fmt.Errorf("its table is %s, want %s", orNothing(t.Label), want.Table)
+func compareTable(found, want layout.Fitted) (layout.Fitted, error) {
+	if found.Table != want.Table {
+		return want, fmt.Errorf("its table is %s, want %s", found.Table, want.Table)
 	}
-	if t.SectorSize != 0 && t.SectorSize != want.SectorSize { // sfdisk before 2.35 doesn't say
-		return want, fmt.Errorf("its table has sectors of %d bytes, want %d", t.SectorSize, want.SectorSize)
+	if found.SectorSize != want.SectorSize {
+		return want, fmt.Errorf("its table has sectors of %d bytes, want %d", found.SectorSize, want.SectorSize)
 	}
-	if len(t.Partitions) != len(want.Parts) {
-		return want, fmt.Errorf("it has %d partitions, want %d", len(t.Partitions), len(want.Parts))
+	if len(found.Parts) != len(want.Parts) {
+		return want, fmt.Errorf("it has %d partitions, want %d", len(found.Parts), len(want.Parts))
 	}
-	want.ID, want.Parts = t.ID, slices.Clone(want.Parts)
+	want.ID, want.Parts = found.ID, slices.Clone(want.Parts)
 	for i := range want.Parts {
 		p := &want.Parts[i]
-		k := slices.IndexFunc(t.Partitions, func(q foundPart) bool { return q.Node == d.Partition(p.Number) })
-		if k < 0 {
+		q, ok := find(found, p.Number)
+		if !ok {
 			return want, fmt.Errorf("it has no partition %d", p.Number)
 		}
-		if err := t.Partitions[k].differs(*p, want); err != nil {
+		if err := differs(q, *p, want); err != nil {
 			return want, fmt.Errorf("partition %d %w", p.Number, err)
 		}
-		p.UUID = t.Partitions[k].UUID
+		p.UUID = q.UUID
 	}
 	return want, nil
 }
 
 // differs is how a partition isn't the one wanted.
-func (q foundPart) differs(p layout.FittedPart, f layout.Fitted) error {
-	boot := q.Bootable
-	kind, wantKind := strings.ToLower(q.Type), fmt.Sprintf("%x", p.Type)
+func differs(q, p layout.FittedPart, f layout.Fitted) error {
+	kind, wantKind := fmt.Sprintf("%x", q.Type), fmt.Sprintf("%x", p.Type)
 	if f.Table == layout.GPT {
-		kind, wantKind = strings.ToUpper(q.Type), strings.ToUpper(p.GUID)
-		boot = q.Attrs == "LegacyBIOSBootable"
+		kind, wantKind = q.GUID, strings.ToUpper(p.GUID)
 	}
 	switch {
-	case q.Size != p.Count:
-		return fmt.Errorf("has %s, want %s", amount(q.Size*f.SectorSize, p.Count*f.SectorSize), amount(p.Count*f.SectorSize, q.Size*f.SectorSize))
+	case q.Count != p.Count:
+		return fmt.Errorf("has %s, want %s", amount(q.Count*f.SectorSize, p.Count*f.SectorSize), amount(p.Count*f.SectorSize, q.Count*f.SectorSize))
 	case q.Start != p.Start:
 		return fmt.Errorf("begins at sector %d, want %d", q.Start, p.Start)
 	case kind != wantKind:
 		return fmt.Errorf("is of type %s, want %s", kind, wantKind)
 	case q.Name != p.Name:
 		return fmt.Errorf("is named %q, want %q", q.Name, p.Name)
-	case boot != p.Boot, f.Table == layout.GPT && q.Attrs != "" && !boot:
-		return fmt.Errorf("has other flags: %q, bootable: %v", q.Attrs, q.Bootable)
+	case q.Boot != p.Boot, !sameFlags(q.Flags, p.Flags):
+		return fmt.Errorf("has other flags: %q, bootable: %v", q.Flags, q.Boot)
 	}
 	return nil
+}
+
+func sameFlags(a, b []string) bool {
+	return slices.Equal(slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b)))
 }
 
 // amount is n bytes as a person reads them, and as precisely as it takes to

@@ -2,7 +2,6 @@ package disk
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"os"
 	"os/exec"
@@ -247,13 +246,13 @@ func FuzzTable(f *testing.F) {
 	f.Add([]byte(`{"partitiontable":{"label":"dos","id":"0x1","partitions":[{"node":"/dev/sda1","start":2048,"size":2048,"type":"83"}]}}`))
 	f.Add([]byte(`{"partitiontable":{"label":"gpt","sectorsize":4096,"partitions":[{"node":"/dev/sda1"},{}]}}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		var found foundTable
-		if json.Unmarshal(text, &found) != nil {
+		found, err := layout.ParseTable(text, "/dev/sda")
+		if err != nil {
 			return
 		}
 		want := layout.Fitted{Table: layout.MBR, SectorSize: 512, Parts: []layout.FittedPart{{Part: layout.Part{Number: 1, Type: 0x83}, Start: 2048, Count: 2048}}}
-		got, err := compareTable(found, Device{Path: "/dev/sda"}, want)
-		if p := found.PartitionTable.Partitions; err == nil && (len(p) != 1 || p[0].Start != 2048 || p[0].Size != 2048 || len(got.Parts) != 1) {
+		got, err := compareTable(found, want)
+		if p := found.Parts; err == nil && (len(p) != 1 || p[0].Start != 2048 || p[0].Count != 2048 || len(got.Parts) != 1) {
 			t.Errorf("%s is taken for %+v", text, want)
 		}
 	})
