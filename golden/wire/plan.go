@@ -42,8 +42,17 @@ type Blocks struct {
 	On    string `json:"on"`             // "sda3", "vg0/data": as on the golden node, without /dev/
 	Type  string `json:"type,omitempty"` // of its contents, as blkid calls it: "ntfs"
 	Bytes int64  `json:"bytes"`          // that golden's has; the clone's has to be as large at least
-	How   string `json:"how"`            // "used", "nonzero" or "raw": which of its blocks come
+	How   string `json:"how"`            // BlocksUsed, BlocksNonzero or BlocksRaw: which of its blocks come
+
+	OldUUID string `json:"old_uuid,omitempty"` // of its contents, replaced in the clone's files where the clone's get another
 }
+
+// Which blocks come, and what the others are on the clone.
+const (
+	BlocksUsed    = "used"    // those that the file system uses; the others are what they were
+	BlocksNonzero = "nonzero" // those that aren't all zeros; the others are zeros
+	BlocksRaw     = "raw"     // all
+)
 
 // Hook is a program of the administrator's that runs in the clone, after
 // everything else but the boot loader.
@@ -149,11 +158,12 @@ type Network struct {
 
 // DiskResult says where a plan ended up on a node.
 type DiskResult struct {
-	Disks       []string           `json:"disks"`            // node's device for each Plan.Disks: "/dev/vda"
-	Stack       []StackResult      `json:"stack,omitempty"`  // what was made of them
-	Blocks      []string           `json:"blocks,omitempty"` // node's device for each Plan.Blocks
-	Filesystems []FilesystemResult `json:"filesystems"`      // same order as Plan.Filesystems
-	Kept        bool               `json:"kept,omitempty"`   // by Plan.Update: an earlier clone's files are there
+	Disks       []string           `json:"disks"`                 // node's device for each Plan.Disks: "/dev/vda"
+	Stack       []StackResult      `json:"stack,omitempty"`       // what was made of them
+	Blocks      []string           `json:"blocks,omitempty"`      // node's device for each Plan.Blocks
+	BlockUUIDs  []string           `json:"block_uuids,omitempty"` // what the contents of each got in place of golden's; empty: they have golden's. Known when all is received
+	Filesystems []FilesystemResult `json:"filesystems"`           // same order as Plan.Filesystems
+	Kept        bool               `json:"kept,omitempty"`        // by Plan.Update: an earlier clone's files are there
 }
 
 // FilesystemResult is one file system as made on the node.

@@ -29,6 +29,9 @@ const (
 
 	PatchManifestStream StreamKind = "patch-manifest" // files of the tree that have changed since, as they are now
 	PatchContentsStream StreamKind = "patch-contents" // their data
+
+	BlockMapStream StreamKind = "block-map" // which blocks of a partition come; Name is the plan's Blocks.On
+	BlocksStream   StreamKind = "blocks"    // their data, one extent after the other
 )
 
 // Stream announces one numbered list of pieces. Every piece is PieceSize
@@ -36,7 +39,7 @@ const (
 type Stream struct {
 	ID        uint16     `json:"id"`
 	Kind      StreamKind `json:"kind"`
-	Name      string     `json:"name,omitempty"` // base name of an image's file
+	Name      string     `json:"name,omitempty"` // base name of an image's file; what blocks are of
 	PieceSize uint32     `json:"piece_size"`
 	Pieces    uint32     `json:"pieces"`
 	Bytes     int64      `json:"bytes"`

@@ -33,8 +33,14 @@ func fit(plan wire.Plan, chosen []Device) ([]layout.Fitted, error) {
 		}
 		all = append(all, f)
 	}
-	if err := checkFilesystems(plan, all); err != nil {
-		return nil, fmt.Errorf("check plan: %w", err)
+	for _, check := range []func() error{
+		func() error { return checkFilesystems(plan, all) },
+		func() error { return checkBlocks(plan, all) },
+		func() error { return checkBootCode(plan) },
+	} {
+		if err := check(); err != nil {
+			return nil, fmt.Errorf("check plan: %w", err)
+		}
 	}
 	return all, checkPrograms(plan, all)
 }
@@ -62,7 +68,7 @@ func checkFilesystems(plan wire.Plan, fitted []layout.Fitted) error {
 		}
 		mounts[fs.MountPoint] = true
 	}
-	if !mounts["/"] {
+	if !mounts["/"] && (len(plan.Blocks) == 0 || len(plan.Filesystems) > 0) {
 		return fmt.Errorf("no file system is mounted on /")
 	}
 	return nil

@@ -42,6 +42,15 @@ func keep(ctx context.Context, plan wire.Plan, a Assignment, root string, opt Op
 		}
 		res.Filesystems = append(res.Filesystems, r)
 	}
+	var err error
+	if res.Blocks, err = placeBlocks(plan, a.Devices, res.Stack); err != nil {
+		return res, err
+	}
+	for i, d := range a.Devices {
+		if err := writeBootCode(d.Path, plan.Disks[i].BootCode); err != nil {
+			return res, err
+		}
+	}
 	return res, reuse(ctx, plan, fitted, res, root, opt)
 }
 

@@ -122,6 +122,12 @@ func Prepare(ctx context.Context, plan wire.Plan, root string, opt Options) (wir
 		if err := writeTable(ctx, d, a.Fitted[i]); err != nil {
 			return wire.DiskResult{}, err
 		}
+		if err := writeBootCode(d.Path, plan.Disks[i].BootCode); err != nil {
+			return wire.DiskResult{}, err
+		}
+	}
+	if res.Blocks, err = placeBlocks(plan, a.Devices, res.Stack); err != nil {
+		return wire.DiskResult{}, err
 	}
 	if res.Filesystems, err = makeAll(ctx, plan, a, opt); err != nil {
 		return wire.DiskResult{}, err
