@@ -119,9 +119,31 @@ type Fault struct {
 
 // Done says that a node has become a clone, and what of it is new.
 type Done struct {
-	HostKeys []string `json:"host_keys,omitempty"`
-	Notes    []string `json:"notes,omitempty"`
+	HostKeys  []string  `json:"host_keys,omitempty"`
+	Notes     []string  `json:"notes,omitempty"`
+	Steps     []FixStep `json:"steps,omitempty"`      // what was changed, and why
+	MoreFiles int       `json:"more_files,omitempty"` // so many were changed besides those in Steps
+	Leftovers []string  `json:"leftovers,omitempty"`  // where golden is still named: "/etc/foo:12: …"
 }
+
+// FixStep is what one step of the fix-up did.
+type FixStep struct {
+	Name     string    `json:"name"`
+	Skipped  string    `json:"skipped,omitempty"` // why there was nothing to do
+	Files    []FixFile `json:"files,omitempty"`
+	Warnings []string  `json:"warnings,omitempty"`
+	Seconds  float64   `json:"seconds"`
+}
+
+// FixFile is a file of the clone that was changed, made or removed.
+type FixFile struct {
+	Path string `json:"path"`
+	Why  string `json:"why"`
+}
+
+// MaxFixFiles is how many files a node names in its Done; the others are
+// counted. A clone has a hundred or so.
+const MaxFixFiles = 2000
 
 // LinkReport is a node's place in a transfer.
 type LinkReport struct {

@@ -138,6 +138,7 @@ type Identity struct {
 	Hostname string    `json:"hostname,omitempty"` // template with one %d or %03d: the node's number; empty: "node%d"; a nodes file's name has none
 	Networks []Network `json:"networks,omitempty"` // fixed addresses; empty: golden's configuration, without what is golden's alone
 	NoNVRAM  bool      `json:"no_nvram,omitempty"` // leave the firmware's boot entries alone
+	Scrub    []string  `json:"scrub,omitempty"`    // what is removed besides: ScrubApps
 }
 
 // What a clone keeps of the golden node's identity.
@@ -145,6 +146,17 @@ const (
 	IdentityClone    = "clone"    // nothing: a machine of its own
 	IdentitySame     = "same"     // all: the golden machine's hardware is replaced
 	IdentityTemplate = "template" // nothing, and users' traces, logs and histories go too
+)
+
+// ScrubApps removes what programs know golden by: its place in clusters,
+// domains and subscriptions.
+const ScrubApps = "apps"
+
+// MaxHooks and MaxHook bound what golden sends of post.d: programs, and bytes
+// of each.
+const (
+	MaxHooks = 64
+	MaxHook  = 1 << 20
 )
 
 // Network is the addresses of one interface of a node.
