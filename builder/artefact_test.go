@@ -16,6 +16,7 @@ import (
 	"github.com/cavaliergopher/cpio"
 	"github.com/google/go-cmp/cmp"
 	"github.com/klauspost/compress/zstd"
+	"golang.org/x/sys/unix"
 )
 
 // archive is an initramfs as read back.
@@ -223,16 +224,33 @@ func programsRun(t *testing.T, root string) {
 	if err := os.WriteFile(disk, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	must := func(err error) {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(unix.Mknod(filepath.Join(root, "dev/urandom"), unix.S_IFCHR|0o644, int(unix.Mkdev(1, 9))))
+	must(unix.Mknod(filepath.Join(root, "dev/random"), unix.S_IFCHR|0o644, int(unix.Mkdev(1, 8))))
 	for _, c := range [][]string{
 		{"sfdisk", "--version"}, {"wipefs", "--version"}, {"blkid", "-V"}, {"partx", "--version"},
 		{"blockdev", "--version"}, {"losetup", "--version"},
 		{"mkfs.ext4", "-q", "-F", "/disk"}, {"e2fsck", "-f", "-n", "/disk"}, {"tune2fs", "-L", "golden", "/disk"},
-		{"dumpe2fs", "-h", "/disk"}, {"resize2fs", "/disk", "6M"},
+		{"dumpe2fs", "-h", "/disk"}, {"resize2fs", "/disk", "160M"},
 		{"mkfs.ext2", "-q", "-F", "/disk"}, {"mkfs.ext3", "-q", "-F", "/disk"}, {"mkswap", "/disk"},
+		{"mkfs.vfat", "/disk"}, {"fsck.fat", "-n", "/disk"},
+		{"mkfs.xfs", "-q", "-f", "/disk"}, {"xfs_repair", "-n", "/disk"}, {"xfs_db", "-r", "-c", "uuid", "/disk"},
+		{"mkfs.btrfs", "-q", "-f", "/disk"}, {"btrfs", "check", "--force", "/disk"}, {"btrfstune", "-f", "-u", "/disk"},
+		{"mkfs.f2fs", "-q", "-f", "/disk"}, {"fsck.f2fs", "/disk"},
+		{"mkfs.jfs", "-q", "/disk"}, {"fsck.jfs", "-n", "/disk"}, {"jfs_tune", "-l", "/disk"},
+		{"mkfs.reiserfs", "-q", "-f", "/disk"}, {"reiserfsck", "--check", "-y", "/disk"},
+		{"lvm", "version"}, {"mdadm", "--version"}, {"dmsetup", "--version"}, {"efibootmgr", "--version"},
+		// argon2i's threads end by pthread_exit, which opens libgcc_s.
+		{"cryptsetup", "luksFormat", "-q", "--type=luks2", "--pbkdf-memory=32768", "--pbkdf-force-iterations=4", "/disk", "/etc/mke2fs.conf"},
 	} {
-		if err := os.Truncate(disk, 16<<20); err != nil {
-			t.Fatal(err)
+		if strings.HasPrefix(c[0], "mk") || c[0] == "cryptsetup" { // they ask before they overwrite another's
+			must(os.Truncate(disk, 0))
 		}
+		must(os.Truncate(disk, 320<<20))
 		// e2fsprogs look into /proc/mounts: it is mounted in namespaces that end with the program.
 		args := append([]string{"-m", "-p", "-f", "--mount-proc=" + filepath.Join(root, "proc"),
 			"chroot", root, "/sbin/" + c[0]}, c[1:]...)

@@ -299,12 +299,6 @@ func (r *run) addModules(_ context.Context, t *Tree, img ImageConfig, e *ImageEn
 	return r.modules.AddTo(t, set)
 }
 
-func (r *run) addPrograms(ctx context.Context, t *Tree, img ImageConfig, e *ImageEntry) error {
-	got, err := AddPrograms(ctx, t, img.Recipe.Programs)
-	e.Programs = got
-	return err
-}
-
 func (r *run) addRest(_ context.Context, t *Tree, img ImageConfig, _ *ImageEntry) error {
 	var errs []error
 	for _, d := range img.Recipe.Dirs {

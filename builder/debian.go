@@ -15,16 +15,9 @@ import (
 // fromPackage takes the kernel out of a distribution's package. apt checks its
 // signature; nothing is installed, so no boot loader of this machine is touched.
 func (s KernelSource) fromPackage(ctx context.Context, name string) (*Kernel, error) {
-	real, file, err := s.locate(ctx, name)
+	real, file, err := s.locateFresh(ctx, name)
 	if err != nil {
-		// The lists may be missing (a fresh container) or too old.
-		s.say("asking apt for newer package lists (%v)", err)
-		if _, uerr := apt(ctx, s.cache, "apt-get", "-q", "update"); uerr != nil {
-			return nil, errors.Join(err, uerr)
-		}
-		if real, file, err = s.locate(ctx, name); err != nil {
-			return nil, err
-		}
+		return nil, err
 	}
 	dir := filepath.Join(s.cache, "kernel", strings.TrimSuffix(file, ".deb"))
 	if _, err := os.Stat(dir); err != nil {
@@ -80,6 +73,19 @@ func (s KernelSource) locate(ctx context.Context, name string) (real, file strin
 	return "", "", fmt.Errorf("apt-get download --print-uris %s: no file named in %q", real, out)
 }
 
+// locateFresh has apt look once more with newer lists if it finds nothing:
+// they may be missing (a fresh container), or too old.
+func (s KernelSource) locateFresh(ctx context.Context, name string) (real, file string, err error) {
+	if real, file, err = s.locate(ctx, name); err == nil {
+		return real, file, nil
+	}
+	s.say("asking apt for newer package lists (%v)", err)
+	if _, uerr := apt(ctx, s.cache, "apt-get", "-q", "update"); uerr != nil {
+		return "", "", errors.Join(err, uerr)
+	}
+	return s.locate(ctx, name)
+}
+
 // fetch downloads and unpacks a package into dir, which appears complete or
 // not at all.
 func (s KernelSource) fetch(ctx context.Context, real, file, dir string) error {
@@ -116,17 +122,9 @@ func (r *run) source(ctx context.Context, f TreeFile) (string, error) {
 	if f.Package == "" {
 		return "", err
 	}
-	s := KernelSource{cache: r.Cache, say: r.say}
-	real, file, err := s.locate(ctx, f.Package)
+	dir, err := r.unpack(ctx, f.Package)
 	if err != nil {
-		return "", fmt.Errorf("%s isn't installed, and apt doesn't find it: %w", f.Package, err)
-	}
-	dir := filepath.Join(r.Cache, "package", strings.TrimSuffix(file, ".deb"))
-	if _, err := os.Stat(dir); err != nil {
-		r.say("fetching package %s", file)
-		if err := s.fetch(ctx, real, file, dir); err != nil {
-			return "", fmt.Errorf("%s isn't installed: %w", f.Package, err)
-		}
+		return "", err
 	}
 	from := filepath.Join(dir, f.From)
 	_, err = os.Stat(from)

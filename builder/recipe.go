@@ -17,20 +17,24 @@ import (
 //	module   kernel/drivers/net/phy/...   kernel modules: folder/..., path with * and ?, or a name
 //	nomodule kernel/net/phy/...           not these, unless another one needs them
 //	program  mke2fs                       program of this machine, as /sbin/mke2fs, with its libraries
+//	program  lvm lvm2                     the same, or where it isn't installed, out of this package, unpacked aside
+//	library  libgcc_s.so.1                library that a program opens when it runs, beside those it is linked with
 //	file     /etc/mke2fs.conf             file of this machine
 //	dir      /tmp 1777                    folder (mode 0755 if none is given)
 //	link     /init bbin/init              symbolic link and its target
 //
-// program? and file? are left out where the machine hasn't got them. Lines are
-// taken in order; # starts a comment.
+// program?, library? and file? are left out where the machine hasn't got them;
+// a program? that names a package is warned of then. Lines are taken in order;
+// # starts a comment.
 type Recipe struct {
-	Commands []string
-	Tags     []string
-	Modules  []ModulePattern
-	Programs []HostFile
-	Files    []HostFile
-	Dirs     []Dir
-	Links    []Link
+	Commands  []string
+	Tags      []string
+	Modules   []ModulePattern
+	Programs  []HostFile
+	Libraries []HostFile
+	Files     []HostFile
+	Dirs      []Dir
+	Links     []Link
 }
 
 // ModulePattern takes modules in, or leaves them out.
@@ -44,6 +48,7 @@ type HostFile struct {
 	Name     string
 	Optional bool
 	Line     int
+	Package  string // that has the program, where this machine hasn't
 }
 
 // Dir is a folder of the image.
@@ -78,8 +83,8 @@ func ParseRecipe(name string, r io.Reader) (*Recipe, error) {
 func (rec *Recipe) line(words []string, n int) error {
 	verb, optional := strings.CutSuffix(words[0], "?")
 	args := words[1:]
-	if optional && verb != "program" && verb != "file" {
-		return fmt.Errorf("word %q: only program and file can be optional", words[0])
+	if optional && verb != "program" && verb != "library" && verb != "file" {
+		return fmt.Errorf("word %q: only program, library and file can be optional", words[0])
 	}
 	if err := countWords(verb, args); err != nil {
 		return err
@@ -97,16 +102,26 @@ func (rec *Recipe) line(words []string, n int) error {
 			return fmt.Errorf("word %q: %w", args[0], err)
 		}
 		rec.Modules = append(rec.Modules, ModulePattern{args[0], verb == "nomodule"})
-	case "program":
+	case "program", "library":
 		if strings.Contains(args[0], "/") {
-			return fmt.Errorf("word %q: a program is named without its folder", args[0])
+			return fmt.Errorf("word %q: a %s is named without its folder", args[0], verb)
 		}
-		rec.Programs = append(rec.Programs, HostFile{args[0], optional, n})
+		h := HostFile{Name: args[0], Optional: optional, Line: n}
+		if verb == "library" {
+			rec.Libraries = append(rec.Libraries, h)
+			break
+		}
+		if len(args) > 1 {
+			if h.Package = args[1]; !packageName.MatchString(h.Package) {
+				return fmt.Errorf("word %q: want a package's name", args[1])
+			}
+		}
+		rec.Programs = append(rec.Programs, h)
 	case "file":
 		if !path.IsAbs(args[0]) {
 			return fmt.Errorf("word %q: want an absolute path", args[0])
 		}
-		rec.Files = append(rec.Files, HostFile{args[0], optional, n})
+		rec.Files = append(rec.Files, HostFile{Name: args[0], Optional: optional, Line: n})
 	case "dir":
 		mode, err := dirMode(args[1:])
 		if err != nil {
@@ -122,13 +137,13 @@ func (rec *Recipe) line(words []string, n int) error {
 func countWords(verb string, args []string) error {
 	low, high := 1, 1
 	switch verb {
-	case "command", "buildtag", "module", "nomodule", "program", "file":
-	case "dir":
+	case "command", "buildtag", "module", "nomodule", "library", "file":
+	case "dir", "program":
 		high = 2
 	case "link":
 		low, high = 2, 2
 	default:
-		return fmt.Errorf("word %q: want command, buildtag, module, nomodule, program, file, dir or link", verb)
+		return fmt.Errorf("word %q: want command, buildtag, module, nomodule, program, library, file, dir or link", verb)
 	}
 	if len(args) < low {
 		return fmt.Errorf("%s: %d words missing", verb, low-len(args))

@@ -21,17 +21,20 @@ file     /etc/mke2fs.conf
 dir      /tmp 1777
 dir      /proc
 link     /init bbin/init
+program? lvm lvm2
+library  libgcc_s.so.1
 `))
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := &Recipe{
-		Commands: []string{"./cmds/x/*", "example.com/y"},
-		Modules:  []ModulePattern{{"kernel/drivers/net/...", false}, {"kernel/drivers/net/wan/...", true}},
-		Programs: []HostFile{{"mke2fs", false, 7}, {"mkfs.xfs", true, 8}},
-		Files:    []HostFile{{"/etc/mke2fs.conf", false, 9}},
-		Dirs:     []Dir{{"/tmp", fs.ModeSticky | 0o777}, {"/proc", 0o755}},
-		Links:    []Link{{"/init", "bbin/init"}},
+		Commands:  []string{"./cmds/x/*", "example.com/y"},
+		Modules:   []ModulePattern{{"kernel/drivers/net/...", false}, {"kernel/drivers/net/wan/...", true}},
+		Programs:  []HostFile{{"mke2fs", false, 7, ""}, {"mkfs.xfs", true, 8, ""}, {"lvm", true, 13, "lvm2"}},
+		Libraries: []HostFile{{"libgcc_s.so.1", false, 14, ""}},
+		Files:     []HostFile{{"/etc/mke2fs.conf", false, 9, ""}},
+		Dirs:      []Dir{{"/tmp", fs.ModeSticky | 0o777}, {"/proc", 0o755}},
+		Links:     []Link{{"/init", "bbin/init"}},
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
@@ -49,6 +52,9 @@ func TestParseRecipeRefuses(t *testing.T) {
 		{"module? x", "line 1", `"module?"`},
 		{"module kernel/[", "line 1", `"kernel/["`},
 		{"program /sbin/mke2fs", "line 1", `"/sbin/mke2fs"`},
+		{"program lvm -o", "line 1", `"-o"`},
+		{"program lvm lvm2 x", "line 1", `"x"`},
+		{"library lib/x.so", "line 1", `"lib/x.so"`},
 		{"file etc/x", "line 1", `"etc/x"`},
 	} {
 		_, err := ParseRecipe("stage9.recipe", strings.NewReader(tc.text))

@@ -7,6 +7,8 @@
 #   dpkg-deb, apt-get       the machine's own
 #   shim, GRUB, iPXE        not installed: mkimage unpacks their packages aside
 #   stage 2's programs      e2fsprogs, dosfstools, fdisk, util-linux, mount
+#   its others              not installed: mkimage unpacks them aside, too, as lvm2
+#                           or mdadm would change this machine
 set -eu
 
 packages='squashfs-tools pxelinux syslinux-common e2fsprogs dosfstools fdisk util-linux mount ca-certificates'
