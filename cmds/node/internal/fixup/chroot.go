@@ -30,6 +30,7 @@ type chroot struct {
 	tree *tree
 	log  *slog.Logger
 	vols volumes
+	stk  stack
 
 	// state
 	opened bool
@@ -103,13 +104,19 @@ func (c *chroot) run(ctx context.Context, program string, args ...string) error 
 	if err := c.open(); err != nil {
 		return err
 	}
+	return c.exec(ctx, program, nil, bin, args...)
+}
+
+// exec runs a file of the clone, under the name by which it is shown, with
+// more in its environment. The chroot is open.
+func (c *chroot) exec(ctx context.Context, program string, env []string, bin string, args ...string) error {
 	shown := strings.Join(append([]string{program}, args...), " ")
 	ctx, stop := context.WithTimeoutCause(ctx, deadline, fmt.Errorf("not done after %v", deadline))
 	defer stop()
 	out := &lineLog{log: c.log.With("program", program)}
 	cmd := exec.CommandContext(ctx, bin, args...)
 	cmd.Dir = "/"
-	cmd.Env = []string{"PATH=" + searchPath, "HOME=/root", "LC_ALL=C", "DEBIAN_FRONTEND=noninteractive"}
+	cmd.Env = append([]string{"PATH=" + searchPath, "HOME=/root", "LC_ALL=C", "DEBIAN_FRONTEND=noninteractive"}, env...)
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: c.tree.path, Setpgid: true}
 	cmd.Cancel = func() error { return unix.Kill(-cmd.Process.Pid, unix.SIGKILL) }

@@ -18,6 +18,8 @@ type Env struct {
 	Firmware string           // of the node: wire.BIOS or wire.UEFI; empty: wire.BIOS
 	Number   int              // the node's number, from 1
 	Hostname string           // given by golden for this node; empty: Plan.Identity.Hostname with Number
+	MAC      string           // of the node's network card that booted
+	MACs     []string         // of all its network cards, in the kernel's order
 	Now      func() time.Time // nil: time.Now
 	Log      *slog.Logger     // nil: nothing is logged
 	Progress func(step string)
@@ -66,15 +68,16 @@ type step struct {
 func steps() []step {
 	return []step{
 		{"fstab", fixFstab},
-		{"machine-id", fixMachineID},
-		{"host-name", fixHostname},
-		{"ssh-host-keys", fixHostKeys},
-		{"net-rules", fixNetRules},
-		{"dhcp-leases", fixLeases},
-		{"seeds", fixSeeds},
+		{"machine-id", own(fixMachineID)},
+		{"host-name", own(fixHostname)},
+		{"ssh-host-keys", own(fixHostKeys)},
+		{"net-rules", own(fixNetRules)},
+		{"dhcp-leases", own(fixLeases)},
+		{"seeds", own(fixSeeds)},
 		{"resume", fixResume},
 		{"uuids", fixUUIDs},
 		{"initrd", fixInitrd},
+		{"hooks", runHooks},
 		{"boot-loader", fixLoader},
 		{"leftovers", findLeftovers},
 	}
@@ -86,6 +89,8 @@ type clone struct {
 	env  Env
 	host string  // the clone's name, valid
 	vols volumes // the plan's file systems, old and new
+	stk  stack   // what they are on
+	ids  []id    // every UUID that was golden's
 
 	// state
 	tree       *tree
@@ -140,11 +145,18 @@ func newClone(env Env, report *Report) (*clone, error) {
 	if env.Log == nil {
 		env.Log = slog.New(slog.DiscardHandler)
 	}
+	if err := checkMode(env.Plan.Identity); err != nil {
+		return nil, err
+	}
 	host, err := nodeName(env.Hostname, env.Plan.Identity.Hostname, env.Number)
+	if err != nil && !env.same() {
+		return nil, err
+	}
+	stk, err := newStack(env.Plan, env.Disks)
 	if err != nil {
 		return nil, err
 	}
-	vols, err := newVolumes(env.Plan, env.Disks)
+	vols, err := stk.volumes(env.Plan, env.Disks)
 	if err != nil {
 		return nil, err
 	}
@@ -152,10 +164,13 @@ func newClone(env Env, report *Report) (*clone, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &clone{env: env, host: host, vols: vols, tree: t, report: report}
-	c.chroot = &chroot{tree: t, log: env.Log, vols: vols}
+	c := &clone{env: env, host: host, vols: vols, stk: stk, ids: append(vols.ids(), stk.ids...), tree: t, report: report}
+	c.chroot = &chroot{tree: t, log: env.Log, vols: vols, stk: stk}
 	c.learnGolden()
-	report.Hostname = host
+	if env.same() {
+		c.host = c.oldHost
+	}
+	report.Hostname = c.host
 	return c, nil
 }
 

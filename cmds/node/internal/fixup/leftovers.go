@@ -49,9 +49,8 @@ func (c *clone) traces() []trace {
 			ts = append(ts, trace{what, text, before, after})
 		}
 	}
-	for _, v := range c.vols {
-		add("UUID", v.old.OldUUID, v.now.UUID, idEdge(v.old.OldUUID), idEdge(v.old.OldUUID))
-		add("partition", v.old.OldPartID, v.now.PartID, idEdge(v.old.OldPartID), idEdge(v.old.OldPartID))
+	for _, d := range c.ids {
+		add(d.what, d.old, d.now, idEdge(d.old), idEdge(d.old))
 	}
 	add("machine-id", c.oldMachine, c.tree.firstLine(etcMachineID), alnum, alnum)
 	old, _, _ := strings.Cut(c.oldHost, ".")

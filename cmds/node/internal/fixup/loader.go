@@ -122,7 +122,7 @@ func (c *clone) checkMenu(cfg string) error {
 // may read it.
 func (c *clone) patchMenu(rep *StepReport) error {
 	for _, cfg := range []string{"/boot/grub/grub.cfg", "/boot/grub2/grub.cfg"} {
-		_, err := c.edit(rep, cfg, "golden's UUIDs", func(s string) string { return replaceUUIDs(s, c.vols) })
+		_, err := c.edit(rep, cfg, "golden's UUIDs", func(s string) string { return replaceIDs(s, c.ids) })
 		if err != nil {
 			return err
 		}

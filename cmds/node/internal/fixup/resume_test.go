@@ -39,7 +39,7 @@ func FuzzRewriteCmdline(f *testing.F) {
 		for name, rewrite := range map[string]func(string) string{
 			"command line": func(s string) string { out, _ := rewriteCmdline(s, vols); return out },
 			"resume":       func(s string) string { return rewriteResume(s, vols) },
-			"uuids":        func(s string) string { return replaceUUIDs(s, vols) },
+			"uuids":        func(s string) string { return replaceIDs(s, vols.ids()) },
 		} {
 			got := rewrite(text)
 			if a, b := strings.Count(text, "\n"), strings.Count(got, "\n"); a != b {

@@ -28,7 +28,7 @@ func fixUUIDs(_ context.Context, c *clone, rep *StepReport) error {
 			continue
 		}
 		_, err := c.edit(rep, name, "golden's UUIDs", func(s string) string {
-			now := replaceUUIDs(s, c.vols)
+			now := replaceIDs(s, c.ids)
 			if path.Base(name) == "grubenv" && len(now) != len(s) {
 				return s // grub writes to its 1024 bytes in place
 			}
@@ -44,19 +44,35 @@ func fixUUIDs(_ context.Context, c *clone, rep *StepReport) error {
 	return nil
 }
 
-// replaceUUIDs puts the new in the place of the old, of file systems and of
-// partitions, in systemd's escaped spelling too.
-func replaceUUIDs(s string, vols volumes) string {
-	for _, v := range vols {
-		for _, p := range [][2]string{{v.old.OldUUID, v.now.UUID}, {v.old.OldPartID, v.now.PartID}} {
-			if p[0] == "" || p[1] == "" {
-				continue
-			}
-			s = replaceID(s, p[0], p[1])
-			s = replaceToken(s, systemdEscape(p[0]), systemdEscape(p[1]), alnum, alnum)
+// replaceIDs puts the new in the place of the old, in all spellings that a
+// program has for them.
+func replaceIDs(s string, ids []id) string {
+	for _, d := range ids {
+		if d.old == "" || d.now == "" {
+			continue
+		}
+		s = replaceID(s, d.old, d.now)
+		s = replaceToken(s, systemdEscape(d.old), systemdEscape(d.now), alnum, alnum)
+		if d.what == "array" || d.what == "container" { // GRUB's mduuid/ and cryptouuid/
+			s = replaceToken(s, plainID(d.old), plainID(d.now), alnum, alnum)
+		}
+		if d.what == "array" { // systemd's and dracut's
+			s = replaceToken(s, dashedID(d.old), dashedID(d.now), alnum, alnum)
 		}
 	}
 	return s
+}
+
+// plainID is a UUID's digits alone.
+func plainID(id string) string { return strings.NewReplacer("-", "", ":", "").Replace(id) }
+
+// dashedID is an array's UUID as other UUIDs are written.
+func dashedID(id string) string {
+	p := plainID(id)
+	if len(p) != 32 {
+		return id
+	}
+	return p[:8] + "-" + p[8:12] + "-" + p[12:16] + "-" + p[16:20] + "-" + p[20:]
 }
 
 // systemdEscape spells a UUID as a unit's name has it, systemd-escape(1).

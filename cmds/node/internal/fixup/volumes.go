@@ -2,10 +2,13 @@ package fixup
 
 import (
 	"fmt"
+	"path"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/kamethod/kamethod/golden/layout"
 	"github.com/kamethod/kamethod/golden/wire"
 )
 
@@ -13,56 +16,88 @@ import (
 type volume struct {
 	old      wire.Filesystem
 	now      wire.FilesystemResult
-	disk     string // the node's disk that holds it: "/dev/vda"
-	devices  []string
-	partName string // GPT partition name
+	disk     string   // the node's disk that holds it, the plan's first of them: "/dev/vda"
+	disks    []string // all of them
+	via      []place  // the arrays, containers and volumes between it and them
+	devices  []string // what golden calls it; the clone may not
+	names    []string // what golden and the clone call it
+	partName string   // GPT partition name
 }
 
 type volumes []volume
 
 // newVolumes joins the plan and what the node made of it.
 func newVolumes(p wire.Plan, d wire.DiskResult) (volumes, error) {
-	if len(d.Disks) != len(p.Disks) {
-		return nil, fmt.Errorf("the plan has %d disks and the node made %d", len(p.Disks), len(d.Disks))
+	s, err := newStack(p, d)
+	if err != nil {
+		return nil, err
 	}
+	return s.volumes(p, d)
+}
+
+func (s stack) volumes(p wire.Plan, d wire.DiskResult) (volumes, error) {
 	if len(d.Filesystems) != len(p.Filesystems) {
 		return nil, fmt.Errorf("the plan has %d file systems and the node made %d", len(p.Filesystems), len(d.Filesystems))
 	}
 	id := regexp.MustCompile(`^[0-9A-Za-z-]{4,64}$`)
 	vs := make(volumes, 0, len(p.Filesystems))
 	for i, f := range p.Filesystems {
-		if f.Disk < 0 || f.Disk >= len(p.Disks) {
-			return nil, fmt.Errorf("file system %d: the plan has no disk %d", i, f.Disk)
-		}
 		now := d.Filesystems[i]
 		if !id.MatchString(now.UUID) {
 			return nil, fmt.Errorf("file system %d on %s: %q is no UUID", i, now.Device, now.UUID)
 		}
-		v := volume{old: f, now: now, disk: d.Disks[f.Disk]}
-		v.devices = []string{partDevice(p.Disks[f.Disk].Name, f.Part)}
-		if f.OldDevice != "" {
-			v.devices = append(v.devices, f.OldDevice)
+		v := volume{old: f, now: now}
+		if err := s.locate(&v, p); err != nil {
+			return nil, fmt.Errorf("file system %d: %w", i, err)
 		}
-		for _, part := range p.Disks[f.Disk].Layout.Parts {
-			if part.Number == f.Part {
-				v.partName = part.Name
-			}
+		if f.OldDevice != "" && !slices.Contains(v.names, f.OldDevice) {
+			v.devices = append(v.devices, f.OldDevice)
 		}
 		vs = append(vs, v)
 	}
 	return vs, nil
 }
 
-// partDevice is the kernel's name of a partition: a disk whose name ends in a
-// digit has a p before the number (block/partitions/core.c).
+// locate finds the names of a file system's device and the disks below it.
+func (s stack) locate(v *volume, p wire.Plan) error {
+	f := v.old
+	if f.On == "" {
+		if f.Disk < 0 || f.Disk >= len(p.Disks) {
+			return fmt.Errorf("the plan has no disk %d", f.Disk)
+		}
+		v.disk = s.nodes[f.Disk]
+		v.disks = []string{v.disk}
+		v.devices = []string{partDevice(p.Disks[f.Disk].Name, f.Part)}
+		for _, part := range p.Disks[f.Disk].Layout.Parts {
+			if part.Number == f.Part {
+				v.partName = part.Name
+			}
+		}
+		return nil
+	}
+	var disks []int
+	disks, v.via = s.under(f.On)
+	if len(disks) == 0 {
+		return fmt.Errorf("%q is on no disk of the plan", f.On)
+	}
+	for _, i := range disks {
+		v.disks = append(v.disks, s.nodes[i])
+	}
+	v.disk = v.disks[0]
+	if pl, ok := s.places[f.On]; ok {
+		v.names = pl.names
+	} else {
+		v.devices = []string{"/dev/" + f.On}
+	}
+	return nil
+}
+
+// partDevice is the kernel's name of a partition.
 func partDevice(disk string, part int) string {
 	if !strings.HasPrefix(disk, "/dev/") {
 		disk = "/dev/" + disk
 	}
-	if c := disk[len(disk)-1]; c >= '0' && c <= '9' {
-		disk += "p"
-	}
-	return disk + strconv.Itoa(part)
+	return layout.PartitionName(disk, part)
 }
 
 func (v volume) swap() bool { return v.old.Type == "swap" }
@@ -101,11 +136,7 @@ func (v volume) is(tag, val string) bool {
 	case "PARTLABEL":
 		return val == v.partName
 	case "":
-		for _, d := range v.devices {
-			if val == d {
-				return true
-			}
-		}
+		return slices.Contains(v.devices, val) || slices.Contains(v.names, val)
 	}
 	return false
 }
@@ -149,14 +180,64 @@ func unescape(s, mark string, base, digits int) string {
 	}
 }
 
-// at is the volume mounted there.
+// at is the volume mounted there, as a whole or by one of its subvolumes.
 func (vs volumes) at(mountPoint string) (volume, bool) {
 	for _, v := range vs {
-		if !v.swap() && v.old.MountPoint == mountPoint {
+		if v.swap() {
+			continue
+		}
+		if v.old.MountPoint == mountPoint {
+			return v, true
+		}
+		if _, ok := v.subvolume(mountPoint); ok {
 			return v, true
 		}
 	}
 	return volume{}, false
+}
+
+// subvolume is the one mounted there.
+func (v volume) subvolume(mountPoint string) (wire.Subvolume, bool) {
+	for _, s := range v.old.Subvolumes {
+		if s.Mounted && s.MountPoint == mountPoint {
+			return s, true
+		}
+	}
+	return wire.Subvolume{}, false
+}
+
+// holds is the volume that has a path's files: that of the longest mount point
+// above it.
+func (vs volumes) holds(name string) (volume, bool) {
+	for {
+		if v, ok := vs.at(name); ok {
+			return v, true
+		}
+		if name == "/" || name == "." || name == "" {
+			return volume{}, false
+		}
+		name = path.Dir(name)
+	}
+}
+
+// stays says whether a name of a device is right on the clone as it is: that
+// of an array, a container or a logical volume, which the clone has too.
+func (vs volumes) stays(spec string) bool {
+	for _, v := range vs {
+		if slices.Contains(v.names, spec) {
+			return true
+		}
+	}
+	return false
+}
+
+// ids are all UUIDs that the clone's files are not to have any more.
+func (vs volumes) ids() []id {
+	var ids []id
+	for _, v := range vs {
+		ids = append(ids, id{"UUID", v.old.OldUUID, v.now.UUID}, id{"partition", v.old.OldPartID, v.now.PartID})
+	}
+	return ids
 }
 
 // swaps are the swap areas.
