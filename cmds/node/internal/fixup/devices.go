@@ -31,11 +31,17 @@ func (c *chroot) makeNodes(dev string) error {
 	links := map[string]string{
 		"fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2",
 	}
+	for _, d := range c.stk.nodes { // those too that only a RAID or a group is on
+		if err := copyBlock(dev, d); err != nil {
+			return err
+		}
+	}
+	if err := c.makeStack(dev, links); err != nil {
+		return err
+	}
 	for _, v := range c.vols {
-		for _, d := range []string{v.disk, v.now.Device} {
-			if err := copyBlock(dev, d); err != nil {
-				return err
-			}
+		if err := copyBlock(dev, v.now.Device); err != nil {
+			return err
 		}
 		target := filepath.Join("../..", strings.TrimPrefix(v.now.Device, "/dev/"))
 		links["disk/by-uuid/"+v.now.UUID] = target
@@ -49,6 +55,88 @@ func (c *chroot) makeNodes(dev string) error {
 		}
 	}
 	return nil
+}
+
+// makeStack makes the nodes of arrays, containers and volumes under all their
+// names, and what the device mapper is asked by.
+func (c *chroot) makeStack(dev string, links map[string]string) error {
+	if len(c.stk.places) == 0 {
+		return nil
+	}
+	if number, err := sysNumber("/sys/class/misc/device-mapper"); err == nil {
+		if err := mknod(filepath.Join(dev, "mapper/control"), unix.S_IFCHR|0o600, number); err != nil {
+			return err
+		}
+	}
+	for _, p := range c.stk.places {
+		if err := copyBlock(dev, p.device); err != nil {
+			return err
+		}
+		if err := copyMapper(dev, p.device); err != nil {
+			return err
+		}
+		for _, name := range p.names {
+			// By number, not as a link: cryptsetup and grub-probe look for
+			// a block device of a mapper's name.
+			if err := copyAs(filepath.Join(dev, strings.TrimPrefix(name, "/dev/")), p.device); err != nil {
+				return err
+			}
+		}
+	}
+	return c.linkContainers(links)
+}
+
+// linkContainers makes the links by UUID to what is inside a LUKS container's
+// partition: crypttab names it so, and the initrd's tool looks there.
+func (c *chroot) linkContainers(links map[string]string) error {
+	for _, d := range c.stk.crypts {
+		if d.uuid == "" {
+			continue
+		}
+		device, ok := c.stk.node(d.on)
+		if !ok {
+			return fmt.Errorf("container %s is on %q, which the node hasn't got", d.name, d.on)
+		}
+		links["disk/by-uuid/"+d.uuid] = filepath.Join("../..", strings.TrimPrefix(device, "/dev/"))
+	}
+	return nil
+}
+
+// copyMapper makes the kernel's own name of a device mapper's device, "dm-0",
+// and the mapper's: programs find one by the other.
+func copyMapper(dev, device string) error {
+	var st unix.Stat_t
+	if err := unix.Stat(device, &st); err != nil {
+		return fmt.Errorf("look at %s: %w", device, err)
+	}
+	sys := fmt.Sprintf("/sys/dev/block/%d:%d", unix.Major(st.Rdev), unix.Minor(st.Rdev))
+	real, err := filepath.EvalSymlinks(sys)
+	if err != nil {
+		return err
+	}
+	if err := mknod(filepath.Join(dev, strings.ReplaceAll(filepath.Base(real), "!", "/")), unix.S_IFBLK|0o660, st.Rdev); err != nil {
+		return err
+	}
+	name, err := os.ReadFile(sys + "/dm/name")
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return mknod(filepath.Join(dev, "mapper", filepath.Base(strings.TrimSpace(string(name)))), unix.S_IFBLK|0o660, st.Rdev)
+}
+
+// copyAs makes a node of a block device under another name.
+func copyAs(name, device string) error {
+	var st unix.Stat_t
+	if err := unix.Stat(device, &st); err != nil {
+		return fmt.Errorf("look at %s: %w", device, err)
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFBLK {
+		return fmt.Errorf("%s is not a block device", device)
+	}
+	return mknod(name, unix.S_IFBLK|0o660, st.Rdev)
 }
 
 // copyBlock makes a node's block device in the clone's /dev, by the same name,
@@ -83,16 +171,25 @@ func copyBlock(dev, device string) error {
 
 // copyPartition makes the node of one partition, by what sysfs says of it.
 func copyPartition(dev, sys string) error {
-	text, err := os.ReadFile(filepath.Join(sys, "dev"))
+	number, err := sysNumber(sys)
 	if err != nil {
 		return err
 	}
+	name := strings.ReplaceAll(filepath.Base(sys), "!", "/") // "cciss!c0d0p1"
+	return mknod(filepath.Join(dev, name), unix.S_IFBLK|0o660, number)
+}
+
+// sysNumber is a device's number as its folder in sysfs has it.
+func sysNumber(sys string) (uint64, error) {
+	text, err := os.ReadFile(filepath.Join(sys, "dev"))
+	if err != nil {
+		return 0, err
+	}
 	var major, minor uint32
 	if _, err := fmt.Sscanf(string(text), "%d:%d", &major, &minor); err != nil {
-		return fmt.Errorf("device number %q in %s: %w", text, sys, err)
+		return 0, fmt.Errorf("device number %q in %s: %w", text, sys, err)
 	}
-	name := strings.ReplaceAll(filepath.Base(sys), "!", "/") // "cciss!c0d0p1"
-	return mknod(filepath.Join(dev, name), unix.S_IFBLK|0o660, unix.Mkdev(major, minor))
+	return unix.Mkdev(major, minor), nil
 }
 
 // mknod makes a node whatever the umask is; one that is there is as good.

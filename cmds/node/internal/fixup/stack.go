@@ -28,7 +28,30 @@ type stack struct {
 	disks  []string         // of the plan: "sda"
 	nodes  []string         // the node's for each: "/dev/vda"
 	places map[string]place // by name
+	crypts []crypt
 	ids    []id
+}
+
+// crypt is a LUKS container.
+type crypt struct {
+	name, on  string // "crypt"; "sda2"
+	old, uuid string // golden's, the clone's
+}
+
+// node is the node's device for a name of golden's: "sda2", "md0".
+func (s stack) node(name string) (string, bool) {
+	if p, ok := s.places[name]; ok {
+		return p.device, true
+	}
+	disk, n := name, 0
+	if !slices.Contains(s.disks, name) {
+		disk, n = layout.SplitPartition(name)
+	}
+	i := slices.Index(s.disks, disk)
+	if i < 0 {
+		return "", false
+	}
+	return layout.PartitionName(s.nodes[i], n), true
 }
 
 func newStack(p wire.Plan, d wire.DiskResult) (stack, error) {
@@ -71,6 +94,7 @@ func newStack(p wire.Plan, d wire.DiskResult) (stack, error) {
 		if err := add(place{name: name, names: []string{"/dev/" + name}, on: []string{k.Device}}, "container", k.OldUUID); err != nil {
 			return s, err
 		}
+		s.crypts = append(s.crypts, crypt{name: k.Name, on: k.Device, old: k.OldUUID, uuid: made[name].UUID})
 	}
 	for _, g := range p.Stack.Groups {
 		if err := add(place{name: g.Name, on: g.Devices}, "volume group", g.OldUUID); err != nil {

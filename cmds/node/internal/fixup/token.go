@@ -14,7 +14,7 @@ const (
 // be a part of something longer with hyphens; a whole UUID can't, and grub's
 // menu ids have a hyphen before it ("gnulinux-advanced-UUID").
 func idEdge(id string) string {
-	if len(id) == 36 { // RFC 9562, section 4
+	if len(id) >= 32 { // of RFC 9562, mdadm or LVM
 		return alnum
 	}
 	return alnum + "-"
