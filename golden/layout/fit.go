@@ -6,7 +6,7 @@ import (
 	"slices"
 )
 
-// maxDisk bounds a disk's size, 8 EiB, so that no sum overflows.
+// maxDisk bounds a disk's size, 2 EiB, so that no sum overflows.
 const maxDisk = math.MaxInt64 / 4
 
 // span is a stretch of sectors, from start up to but without end.
@@ -14,7 +14,8 @@ type span struct{ start, end int64 }
 
 // Fit lays the layout onto a disk of so many bytes. Every partition begins and
 // ends on a MiB; a logical partition has a MiB before it for its link in the
-// chain; the partition with Fill takes what the others leave.
+// chain. Those with Fill take what the others leave; where all don't find room
+// those with a Min give way. A disk without a table has no partitions.
 func (d Disk) Fit(bytes, sector int64) (Fitted, error) {
 	f := Fitted{Table: d.Table, SectorSize: sector}
 	if sector != 512 && sector != 4096 {
@@ -26,11 +27,11 @@ func (d Disk) Fit(bytes, sector int64) (Fitted, error) {
 	if err := d.valid(); err != nil {
 		return f, err
 	}
-	room, limited := d.usable(bytes, sector)
-	if err := f.place(d.top(), d.need, room, bytes); err != nil {
-		return f, err
+	if d.Table == None {
+		return f, nil
 	}
-	if err := f.placeLogicals(d, bytes); err != nil {
+	room, limited := d.usable(bytes, sector)
+	if err := f.place(d, room, bytes); err != nil {
 		return f, err
 	}
 	if limited {
@@ -54,80 +55,7 @@ func (d Disk) usable(bytes, sector int64) (span, bool) {
 		// Start and length in an MBR are 32 bits each.
 		end, limited = 1<<32-align, true
 	}
-	return span{align, end / align * align}, limited
-}
-
-// valid refuses what can't be on a disk at all. Layouts come over the wire and
-// out of files, so nothing about them is taken for granted.
-func (d Disk) valid() error {
-	limit := maxGPT
-	if d.Table == MBR {
-		limit = maxMBR
-	} else if d.Table != GPT {
-		return fmt.Errorf("partition table %q: want dos or gpt", d.Table)
-	}
-	if len(d.Parts) == 0 || len(d.Parts) > limit {
-		return fmt.Errorf("layout has %d partitions: want 1 to %d", len(d.Parts), limit)
-	}
-	seen := map[int]bool{}
-	fills := map[bool]int{}
-	extended, logicals := 0, 0
-	for _, p := range d.Parts {
-		if err := p.valid(d.Table, limit); err != nil {
-			return err
-		}
-		if seen[p.Number] {
-			return fmt.Errorf("partition %d: named twice", p.Number)
-		}
-		seen[p.Number] = true
-		switch p.Kind {
-		case Extended:
-			extended++
-		case Logical:
-			logicals++
-		}
-		if p.Fill {
-			if fills[p.Kind == Logical]++; fills[p.Kind == Logical] > 1 {
-				return fmt.Errorf("partition %d: a second one that fills", p.Number)
-			}
-		}
-	}
-	if extended > 1 || logicals > 0 && extended == 0 {
-		return fmt.Errorf("layout has %d extended partitions for %d logical ones", extended, logicals)
-	}
-	for n := range logicals {
-		if !seen[5+n] {
-			return fmt.Errorf("partition %d: missing, though there are %d logical ones, numbered from 5", 5+n, logicals)
-		}
-	}
-	return nil
-}
-
-func (p Part) valid(t Table, limit int) error {
-	first, last := 1, limit
-	if t == MBR {
-		last = 4
-		if p.Kind == Logical {
-			first, last = 5, limit
-		}
-	}
-	switch {
-	case p.Number < first || p.Number > last:
-		return fmt.Errorf("partition %d: a %s number is %d to %d", p.Number, p.Kind, first, last)
-	case p.Kind != Primary && (t == GPT || p.Kind != Extended && p.Kind != Logical):
-		return fmt.Errorf("partition %d: kind %q in a %s table", p.Number, p.Kind, t)
-	case t == MBR && (p.Type == 0 || p.Type == typeProtective):
-		return fmt.Errorf("partition %d: type %x is none that a partition can have", p.Number, p.Type)
-	case t == MBR && (p.Kind == Extended) != extendedType(p.Type):
-		return fmt.Errorf("partition %d: type %x in a partition that is %s", p.Number, p.Type, p.Kind)
-	case t == GPT && !guidLike(p.GUID):
-		return fmt.Errorf("partition %d: type GUID %q", p.Number, p.GUID)
-	case len(p.Name) > 36*4 || !printable(p.Name): // 36 UTF-16 units (UEFI specification, table 5-6)
-		return fmt.Errorf("partition %d: name %q", p.Number, p.Name)
-	case !p.Fill && (p.Size <= 0 || p.Size > maxDisk/maxGPT):
-		return fmt.Errorf("partition %d: size %d bytes", p.Number, p.Size)
-	}
-	return nil
+	return span{align, max(end/align*align, align)}, limited
 }
 
 func (d Disk) top() []Part {
@@ -141,66 +69,77 @@ func (d Disk) logicals() []Part {
 	return parts
 }
 
-// need is the least that the partition takes, in bytes, whole MiBs. An
-// extended partition takes at least its logicals with a MiB before each: a
-// desc that was rounded down leaves no room for those.
-func (d Disk) need(p Part) int64 {
-	n := max(roundUp(p.Size), mib)
-	if p.Kind != Extended {
-		return n
+// link is the MiB before a logical partition, in units of one.
+const link = 1
+
+// claims is what the partitions ask for, in MiB of a room of so many; a
+// logical's is without its link.
+func claims(parts []Part, room int64) []claim {
+	var all []claim
+	for _, p := range parts {
+		all = append(all, newClaim(p, mib, room))
 	}
-	var inside int64
-	for _, q := range d.logicals() {
-		inside += mib + d.need(q)
-	}
-	return max(n, inside)
+	return all
 }
 
-func roundUp(n int64) int64 { return (n + mib - 1) / mib * mib }
+// around is the claim of the extended partition: it holds its logicals and
+// their links whatever size it was given, as a desc that was rounded down
+// leaves no room for those. It shrinks as they do, and grows as they do where
+// it has no size of its own.
+func around(p Part, c claim, inside []claim) claim {
+	want, least := sum(inside)
+	links := int64(len(inside)) * link
+	want, least = want+links, least+links
+	own := p.Size > 0 || p.Percent > 0
+	c.min = max(c.min, want)
+	if p.Min > 0 || least < want {
+		c.min = max(min(ceil(p.Min, mib), c.most), least)
+	}
+	if own {
+		c.want = max(c.want, want)
+	} else {
+		c.want = max(want, c.min)
+		c.fill = c.fill || slices.ContainsFunc(inside, func(q claim) bool { return q.fill })
+	}
+	c.min = min(c.min, c.want)
+	c.most = max(c.most, want) // its logicals' sizes count more than its own limit
+	return c
+}
 
-// place lays the parts one after the other into the room.
-func (f *Fitted) place(parts []Part, need func(Part) int64, room span, bytes int64) error {
-	left := (room.end - room.start) * f.SectorSize
-	for _, p := range parts {
-		left -= need(p)
+// place lays the partitions into the room.
+func (f *Fitted) place(d Disk, room span, bytes int64) error {
+	have := (room.end - room.start) * f.SectorSize / mib
+	top, logicals := d.top(), d.logicals()
+	tops, inside := claims(top, have), claims(logicals, have)
+	extended := slices.IndexFunc(top, func(p Part) bool { return p.Kind == Extended })
+	if extended >= 0 {
+		tops[extended] = around(top[extended], tops[extended], inside)
 	}
-	if left < 0 {
-		have := max(room.end-room.start, 0) * f.SectorSize
-		return fmt.Errorf("the layout takes %d MB, the disk has room for %d MB (%d bytes in all)", MB(have-left), MB(have), bytes)
-	}
-	at := room.start
-	for _, p := range parts {
-		size := need(p)
-		if p.Fill {
-			size += left
+	if want, least := sum(tops); least > have {
+		atLeast := ""
+		if least < want {
+			atLeast = " at least"
 		}
-		q := FittedPart{Part: p, Start: at, Count: size / f.SectorSize}
+		return fmt.Errorf("the layout takes %d MB%s, the disk has room for %d MB (%d bytes in all)", least, atLeast, have, bytes)
+	}
+	sizes := share(tops, have)
+	f.lay(top, sizes, room.start, 0)
+	if len(logicals) > 0 {
+		at := f.Parts[extended].Start
+		f.lay(logicals, share(inside, sizes[extended]-int64(len(inside))*link), at, link)
+	}
+	return nil
+}
+
+// lay puts the parts one after the other, each with so many MiB before it.
+func (f *Fitted) lay(parts []Part, sizes []int64, at, before int64) {
+	align := mib / f.SectorSize
+	for i, p := range parts {
+		at += before * align
+		q := FittedPart{Part: p, Start: at, Count: sizes[i] * align}
 		f.Parts = append(f.Parts, q)
 		at += q.Count
 	}
-	return nil
-}
-
-// placeLogicals lays the logical partitions into the extended one, which is
-// placed already.
-func (f *Fitted) placeLogicals(d Disk, bytes int64) error {
-	logicals := d.logicals()
-	if len(logicals) == 0 {
-		return nil
-	}
-	i := slices.IndexFunc(f.Parts, func(p FittedPart) bool { return p.Kind == Extended })
-	e := f.Parts[i]
-	gap := mib / f.SectorSize
-	withGap := func(p Part) int64 { return mib + d.need(p) }
-	n := len(f.Parts)
-	if err := f.place(logicals, withGap, span{e.Start, e.Start + e.Count}, bytes); err != nil {
-		return fmt.Errorf("logical partitions: %w", err)
-	}
-	for i := n; i < len(f.Parts); i++ {
-		f.Parts[i].Start += gap
-		f.Parts[i].Count -= gap
-	}
-	return nil
 }
 
 // sortLike brings the parts into the order of the layout.

@@ -39,7 +39,7 @@ type Part struct {
 	Type    byte     `json:"type,omitempty"`    // MBR type byte
 	GUID    string   `json:"guid,omitempty"`    // GPT type GUID, upper case
 	Name    string   `json:"name,omitempty"`    // GPT partition name
-	Size    int64    `json:"size,omitempty"`    // bytes; 0 with Fill alone, or with Percent
+	Size    int64    `json:"size,omitempty"`    // bytes; 0 with Fill alone or Percent; of an extended one: as its logicals take
 	Percent float64  `json:"percent,omitempty"` // of what the disk has for partitions, in place of Size
 	Min     int64    `json:"min,omitempty"`     // bytes: on a disk too small for all it shrinks down to this; 0: it doesn't shrink
 	Max     int64    `json:"max,omitempty"`     // bytes: neither Percent nor Fill makes it larger; 0: no limit

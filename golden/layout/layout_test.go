@@ -141,7 +141,7 @@ func TestManualTable(t *testing.T) {
 
 func TestGPTDesc(t *testing.T) {
 	p := func(n int, guid string, start int64) FittedPart {
-		return FittedPart{Part: Part{Number: n, GUID: strings.ToLower(guid)}, Start: start, Count: 10 << 11}
+		return FittedPart{Part: Part{Number: n, GUID: strings.ToLower(guid)}, Start: start * (10 << 11), Count: 10 << 11}
 	}
 	d, err := FromTable(Fitted{Table: GPT, SectorSize: 512, Parts: []FittedPart{
 		p(1, GUIDBIOSBoot, 1), p(2, GUIDESP, 2), p(3, GUIDLinux, 3), p(4, GUIDSwap, 4), p(5, "933AC7E1-2EB4-4F13-B844-0E14E2AEF915", 5), p(7, GUIDLinux, 6),

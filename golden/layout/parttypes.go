@@ -12,11 +12,12 @@ const (
 
 	typeESP        = 0xef
 	typeNonFS      = 0xda
+	typeNTFS       = 0x07 // and exFAT
+	typeLVM        = 0x8e
+	typeLUKS       = 0xe8
+	typeRAID       = 0xfd
 	typeProtective = 0xee // marks the disk as a GPT
 )
-
-// guidData is Windows's type for data, which Linux had no own for at first.
-const guidData = "EBD0A0A2-B9E5-4433-87C0-68B6B72699C7"
 
 // GPT partition types (UEFI specification, table 5-7; Discoverable Partitions
 // Specification; GRUB manual, "BIOS installation").
@@ -25,6 +26,12 @@ const (
 	GUIDSwap     = "0657FD6D-A4AB-43C4-84E5-0933C84B4F4F"
 	GUIDBIOSBoot = "21686148-6449-6E6F-744E-656564454649"
 	GUIDESP      = "C12A7328-F81F-11D2-BA4B-00A0C93EC93B"
+	GUIDLVM      = "E6D6D379-F507-44C2-A23C-238F2A3DF928"
+	GUIDRAID     = "A19D880F-05FC-4D3B-A006-743F0F84911E"
+	GUIDLUKS     = "CA7D7CCB-63ED-4C53-861C-1742536059CC"
+
+	guidData     = "EBD0A0A2-B9E5-4433-87C0-68B6B72699C7" // Windows's, which Linux had no own for at first
+	guidReserved = "E3C9E316-0B5C-4DB8-817D-F92DF00215AE" // Windows's
 )
 
 const mib = 1 << 20
@@ -54,14 +61,14 @@ func fromGUID(guid string) byte {
 		return typeESP
 	case GUIDBIOSBoot:
 		return typeNonFS // "Non-FS data": an MBR has no such thing
-	case guidData, "E3C9E316-0B5C-4DB8-817D-F92DF00215AE": // Windows: data, reserved
-		return 0x07
-	case "E6D6D379-F507-44C2-A23C-238F2A3DF928": // LVM
-		return 0x8e
-	case "A19D880F-05FC-4D3B-A006-743F0F84911E": // RAID
-		return 0xfd
-	case "CA7D7CCB-63ED-4C53-861C-1742536059CC": // LUKS
-		return 0xe8
+	case guidData, guidReserved:
+		return typeNTFS
+	case GUIDLVM:
+		return typeLVM
+	case GUIDRAID:
+		return typeRAID
+	case GUIDLUKS:
+		return typeLUKS
 	}
 	return TypeLinux
 }
@@ -78,14 +85,14 @@ func toGUID(t byte) (string, bool) {
 		return GUIDESP, true
 	case typeNonFS:
 		return GUIDBIOSBoot, true
-	case 0x07:
+	case typeNTFS:
 		return guidData, true
-	case 0x8e:
-		return "E6D6D379-F507-44C2-A23C-238F2A3DF928", true
-	case 0xfd:
-		return "A19D880F-05FC-4D3B-A006-743F0F84911E", true
-	case 0xe8:
-		return "CA7D7CCB-63ED-4C53-861C-1742536059CC", true
+	case typeLVM:
+		return GUIDLVM, true
+	case typeRAID:
+		return GUIDRAID, true
+	case typeLUKS:
+		return GUIDLUKS, true
 	}
 	return "", false
 }

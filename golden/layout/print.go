@@ -23,13 +23,21 @@ func (d Disk) Desc() string {
 		if p.Kind == Logical {
 			b.WriteString("logical ")
 		}
-		size := "fill"
-		if !p.Fill {
-			size = fmt.Sprint(max(MB(p.Size), 1))
-		}
-		fmt.Fprintf(&b, "%s %s\n", p.word(d.Table), size)
+		fmt.Fprintf(&b, "%s %s\n", p.word(d.Table), p.descSize())
 	}
 	return b.String()
+}
+
+// descSize is the partition's size as a desc has it. A percentage is for a
+// person to read: a desc can't have one.
+func (p Part) descSize() string {
+	switch {
+	case p.Fill, p.Kind == Extended && p.Size == 0:
+		return "fill"
+	case p.Percent > 0:
+		return fmt.Sprintf("%g%%", p.Percent)
+	}
+	return fmt.Sprint(max(MB(p.Size), 1))
 }
 
 // ESP is the number of the disk's EFI system partition.
@@ -91,32 +99,82 @@ func FromTable(t Fitted) (Disk, error) {
 		}
 		d.Parts = append(d.Parts, q)
 	}
-	return d, d.valid()
+	if err := d.valid(); err != nil {
+		return d, err
+	}
+	return d, t.disjoint()
 }
 
-// Grow lets the last partition that holds files take what is left of a disk
-// larger than the golden one, and the extended one with it where it lies inside.
+// disjoint refuses a table in which two partitions share a sector, or a
+// logical one lies outside of the extended one: it is damaged, or a trap, and
+// no sizes taken from it mean anything.
+func (t Fitted) disjoint() error {
+	var tops, logicals []FittedPart
+	var extended FittedPart
+	for _, p := range slices.SortedFunc(slices.Values(t.Parts), func(p, q FittedPart) int { return cmp.Compare(p.Start, q.Start) }) {
+		switch {
+		case t.Table == MBR && p.Number > 4:
+			logicals = append(logicals, p)
+			continue
+		case t.Table == MBR && extendedType(p.Type):
+			extended = p
+		}
+		tops = append(tops, p)
+	}
+	for _, p := range logicals {
+		// Its link in the chain comes before it.
+		if p.Start <= extended.Start || p.Start+p.Count > extended.Start+extended.Count {
+			return fmt.Errorf("logical partition %d lies outside of the extended partition %d", p.Number, extended.Number)
+		}
+	}
+	for _, list := range [][]FittedPart{tops, logicals} {
+		for i := 1; i < len(list); i++ {
+			if p, q := list[i-1], list[i]; q.Start < p.Start+p.Count {
+				return fmt.Errorf("partitions %d and %d overlap", p.Number, q.Number)
+			}
+		}
+	}
+	return nil
+}
+
+// Grow is the layout of a machine that exists for disks of other sizes: the
+// last partition that holds files takes what is left of a larger disk, and on
+// a smaller one all of those shrink, each in proportion to its size: AtLeast
+// says how far they can. An extended partition does as its logicals do. What
+// has a size for a reason of its own keeps it: swap, what firmware and boot
+// loaders start from, partitions of other systems.
 func (d Disk) Grow() Disk {
 	d.Parts = slices.Clone(d.Parts)
+	if slices.ContainsFunc(d.Parts, func(p Part) bool { return p.Fill }) {
+		return d // its maker has said already what grows
+	}
 	last := -1
-	for i, p := range d.Parts {
-		if p.Fill {
-			return d
-		}
-		if p.IsLinux() {
+	for i := range d.Parts {
+		if p := &d.Parts[i]; p.holdsFiles() {
+			p.Min = min(mib, max(p.Size, 1))
 			last = i
 		}
 	}
 	if last < 0 {
 		return d
 	}
-	d.Parts[last].Fill, d.Parts[last].Size = true, 0
-	for i, p := range d.Parts {
-		if p.Kind == Extended && d.Parts[last].Kind == Logical {
-			d.Parts[i].Fill, d.Parts[i].Size = true, 0
+	d.Parts[last].Fill = true
+	for i := range d.Parts {
+		if p := &d.Parts[i]; p.Kind == Extended && d.Parts[last].Kind == Logical {
+			p.Fill = true
 		}
 	}
 	return d
+}
+
+// holdsFiles says whether Linux files are in the partition, by themselves or in
+// what is made of it: LVM, an array, an encrypted container.
+func (p Part) holdsFiles() bool {
+	switch p.mbrType() {
+	case TypeLinux, typeLVM, typeRAID, typeLUKS:
+		return p.Kind != Extended
+	}
+	return false
 }
 
 // WithBIOSBoot gives a GPT the partition that GRUB needs on a machine with a

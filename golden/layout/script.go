@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"unicode"
-	"unicode/utf8"
 )
 
 // Script is the table as input for sfdisk: every number is given, nothing is
@@ -71,23 +69,4 @@ func escapeName(name string) string {
 		}
 	}
 	return b.String()
-}
-
-// printable says whether a name can stand in a line of a script.
-func printable(name string) bool {
-	return utf8.ValidString(name) && !strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) })
-}
-
-// guidLike says whether s has the form of a GUID in upper case.
-func guidLike(s string) bool {
-	if len(s) != 36 {
-		return false
-	}
-	for i, c := range s {
-		dash := i == 8 || i == 13 || i == 18 || i == 23
-		if dash != (c == '-') || !dash && !strings.ContainsRune("0123456789ABCDEF", c) {
-			return false
-		}
-	}
-	return true
 }
