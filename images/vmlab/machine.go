@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -21,16 +20,6 @@ const (
 	E1000     NIC = "e1000"
 )
 
-// Bus is what a disk hangs on; it decides what the disk is called inside.
-type Bus string
-
-// Buses.
-const (
-	VirtioBlk Bus = "virtio" // /dev/vda
-	AHCI      Bus = "ahci"   // /dev/sda
-	IDE       Bus = "ide"    // /dev/sda, by ata_piix
-)
-
 // Spec describes a machine: it boots from the network first and from its disk
 // when the network says so.
 type Spec struct {
@@ -38,8 +27,9 @@ type Spec struct {
 	MAC      string
 	NIC      NIC    // empty: VirtioNet
 	Bus      Bus    // empty: VirtioBlk
-	Disk     string // raw image; made sparse with DiskSize if missing
+	Disk     string // raw image; made sparse with DiskSize if missing. The first one
 	DiskSize int64  // bytes
+	More     []Disk // further disks; or all, where Disk is empty
 	Memory   int    // MiB; 0: 1024
 	Firmware Firmware
 	HTTPBoot bool // UEFI boots from the network by HTTP only, not by PXE
@@ -67,8 +57,10 @@ type Machine struct {
 
 // Power switches a new machine on.
 func (l *Lab) Power(ctx context.Context, spec Spec) (*Machine, error) {
-	if err := makeDisk(spec); err != nil {
-		return nil, err
+	for _, d := range spec.Disks() {
+		if err := d.Create(); err != nil {
+			return nil, err
+		}
 	}
 	if err := l.makeVariables(spec); err != nil {
 		return nil, err
@@ -84,7 +76,12 @@ func (l *Lab) Power(ctx context.Context, spec Spec) (*Machine, error) {
 	serial := filepath.Join(l.sockets, fmt.Sprintf("s%d", n))
 	control := filepath.Join(l.sockets, fmt.Sprintf("q%d", n))
 	m := &Machine{Spec: spec, lab: l, up: make(chan struct{})}
-	proc, err := l.Start(ProcessSpec{Name: spec.Name + ".qemu", Args: l.qemuArgs(spec, n, tap, serial, control)})
+	disks, err := DiskArgs(spec.Disks())
+	if err != nil {
+		return nil, err
+	}
+	args := append(l.qemuArgs(spec, n, tap, serial, control), disks...)
+	proc, err := l.Start(ProcessSpec{Name: spec.Name + ".qemu", Args: args})
 	if err != nil {
 		return nil, err
 	}
@@ -98,16 +95,12 @@ func (l *Lab) Power(ctx context.Context, spec Spec) (*Machine, error) {
 	return m, nil
 }
 
-func makeDisk(spec Spec) error {
-	if _, err := os.Stat(spec.Disk); err == nil {
-		return nil
+// Disks are all that the machine has.
+func (s Spec) Disks() []Disk {
+	if s.Disk == "" {
+		return s.More
 	}
-	f, err := os.OpenFile(spec.Disk, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	return f.Truncate(spec.DiskSize)
+	return append([]Disk{{File: s.Disk, Size: s.DiskSize, Bus: s.Bus}}, s.More...)
 }
 
 func (m *Machine) connect(ctx context.Context, serial, control string) error {
@@ -164,14 +157,11 @@ func (l *Lab) qemuArgs(spec Spec, n int, tap, serial, control string) []string {
 		"-netdev", "tap,id=n0,ifname=" + tap + ",script=no,downscript=no",
 		"-device", fmt.Sprintf("%s,id=nic0,netdev=n0,mac=%s%s", nic, spec.MAC, spec.nicBoot()),
 		"-device", "virtio-rng-pci", // a guest without entropy waits for it
-		// cache=unsafe: a flush needn't reach the host's platter in a lab.
-		"-drive", "if=none,id=d0,format=raw,cache=unsafe,discard=unmap,file=" + spec.Disk,
 	}
 	if spec.OnReset != nil {
 		args = append(args, "-action", "reboot=shutdown,shutdown=pause")
 	}
-	args = append(args, l.firmwareArgs(spec)...)
-	return append(args, diskArgs(spec.Bus)...)
+	return append(args, l.firmwareArgs(spec)...)
 }
 
 // defaultCPU is all that a real processor has, but for emulation one that has
@@ -183,17 +173,6 @@ func defaultCPU(accel string) string {
 		return "Nehalem"
 	}
 	return "max"
-}
-
-func diskArgs(bus Bus) []string {
-	switch bus {
-	case AHCI:
-		return []string{"-device", "ich9-ahci,id=ahci", "-device", "ide-hd,bus=ahci.0,drive=d0,bootindex=2"}
-	case IDE:
-		return []string{"-device", "ide-hd,bus=ide.0,drive=d0,bootindex=2"}
-	default:
-		return []string{"-device", "virtio-blk-pci,drive=d0,bootindex=2"}
-	}
 }
 
 // event is called by the QMP reader, which must not be held up.
@@ -244,6 +223,12 @@ func (m *Machine) resume() error {
 		}
 	}
 	return m.qmp.do(ctx, "set-action", map[string]string{"reboot": "shutdown"})
+}
+
+// Unplug takes the n-th disk out of the running machine, as a hand would that
+// pulls its cable.
+func (m *Machine) Unplug(ctx context.Context, n int) error {
+	return m.qmp.do(ctx, "device_del", map[string]string{"id": fmt.Sprintf("disk%d", n)})
 }
 
 // Kill switches the machine off, as pulling the plug would.
