@@ -83,11 +83,11 @@ type claiming struct {
 	began time.Time
 }
 
-// pass says that nothing is claimed of the manifest: it is what the rest is
-// known by.
+// pass says that nothing is claimed of the manifest and of maps of blocks:
+// they are what the rest is known by, and come first.
 func (c *claiming) pass(streams []wire.Stream) {
 	for _, s := range streams {
-		if s.Kind != wire.ManifestStream {
+		if s.Kind != wire.ManifestStream && s.Kind != wire.BlockMapStream {
 			c.l.Tell(wire.LinkReport{Transfer: c.l.Transfer, Have: []wire.Have{{Stream: s.ID}}})
 			return
 		}

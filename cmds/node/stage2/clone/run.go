@@ -155,26 +155,29 @@ func (r *replica) receive(ctx context.Context) error {
 	if err := restore.FlushEarly(); err != nil {
 		r.log.Warn("the disk may be given much at once", "err", err)
 	}
-	tree, err := restore.NewTree(r.root, o.Streams, restore.Options{Log: r.log, Update: r.made.Kept})
+	all, err := restore.NewWhole(r.root, o.Streams, r.plan, r.made, restore.Options{Log: r.log, Update: r.made.Kept})
 	if err != nil {
 		return failure{status.Receiving, err}
 	}
-	defer tree.Close()
+	defer all.Close()
 	var holder chain.Holder
 	if r.made.Kept { // golden knows by the report, and waits for what it says
-		holder = tree
+		holder = all
 	}
-	err = r.s.Receive(ctx, o, tree, holder, func(ctx context.Context) error {
-		if err := tree.Finish(ctx); err != nil {
+	err = r.s.Receive(ctx, o, all, holder, func(ctx context.Context) error {
+		if err := all.Finish(ctx); err != nil {
 			return err
 		}
-		for _, w := range tree.Warnings() {
+		for _, w := range all.Warnings() {
 			r.s.Line("%s (%d times, first %q)", w.What, w.Count, w.First)
 		}
-		if err := tree.Close(); err != nil {
+		if err := all.Close(); err != nil {
 			return err
 		}
-		return r.fixup(ctx)
+		if err := r.own(ctx); err != nil {
+			return err
+		}
+		return r.fixup(ctx, all.Tree != nil)
 	})
 	if err != nil {
 		return failure{status.Receiving, err}
@@ -182,21 +185,43 @@ func (r *replica) receive(ctx context.Context) error {
 	return nil
 }
 
-func (r *replica) fixup(ctx context.Context) error {
+// own makes what came as blocks this machine's.
+func (r *replica) own(ctx context.Context) error {
+	if len(r.plan.Blocks) == 0 {
+		return nil
+	}
+	if err := restore.Own(ctx, r.plan, &r.made, func(step string) { r.s.Line("%s", step) }); err != nil {
+		return err
+	}
+	if err := r.keep(); err != nil {
+		r.log.Warn("keep the plan for nodefix", "err", err)
+	}
+	return nil
+}
+
+// fixup makes the files that came those of this machine, if there are any, and
+// reports that all is done.
+func (r *replica) fixup(ctx context.Context, files bool) error {
 	r.s.Report(wire.Report{State: string(status.Fixing)})
-	var err error
-	r.did, err = fixup.Run(ctx, fixup.Env{
-		Root: r.root, Plan: r.plan, Disks: r.made, Firmware: join.Firmware(), Number: r.s.Number(), Hostname: r.plan.Identity.Hostname,
-		Log: r.log, Progress: func(step string) { r.s.Line("fix-up: %s", step) },
-	})
-	if err != nil {
-		return failure{status.Fixing, err}
+	if files {
+		if err := r.fixFiles(ctx); err != nil {
+			return failure{status.Fixing, err}
+		}
 	}
 	if err := disk.Unmount(r.root); err != nil { // nothing may be lost after "done"
 		return failure{status.Fixing, err}
 	}
 	r.s.Report(wire.Report{State: string(status.Done), Done: &wire.Done{HostKeys: r.did.HostKeys, Notes: notes(r.did)}})
 	return nil
+}
+
+func (r *replica) fixFiles(ctx context.Context) error {
+	var err error
+	r.did, err = fixup.Run(ctx, fixup.Env{
+		Root: r.root, Plan: r.plan, Disks: r.made, Firmware: join.Firmware(), Number: r.s.Number(), Hostname: r.plan.Identity.Hostname,
+		Log: r.log, Progress: func(step string) { r.s.Line("fix-up: %s", step) },
+	})
+	return err
 }
 
 // notes are what the administrator may want to look at.
