@@ -1,10 +1,11 @@
 #!/bin/bash
-# golden-root.sh full|cloud DIR
+# golden-root.sh full|cloud|lab DIR
 #
 # Makes a small but whole Debian 12 root file system in the new directory DIR:
 # kernel, GRUB for BIOS and UEFI, ssh server, initramfs-tools. "full" has the kernel for
-# real hardware, "cloud" the small one for virtual machines. What mmdebstrap
-# makes is kept as .cache/golden-KIND-HASH.tar, where HASH is of this script:
+# real hardware, "cloud" the small one for virtual machines, "lab" the former
+# without drivers that no virtual machine needs, and with the programs for all
+# file systems, LVM, RAID and LUKS. What mmdebstrap makes is kept as .cache/golden-KIND-HASH.tar, where HASH is of this script:
 # whoever changes a line below gets a new root.
 #
 # It stands for a golden node that somebody installed by hand, so it has an
@@ -12,15 +13,15 @@
 # may have.
 set -euo pipefail
 
-kind=${1:?usage: golden-root.sh full|cloud DIR}
-dir=${2:?usage: golden-root.sh full|cloud DIR}
+kind=${1:?usage: golden-root.sh full|cloud|lab DIR}
+dir=${2:?usage: golden-root.sh full|cloud|lab DIR}
 top=$(cd "$(dirname "$0")/.." && pwd)
 
 case $kind in
-full) kernel=linux-image-amd64 ;;
+full | lab) kernel=linux-image-amd64 ;;
 cloud) kernel=linux-image-cloud-amd64 ;;
 *)
-	echo "golden-root.sh: $kind: must be full or cloud" >&2
+	echo "golden-root.sh: $kind: must be full, cloud or lab" >&2
 	exit 2
 	;;
 esac
@@ -28,6 +29,28 @@ packages=$kernel,grub-pc,openssh-server,systemd-sysv,udev,kmod,iproute2,initramf
 # One root for machines with a BIOS and with UEFI: grub-pc can't be installed
 # beside grub-efi-amd64, but beside all that the latter is made of.
 packages+=,grub-efi-amd64-bin,grub-efi-amd64-signed,shim-signed,dosfstools,efibootmgr
+lean=()
+if [ "$kind" = lab ]; then
+	packages+=,lvm2,mdadm,cryptsetup-initramfs,btrfs-progs,xfsprogs,jfsutils,reiserfsprogs,f2fs-tools
+	# What is not there needs neither be copied nor compared.
+	for d in doc man locale info lintian; do
+		lean+=("--dpkgopt=path-exclude=/usr/share/$d/*")
+	done
+fi
+
+# trim ROOT: only the modules that a virtual machine can use.
+trim() {
+	local modules
+	modules=$(echo "$1"/lib/modules/*)
+	find "$modules/kernel" -name '*.ko' | sed "s,^$modules/kernel/,," |
+		grep -vE '^(arch|block|crypto|lib|mm|virt|fs)/|^net/(core|802|llc|ipv6|packet|unix|netlink)/|^drivers/(md|nvme/host|nvme/common|ata|block|virtio|char/hw_random|firmware|input|cdrom|nvdimm|dax)/|^drivers/mmc/|^drivers/scsi/[^/]*$|^drivers/net/(virtio_net|net_failover|ethernet/intel/e1000)' |
+		(cd "$modules/kernel" && xargs rm -f)
+	find "$modules/kernel" -depth -type d -empty -delete
+	chroot "$1" depmod "$(basename "$modules")"
+	printf '%s\n' virtio_scsi nvme sdhci_pci mmc_block dm_mod dm_crypt raid0 raid1 raid10 raid456 \
+		xfs btrfs jfs reiserfs f2fs aes_generic xts sha256_generic algif_skcipher >>"$1/etc/initramfs-tools/modules"
+	sed -i 's/console=ttyS0,115200/& mitigations=off/' "$1/etc/default/grub"
+}
 
 # configure ROOT: what the person who installed the golden node typed.
 configure() {
@@ -78,8 +101,9 @@ build() {
 	trap 'rm -rf --one-file-system "$work"' EXIT
 	echo "golden-root.sh: making a Debian root ($kind)"
 	unshare --mount --propagation private \
-		mmdebstrap --quiet --mode=root --variant=minbase --include="$packages" bookworm "$work/root"
+		mmdebstrap --quiet --mode=root --variant=minbase "${lean[@]}" --include="$packages" bookworm "$work/root"
 	configure "$work/root"
+	[ "$kind" != lab ] || trim "$work/root"
 	tar -C "$work/root" --xattrs --xattrs-include='*' --acls --numeric-owner -cf "$work/tar" .
 	mv "$work/tar" "$tar"
 	rm -rf --one-file-system "$work"

@@ -35,7 +35,10 @@ func (m Machine) build(ctx context.Context, dir string) (initrd, top string, err
 		return "", "", fmt.Errorf("%w: make image makes it", err)
 	}
 	test, first := filepath.Join(dir, "test"), filepath.Join(dir, "vminit")
-	if err := compile(ctx, "test", "-c", "-o", test, m.Package); err != nil {
+	args := []string{"-test.v", "-test.count=1", "-test.run", m.Run, "-test.timeout", m.Timeout.String()}
+	if len(m.Program) > 0 {
+		test, args = m.Program[0], m.Program[1:]
+	} else if err := compile(ctx, "test", "-c", "-o", test, m.Package); err != nil {
 		return "", "", err
 	}
 	if err := compile(ctx, "build", "-o", first, "github.com/kamethod/kamethod/images/vmlab/vmtest/vminit"); err != nil {
@@ -49,8 +52,7 @@ func (m Machine) build(ctx context.Context, dir string) (initrd, top string, err
 	defer f.Close()
 	a := &archive{w: cpio.NewWriter(f), there: map[string]bool{}}
 	order, err := json.Marshal(map[string]any{
-		"args": []string{"-test.v", "-test.count=1", "-test.run", m.Run, "-test.timeout", m.Timeout.String()},
-		"env":  append(slices.Clone(m.Env), inside+"=1"), "disks": len(m.Disks),
+		"args": args, "env": append(slices.Clone(m.Env), inside+"=1"), "disks": len(m.Disks),
 	})
 	if err != nil {
 		return "", "", err
@@ -60,7 +62,9 @@ func (m Machine) build(ctx context.Context, dir string) (initrd, top string, err
 	a.file("rescue.sqfs", rescue)
 	a.file("over/work/test", test)
 	a.modules(ctx, rescue, dir)
-	a.testdata(ctx, m.Package)
+	if len(m.Program) == 0 {
+		a.testdata(ctx, m.Package)
+	}
 	a.programs(m.Programs)
 	for _, name := range m.Files {
 		from, to, other := strings.Cut(name, "=")

@@ -34,6 +34,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -51,6 +52,7 @@ import (
 type Machine struct {
 	Package  string        // of the test; empty: ".", the one that calls
 	Run      string        // which of its tests: go test's -run
+	Program  []string      // instead of a test: a static program of this machine, and its arguments
 	Disks    []vmlab.Disk  // in the order of their names inside; without a File they are blank and go in the end
 	Programs []string      // of this machine, with their libraries
 	Files    []string      // of this machine, by the same path inside: "/etc/lvm/lvm.conf", or OUTSIDE=INSIDE
@@ -78,39 +80,70 @@ func Run(t *testing.T, m Machine) {
 	if m.Package == "" {
 		m.Package = "."
 	}
+	lines, err := m.play(t.Context(), t.TempDir(), t.Output())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := verdict(lines); err != nil {
+		t.Error(err)
+	}
+}
+
+// Exec has the machine run a program instead of a test: nil means that it ended
+// with status 0. What it prints goes to w.
+func Exec(ctx context.Context, m Machine, w io.Writer) error {
+	dir, err := os.MkdirTemp("", "vmtest-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	lines, err := m.play(ctx, dir, w)
+	if err != nil {
+		return err
+	}
+	return ended(lines)
+}
+
+// play builds and boots the machine.
+func (m Machine) play(ctx context.Context, dir string, w io.Writer) ([]string, error) {
 	if m.Memory == 0 {
 		m.Memory = 512
 	}
 	if m.Timeout == 0 {
 		m.Timeout = 5 * time.Minute
 	}
-	ctx, cancel := context.WithTimeoutCause(t.Context(), m.Timeout, fmt.Errorf("the machine was not done after %s", m.Timeout))
+	ctx, cancel := context.WithTimeoutCause(ctx, m.Timeout, fmt.Errorf("the machine was not done after %s", m.Timeout))
 	defer cancel()
-	dir := t.TempDir()
 	initrd, top, err := m.build(ctx, dir)
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
-	out, err := m.boot(ctx, t, dir, initrd, top)
+	lines, err := m.boot(ctx, w, dir, initrd, top)
 	if err != nil {
 		kernel, _ := os.ReadFile(filepath.Join(dir, "console"))
-		t.Fatalf("%v\nthe kernel's last words:\n%s", err, tail(string(kernel), 30))
+		return nil, fmt.Errorf("%w\nthe kernel's last words:\n%s", err, tail(string(kernel), 30))
 	}
-	if err := verdict(out); err != nil {
-		t.Error(err)
-	}
+	return lines, nil
 }
 
 var exitLine = regexp.MustCompile(`^@@vmtest exit (\d+)$`)
 
-// verdict reads what came from inside.
-func verdict(lines []string) error {
+// ended reads how it went inside.
+func ended(lines []string) error {
 	i := slices.IndexFunc(lines, exitLine.MatchString)
 	if i < 0 {
 		return fmt.Errorf("the machine ended without a word on its test:\n%s", strings.Join(lines, "\n"))
 	}
 	if status := exitLine.FindStringSubmatch(lines[i])[1]; status != "0" {
 		return fmt.Errorf("the test inside ended with status %s", status)
+	}
+	return nil
+}
+
+// verdict also wants a test that ran.
+func verdict(lines []string) error {
+	if err := ended(lines); err != nil {
+		return err
 	}
 	passed := func(l string) bool { return strings.HasPrefix(l, "--- PASS: ") }
 	if !slices.ContainsFunc(lines, passed) {
@@ -120,7 +153,7 @@ func verdict(lines []string) error {
 }
 
 // boot runs QEMU, passes on what the test prints, and returns it by lines.
-func (m Machine) boot(ctx context.Context, t *testing.T, dir, initrd, top string) ([]string, error) {
+func (m Machine) boot(ctx context.Context, w io.Writer, dir, initrd, top string) ([]string, error) {
 	disks := slices.Clone(m.Disks)
 	for i := range disks {
 		if disks[i].File == "" {
@@ -159,7 +192,7 @@ func (m Machine) boot(ctx context.Context, t *testing.T, dir, initrd, top string
 	for s.Scan() {
 		line := strings.TrimRight(s.Text(), "\r")
 		lines = append(lines, line)
-		fmt.Fprintf(t.Output(), "vm │ %s\n", line)
+		fmt.Fprintf(w, "vm │ %s\n", line)
 	}
 	err = cmd.Wait()
 	if cause := context.Cause(ctx); cause != nil {
