@@ -1,10 +1,15 @@
 package disk
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/moby/sys/mountinfo"
 
 	"github.com/kamethod/kamethod/golden/wire"
 )
@@ -31,7 +36,13 @@ func TestChoose(t *testing.T) {
 		{"sda sdb", "sda nvme0n1", []Device{dev("nvme0n1"), dev("sda")}, ""},
 		{"sda sdb", "sda sdb", []Device{dev("sda"), dev("sdb"), dev("sdc")}, ""},
 		{"sda", "", []Device{dev("vda"), dev("vdb")}, "ambiguous: sda could be any of /dev/vda (1024 MB), /dev/vdb (1024 MB)"},
-		{"sda sdb", "", []Device{dev("vda"), dev("vdb")}, "ambiguous: sda, sdb"},
+		{"sda sdb", "vda vdb", []Device{dev("vda"), dev("vdb")}, ""},
+		{"sdb sda", "nvme1n1 nvme0n1", []Device{dev("nvme0n1"), dev("nvme1n1")}, ""},
+		{"cciss/c0d0 cciss/c0d1", "sdz sdaa", []Device{dev("sdaa"), dev("sdz")}, ""},
+		{"sda sdb", "", []Device{dev("vda"), dev("vdb"), dev("vdc")}, "ambiguous: sda, sdb"},
+		{"sda sdb", "", []Device{dev("vda"), dev("nvme0n1")}, "ambiguous: sda, sdb"},
+		{"sda nvme0n1", "", []Device{dev("vda"), dev("vdb")}, "ambiguous: sda, nvme0n1"},
+		{"sda sda", "", []Device{dev("vda"), dev("vdb")}, "ambiguous"},
 		{"sda sdb", "", []Device{dev("sda")}, "no disk for sdb"},
 		{"sdb", "", []Device{usb, used}, "no disk for sdb: /dev/sdb (1024 MB) left: removable; /dev/sdc (1024 MB) left: in use: mounted on /mnt"},
 		{"sda", "", nil, "no disk for sda: no disk found"},
@@ -104,11 +115,21 @@ func TestInventory(t *testing.T) {
 		t.Errorf("disks: %s", s)
 	}
 	want := Device{Name: "nvme0n1", Path: "/dev/nvme0n1", Bytes: 1 << 20, Sector: 4096, Serial: "S1234", ReadOnly: true, Removable: true, Rotational: true}
-	if got[2] != want {
-		t.Errorf("got %+v, want %+v", got[2], want)
+	want.ByPath = []string{filepath.Join(sys, "block/nvme0n1")}
+	if d := cmp.Diff(want, got[2]); d != "" {
+		t.Error(d)
 	}
-	if got[3].Model != "QEMU HARDDISK" || got[3].InUse != "part of dm-0" {
+	if got[3].Model != "QEMU HARDDISK" || got[3].InUse != "" || !slices.Equal(got[3].Holders, []string{"dm-0"}) {
 		t.Errorf("got %+v", got[3])
+	}
+	// What is made of it is in use.
+	mounts, err := mountinfo.GetMounts(mountinfo.SingleEntryFilter("/proc"))
+	if err != nil || len(mounts) == 0 {
+		t.Fatalf("no /proc: %v", err)
+	}
+	put("dm-0", map[string]string{"dev": fmt.Sprintf("%d:%d", mounts[0].Major, mounts[0].Minor)})
+	if got, err = Inventory(sys); err != nil || got[3].InUse != "part of dm-0, mounted on /proc" || got[3].Holders != nil {
+		t.Errorf("%v: got %+v", err, got[3])
 	}
 	put("sdb", map[string]string{"size": "many"})
 	if _, err := Inventory(sys); err == nil || !strings.Contains(err.Error(), "sdb") {

@@ -15,16 +15,20 @@ import (
 
 // Device is a disk of this node.
 type Device struct {
-	Name       string `json:"name"` // "sda", as the kernel calls it
-	Path       string `json:"path"` // "/dev/sda"
-	Bytes      int64  `json:"bytes"`
-	Sector     int64  `json:"sector"` // logical, bytes
-	Model      string `json:"model,omitempty"`
-	Serial     string `json:"serial,omitempty"`
-	Removable  bool   `json:"removable,omitempty"`
-	ReadOnly   bool   `json:"read_only,omitempty"`
-	Rotational bool   `json:"rotational,omitempty"`
-	InUse      string `json:"in_use,omitempty"` // by what; empty: by nothing
+	Name       string   `json:"name"` // "sda", "cciss/c0d0": its path without /dev/
+	Path       string   `json:"path"` // "/dev/sda"
+	Bytes      int64    `json:"bytes"`
+	Sector     int64    `json:"sector"` // logical, bytes
+	Model      string   `json:"model,omitempty"`
+	Serial     string   `json:"serial,omitempty"`
+	WWN        string   `json:"wwn,omitempty"`     // "naa.5000c500…", "eui.…"
+	ByPath     []string `json:"by_path,omitempty"` // names that udev makes in /dev/disk/by-path, of today and of former days
+	Bus        string   `json:"bus,omitempty"`     // "ata", "scsi", "nvme", "virtio", "mmc", "usb"
+	Removable  bool     `json:"removable,omitempty"`
+	ReadOnly   bool     `json:"read_only,omitempty"`
+	Rotational bool     `json:"rotational,omitempty"`
+	InUse      string   `json:"in_use,omitempty"`  // by what; empty: by nothing
+	Holders    []string `json:"holders,omitempty"` // what is made of it and not in use itself: "md0", "dm-1"; Prepare can take it apart
 }
 
 // isDisk leaves out the block devices that are no disk to clone to: memory,
@@ -56,7 +60,7 @@ func inventory(sys string, also []string) ([]Device, error) {
 	}
 	var devs []Device
 	for _, e := range entries {
-		if !isDisk(e.Name()) && !slices.Contains(also, e.Name()) {
+		if !isDisk(e.Name()) && !slices.Contains(also, strings.ReplaceAll(e.Name(), "!", "/")) {
 			continue
 		}
 		d, err := describe(sys, e.Name(), used)
@@ -71,18 +75,31 @@ func inventory(sys string, also []string) ([]Device, error) {
 
 func describe(sys, name string, used map[string]string) (Device, error) {
 	dir := filepath.Join(sys, "block", name)
+	// sysfs has a ! where a name has a /, as in cciss!c0d0.
+	slashed := strings.ReplaceAll(name, "!", "/")
 	d := Device{
-		Name: name,
-		// sysfs has a ! where a name has a /, as in cciss!c0d0.
-		Path:       "/dev/" + strings.ReplaceAll(name, "!", "/"),
+		Name:       slashed,
+		Path:       "/dev/" + slashed,
 		Model:      attr(dir, "device/model"),
 		Serial:     attr(dir, "device/serial"),
 		Removable:  attr(dir, "removable") == "1",
 		ReadOnly:   attr(dir, "ro") == "1",
 		Rotational: attr(dir, "queue/rotational") == "1",
 	}
+	if d.Model == "" {
+		d.Model = attr(dir, "device/name") // a card's
+	}
 	if d.Serial == "" {
 		d.Serial = attr(dir, "serial") // virtio-blk has it here
+	}
+	if d.Serial == "" {
+		d.Serial = unitSerial(dir)
+	}
+	if d.WWN = attr(dir, "wwid"); d.WWN == "" { // of an NVMe name space
+		d.WWN = attr(dir, "device/wwid") // of a SCSI or ATA disk
+	}
+	if real, err := filepath.EvalSymlinks(dir); err == nil {
+		d.Bus, d.ByPath = bus(real), byPaths(real, attr(dir, "nsid"))
 	}
 	blocks, err := strconv.ParseInt(attr(dir, "size"), 10, 64)
 	if err != nil {
@@ -92,26 +109,62 @@ func describe(sys, name string, used map[string]string) (Device, error) {
 	if d.Sector, err = strconv.ParseInt(attr(dir, "queue/logical_block_size"), 10, 64); err != nil {
 		return d, fmt.Errorf("sector size: %w", err)
 	}
-	d.InUse = user(dir, used)
+	d.InUse, d.Holders = users(sys, dir, used)
 	return d, nil
 }
 
-// user is what uses the disk in dir or one of its partitions.
-func user(dir string, used map[string]string) string {
-	parts, _ := filepath.Glob(filepath.Join(dir, "*", "partition"))
+// sysName is what sysfs calls the disk.
+func (d Device) sysName() string { return strings.ReplaceAll(d.Name, "/", "!") }
+
+// users is what uses the disk in dir, one of its partitions, or something that
+// is made of them; and what is made of them, if that is all.
+func users(sys, dir string, used map[string]string) (inUse string, holders []string) {
+	above := holdersOf(sys, dir)
+	for _, d := range append(nodesOf(dir), above...) {
+		if u, ok := used[attr(d, "dev")]; ok {
+			if of := filepath.Base(d); slices.Contains(above, d) {
+				u = fmt.Sprintf("part of %s, %s", of, u)
+			}
+			return u, nil
+		}
+	}
+	for _, h := range above {
+		holders = append(holders, filepath.Base(h))
+	}
+	slices.Sort(holders)
+	return "", slices.Compact(holders)
+}
+
+// nodesOf are the folders of a disk and its partitions.
+func nodesOf(dir string) []string {
 	dirs := []string{dir}
+	parts, _ := filepath.Glob(filepath.Join(dir, "*", "partition"))
 	for _, p := range parts {
 		dirs = append(dirs, filepath.Dir(p))
 	}
-	for _, d := range dirs {
-		if u, ok := used[attr(d, "dev")]; ok {
-			return u
-		}
-		if holders, _ := os.ReadDir(filepath.Join(d, "holders")); len(holders) > 0 {
-			return "part of " + holders[0].Name()
+	return dirs
+}
+
+// maxHolders bounds the walk upwards: arrays of arrays of arrays.
+const maxHolders = 1024
+
+// holdersOf are the folders of all that is made of the disk in dir, and of
+// what is made of that, the nearest first.
+func holdersOf(sys, dir string) []string {
+	var all []string
+	todo := nodesOf(dir)
+	for i := 0; i < len(todo) && i < maxHolders; i++ {
+		entries, _ := os.ReadDir(filepath.Join(todo[i], "holders"))
+		for _, e := range entries {
+			// An array may have partitions, and a partition's holders lie in its own folder.
+			for _, d := range nodesOf(filepath.Join(sys, "block", e.Name())) {
+				if !slices.Contains(all, d) {
+					all, todo = append(all, d), append(todo, d)
+				}
+			}
 		}
 	}
-	return ""
+	return all
 }
 
 // inUse maps device numbers ("8:1") to what uses them.
@@ -158,6 +211,8 @@ func (d Device) unfit() string {
 		return "read-only"
 	case d.InUse != "":
 		return "in use: " + d.InUse
+	case d.Sector != 512 && d.Sector != 4096:
+		return fmt.Sprintf("sectors of %d bytes", d.Sector)
 	}
 	return ""
 }

@@ -116,7 +116,7 @@ type kernelPart struct {
 }
 
 func known(d Device) ([]kernelPart, error) {
-	files, err := filepath.Glob(filepath.Join("/sys/block", d.Name, "*", "partition"))
+	files, err := filepath.Glob(filepath.Join("/sys/block", d.sysName(), "*", "partition"))
 	if err != nil {
 		return nil, err
 	}
