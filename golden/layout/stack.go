@@ -1,7 +1,7 @@
 package layout
 
-// Stack is what is made of partitions: arrays, then encrypted containers, then
-// volume groups, in that order, which is the usual one. What a thing is made of
+// Stack is what is made of partitions: arrays, encrypted containers and volume
+// groups, and containers on volumes: Order says which first. What a thing is made of
 // is named as on the golden node, by its path without /dev/: "sda2", "sdb" (a
 // whole disk), "md0", "mapper/crypt", "vg0/root".
 type Stack struct {
