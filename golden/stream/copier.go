@@ -152,10 +152,11 @@ func (c *copier) copy(ctx context.Context, n int32) (f *found, stable bool, err 
 	if f.fill(&st); f.Type != File {
 		return nil, true, nil
 	}
-	if _, err := f.opened(fd); err != nil {
+	x, err := f.opened(fd)
+	if err != nil {
 		return nil, false, err
 	}
-	if err := f.lookData(fd, &st); err != nil {
+	if err := f.lookData(fd, &st, x.Flags); err != nil {
 		return nil, false, err
 	}
 	if err := c.room(f.DataLen()); err != nil {

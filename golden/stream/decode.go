@@ -249,8 +249,13 @@ func (d *decoder) inode(e *Entry) error {
 	if flags&^FlagMask != 0 {
 		return fmt.Errorf("unknown inode flags %#x", flags&^FlagMask)
 	}
+	project, err := d.uint(math.MaxUint32, "project")
+	if err != nil {
+		return err
+	}
 	d.sec += sec
 	e.Mode, e.UID, e.GID, e.Sec, e.Nsec, e.Flags = uint16(mode), uint32(uid), uint32(gid), d.sec, uint32(nsec), uint32(flags)
+	e.Project = uint32(project)
 	if e.Xattrs, err = d.xattrs(); err != nil {
 		return err
 	}

@@ -53,7 +53,7 @@ func (d *decoder) layout(size int64) (l *Layout, err error) {
 	if l.Data, err = d.extents(size); err != nil {
 		return nil, err
 	}
-	l.Unwritten, err = d.extents(size)
+	l.Unwritten, err = d.extents(maxSize) // space may be reserved behind the end
 	return l, err
 }
 

@@ -10,14 +10,14 @@
 //	                        ─stream 2n+1─ patch contents ─▶ Segments
 //	         OpenImage ─▶ Image ──────── image
 //
-// # The manifest, version 1
+// # The manifest, version 2
 //
 // uvarint and varint are those of encoding/binary (LEB128, zigzag for varint).
 // All names are bytes, not text.
 //
 //	offset  length  field
 //	0       8       magic "kamtree\n"
-//	8       2       version, little endian: 1
+//	8       2       version, little endian: 2
 //	10      2       zero
 //	12      ...     records, the last of which is an end record
 //
@@ -49,6 +49,7 @@
 //	varint  seconds of mtime minus those of the entry before (hard links don't count)
 //	uvarint nanoseconds of mtime, below 10^9
 //	uvarint inode flags (FS_IOC_GETFLAGS), only those of FlagMask
+//	uvarint project (FS_IOC_FSGETXATTR): 32 bits
 //	uvarint xattr set: 0 none; k the k-th set of this manifest; one more
 //	        than there are yet: a new one follows
 //	   uvarint number of attributes, each: uvarint length of the name, name,
@@ -57,7 +58,8 @@
 //	     byte layout: 0 dense, one extent from 0 to size; 1 sparse:
 //	       uvarint number of extents, each: uvarint gap to the end of the one
 //	       before, uvarint length; then the same once more for ranges that are
-//	       allocated but unwritten (they may overlap the first ones)
+//	       allocated but unwritten (they may overlap the first ones, and lie
+//	       behind the end of the file)
 //	     with data: varint offset in the contents stream, minus the end of the
 //	       data of the file before
 //	'l': uvarint length of the target (1 to 4095), target
@@ -69,12 +71,12 @@
 //
 // A root with the file a, of 300 bytes, and its second name b:
 //
-//	6b 61 6d 74 72 65 65 0a  01 00  00 00   magic, version 1
-//	0b  64 00  ed 03  00 00  c8 01 00  00 00
-//	    the root: mode 0755, 0:0, mtime 100 s, no flags, no xattrs
+//	6b 61 6d 74 72 65 65 0a  02 00  00 00   magic, version 2
+//	0c  64 00  ed 03  00 00  c8 01 00  00 00 00
+//	    the root: mode 0755, 0:0, mtime 100 s, no flags, no project, no xattrs
 //	02  47 00
 //	    the children of entry 0
-//	10  66 01 61  a4 03  e8 07 00  01 05  00 00  ac 02 00 00
+//	11  66 01 61  a4 03  e8 07 00  01 05  00 00 00  ac 02 00 00
 //	    entry 1, file "a": 0644, 1000:0, 1 s earlier and 5 ns, 300 bytes, dense,
 //	    in the contents right after what was before
 //	04  68 01 62  01
@@ -82,7 +84,7 @@
 //	04  45 03  ac 02
 //	    the end: 3 entries, 300 bytes of contents
 //
-// # The manifest of a patch, version 1
+// # The manifest of a patch, version 2
 //
 // Patch n, from 1, is files that have changed since the tree was scanned, each
 // as it was at one later moment. Its manifest is stream 2n, its contents are
@@ -91,7 +93,7 @@
 //
 //	offset  length  field
 //	0       8       magic "kampatch"
-//	8       2       version, little endian: 1
+//	8       2       version, little endian: 2
 //	10      2       zero
 //	12      ...     records as above, the last of which is an end record
 //

@@ -9,7 +9,7 @@ import (
 
 const (
 	magic         = "kamtree\n"
-	formatVersion = 1
+	formatVersion = 2
 
 	recGroup = 'G'
 	recEnd   = 'E'
@@ -92,6 +92,7 @@ func (e *Encoder) appendInode(b []byte, x *Entry) []byte {
 	e.sec = x.Sec
 	b = binary.AppendUvarint(b, uint64(x.Nsec))
 	b = binary.AppendUvarint(b, uint64(x.Flags))
+	b = binary.AppendUvarint(b, uint64(x.Project))
 	b = e.appendXattrs(b, x.Xattrs)
 	switch x.Type {
 	case File:

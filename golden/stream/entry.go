@@ -21,11 +21,12 @@ const (
 )
 
 // FlagMask are the inode flags that are carried over: those that a person can
-// set (linux/fs.h, FS_FL_USER_MODIFIABLE) and that mean something on another
-// disk: compr, sync, immutable, append, nodump, noatime, nocompr,
-// journal_data, notail, dirsync, topdir, nocow, projinherit, casefold.
-const FlagMask = 0x4 | 0x8 | 0x10 | 0x20 | 0x40 | 0x80 | 0x400 | 0x4000 | 0x8000 | 0x10000 |
-	0x20000 | 0x800000 | 0x20000000 | 0x40000000
+// set (linux/fs.h, FS_FL_USER_MODIFIABLE; ext4.h, EXT4_FL_USER_MODIFIABLE)
+// and that mean something on another disk: secrm, unrm, compr, sync,
+// immutable, append, nodump, noatime, nocompr, journal_data, notail, dirsync,
+// topdir, nocow, dax, projinherit, casefold.
+const FlagMask = 0x1 | 0x2 | 0x4 | 0x8 | 0x10 | 0x20 | 0x40 | 0x80 | 0x400 | 0x4000 | 0x8000 | 0x10000 |
+	0x20000 | 0x800000 | 0x2000000 | 0x20000000 | 0x40000000
 
 // FlagEarly are the flags of FlagMask that work only on an empty file or
 // directory: compr, nocompr, nocow, casefold.
@@ -54,6 +55,7 @@ type Entry struct {
 	Nsec     uint32 // of mtime
 	Sec      int64  // of mtime
 	Flags    uint32 // inode flags, of FlagMask
+	Project  uint32 // File, Dir: the project that quotas count it to
 	Major    uint32 // Char, Block
 	Minor    uint32
 	Size     int64 // File
@@ -63,7 +65,7 @@ type Entry struct {
 }
 
 // Layout is where a sparse file has data, and where it has space that was
-// allocated but never written.
+// allocated but never written, which may lie behind the end of the file.
 type Layout struct {
 	Data      []Extent
 	Unwritten []Extent

@@ -24,9 +24,41 @@ func inodeFlags(fd int) uint32 {
 
 // Linux, linux/fs.h: what can't be carried over file by file.
 const (
+	flagImmutable = 0x10
 	flagEncrypted = 0x800
 	flagVerity    = 0x100000
 )
+
+// fsxattr is struct fsxattr of linux/fs.h: what FS_IOC_GETFLAGS has no room for.
+type fsxattr struct {
+	Flags, ExtSize, Extents, Project, CowExtSize uint32
+	_                                            [8]byte
+}
+
+const fsIocFsgetxattr = 0x801c581f // _IOR('X', 31, struct fsxattr)
+
+// moreFlags asks an open file or directory for its project and further flags;
+// a file system that has none answers zeros.
+func moreFlags(fd int) (x fsxattr) {
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), fsIocFsgetxattr, uintptr(unsafe.Pointer(&x))); errno != 0 {
+		return fsxattr{}
+	}
+	return x
+}
+
+// xflagPrealloc is set where somebody reserved space by fallocate; other space
+// behind the end of a file on XFS is its own guess at what comes.
+const xflagPrealloc = 0x2
+
+// lostXflags are the flags of struct fsxattr that aren't carried over.
+var lostXflags = []struct {
+	flag uint32
+	name string
+}{
+	{0x1, "realtime device"}, {0x100, "realtime device for new files"}, {0x400, "no symbolic links"},
+	{0x800, "extent size"}, {0x1000, "extent size for new files"}, {0x2000, "no defragmentation"},
+	{0x4000, "file stream allocator"}, {0x10000, "copy-on-write extent size"},
+}
 
 // readXattrs reads all extended attributes of an open file.
 func readXattrs(fd int) (*XattrSet, error) {
@@ -121,6 +153,9 @@ func dataExtents(fd int, size int64) ([]Extent, error) {
 	return xs, nil
 }
 
+// blockSize is that of nearly all file systems; none that matters has larger ones.
+const blockSize = 4096
+
 // linux/fiemap.h.
 const (
 	fsIocFiemap           = 0xC020660B
@@ -142,20 +177,28 @@ type fiemapRequest struct {
 	Extents                 [fiemapBatch]fiemapExtent
 }
 
-// unwritten lists what was allocated and never written below size, such as a
-// swap file made by fallocate. A file system that can't tell has none.
-func unwritten(fd int, size int64) []Extent {
+// unwritten lists what was allocated and never written, such as a swap file
+// made by fallocate, below size and, if behind, from there on: what lies there
+// nobody has written to. A file system that can't tell has none.
+func unwritten(fd int, size int64, behind bool) []Extent {
 	var xs []Extent
+	limit := size
+	if behind {
+		limit = maxSize
+	}
 	req := new(fiemapRequest)
-	for start := uint64(0); start < uint64(size); {
-		*req = fiemapRequest{Start: start, Length: uint64(size) - start, Count: fiemapBatch}
+	for start := uint64(0); start < uint64(limit); {
+		*req = fiemapRequest{Start: start, Length: uint64(limit) - start, Count: fiemapBatch}
 		_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), fsIocFiemap, uintptr(unsafe.Pointer(req)))
 		if errno != 0 || req.Mapped == 0 || req.Mapped > fiemapBatch {
 			return xs
 		}
 		for _, x := range req.Extents[:req.Mapped] {
-			off, end := int64(max(x.Logical, start)), min(int64(x.Logical+x.Length), size)
-			if x.Flags&fiemapExtentUnwritten != 0 && off < end {
+			off, end := int64(max(x.Logical, start)), int64(min(x.Logical+x.Length, uint64(limit)))
+			if x.Flags&fiemapExtentUnwritten == 0 {
+				off = max(off, (size+blockSize-1)/blockSize*blockSize) // of the last block the rest is behind the end
+			}
+			if off < end {
 				if n := len(xs); n > 0 && xs[n-1].Off+xs[n-1].Len == off {
 					xs[n-1].Len += end - off
 				} else {

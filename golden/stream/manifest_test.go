@@ -216,8 +216,8 @@ func TestManifestBombs(t *testing.T) {
 			t.Errorf("%s: %v, %v allocations", name, err, got)
 		}
 	}
-	if _, err := Decode([]byte("kamtree\n\x02\x00\x00\x00")); err == nil || !strings.Contains(err.Error(), "version 2") {
-		t.Errorf("version 2: %v", err)
+	if _, err := Decode([]byte("kamtree\n\x03\x00\x00\x00")); err == nil || !strings.Contains(err.Error(), "version 3") {
+		t.Errorf("version 3: %v", err)
 	}
 }
 

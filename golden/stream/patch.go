@@ -13,7 +13,7 @@ import (
 
 const (
 	patchMagic   = "kampatch"
-	patchVersion = 1
+	patchVersion = 2
 
 	recFile    = 'f'
 	recRemoved = 'r'

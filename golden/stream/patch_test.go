@@ -108,8 +108,8 @@ func TestPatchHostile(t *testing.T) {
 			t.Errorf("%x: accepted", tail)
 		}
 	}
-	if _, err := DecodePatch([]byte(patchMagic+"\x02\x00\x00\x00"), nil); err == nil || !strings.Contains(err.Error(), "version 2") {
-		t.Errorf("version 2: %v", err)
+	if _, err := DecodePatch([]byte(patchMagic+"\x03\x00\x00\x00"), nil); err == nil || !strings.Contains(err.Error(), "version 3") {
+		t.Errorf("version 3: %v", err)
 	}
 }
 

@@ -40,9 +40,11 @@ type stamp struct {
 
 // dirTask is a directory to be read, and then what was in it.
 type dirTask struct {
-	path  string
-	mount string // the listed mount point it belongs to
-	found []found
+	path   string
+	mount  string // the listed mount point it belongs to
+	top    bool   // it is that mount point
+	locked bool   // it is encrypted
+	found  []found
 }
 
 // scanner walks a tree with several workers; each task is one directory.
@@ -52,6 +54,7 @@ type scanner struct {
 	root     int
 	mounts   map[string]bool            // relative paths
 	excludes map[string]map[string]bool // relative directory, name
+	swaps    map[uint64][]string        // paths of swap files that are in use, by inode; nil: none is
 
 	// state
 	mu    sync.Mutex
@@ -61,6 +64,8 @@ type scanner struct {
 	count int // entries found so far
 	err   error
 	warns []string
+	named map[string]*named
+	views map[string]int // of what lies under other mounts, by listed mount point; -1: can't be had
 }
 
 // Scan walks the golden root and makes the manifest. Files that vanish
@@ -72,6 +77,7 @@ func Scan(ctx context.Context, opt ScanOptions) (*Tree, error) {
 		return nil, err
 	}
 	s := newScanner(opt, root)
+	defer s.closeViews()
 	top, err := s.rootEntry()
 	if err == nil {
 		err = s.walk(ctx, top.sub)
@@ -83,11 +89,12 @@ func Scan(ctx context.Context, opt ScanOptions) (*Tree, error) {
 	if s.count > manyEntries {
 		runtime.GC() // so that the tree can have the room of what the walk has thrown away
 	}
-	t, err := newTree(opt.Root, root, top, s.count+1, s.warns)
+	t, err := newTree(opt.Root, root, top, s.count+1, append(s.warns, s.summary()...))
 	if err != nil {
 		unix.Close(root)
 		return nil, fmt.Errorf("scan %s: %w", opt.Root, err)
 	}
+	t.warnings = append(t.warnings, t.shared()...)
 	if s.count > manyEntries {
 		debug.FreeOSMemory() // what the walk took is more than what the tree keeps, and the tree stays for hours
 	}
@@ -105,7 +112,8 @@ func newScanner(opt ScanOptions, root int) *scanner {
 	if opt.Log == nil {
 		opt.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &scanner{opt: opt, root: root, mounts: map[string]bool{}, excludes: map[string]map[string]bool{}}
+	s := &scanner{opt: opt, root: root, mounts: map[string]bool{}, excludes: map[string]map[string]bool{},
+		swaps: activeSwaps("/proc/swaps"), named: map[string]*named{}, views: map[string]int{}}
 	s.cond = sync.NewCond(&s.mu)
 	for _, m := range opt.Mounts {
 		s.mounts[relative(m)] = true
@@ -134,7 +142,7 @@ func (s *scanner) rootEntry() (*found, error) {
 	if _, err := f.opened(s.root); err != nil {
 		return nil, err
 	}
-	f.sub = &dirTask{mount: "/"}
+	f.sub = &dirTask{mount: "/", top: true}
 	return f, nil
 }
 

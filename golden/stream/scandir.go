@@ -32,7 +32,7 @@ func (s *scanner) readDir(t *dirTask, buf []byte) error {
 	if err != nil {
 		return fmt.Errorf("stat /%s: %w", t.path, err)
 	}
-	mount := mountOf(&self)
+	home := homeOf(&self)
 	names, err := listDir(dir, buf)
 	if err != nil {
 		return fmt.Errorf("read /%s: %w", t.path, err)
@@ -51,7 +51,7 @@ func (s *scanner) readDir(t *dirTask, buf []byte) error {
 	excluded := s.excludes[t.path]
 	for _, n := range names {
 		f := found{Entry: Entry{Name: n.name, Target: -1}, ino: n.ino}
-		keep, err := s.look(t, dir, mount, n, excluded[n.name], &f)
+		keep, err := s.look(t, dir, home, n, excluded[n.name], &f)
 		if errors.Is(err, unix.ENOENT) {
 			continue // gone since the directory was read
 		}
@@ -102,7 +102,7 @@ func listDir(dir int, buf []byte) ([]dirent, error) {
 
 // look fills f with what is behind the name; keep is false for what is left
 // out.
-func (s *scanner) look(t *dirTask, dir int, mount uint64, n dirent, excluded bool, f *found) (keep bool, err error) {
+func (s *scanner) look(t *dirTask, dir int, at home, n dirent, excluded bool, f *found) (keep bool, err error) {
 	if excluded && n.kind != unix.DT_DIR && n.kind != unix.DT_UNKNOWN {
 		return false, nil
 	}
@@ -110,10 +110,10 @@ func (s *scanner) look(t *dirTask, dir int, mount uint64, n dirent, excluded boo
 		fd, err := openQuietly(dir, n.name, 0)
 		if err == nil {
 			defer unix.Close(fd)
-			return true, s.lookOpen(t, f, fd)
+			return s.lookOpen(t, at, f, fd)
 		}
 		if !errors.Is(err, unix.ELOOP) && !errors.Is(err, unix.ENXIO) {
-			return false, err
+			return false, keyMissing(err)
 		} // a link or socket took its place: look closer
 	}
 	// DONT_SYNC: a mount point whose server is dead must not hang us.
@@ -128,17 +128,17 @@ func (s *scanner) look(t *dirTask, dir int, mount uint64, n dirent, excluded boo
 	f.fill(&st)
 	switch f.Type {
 	case Dir:
-		return s.lookDir(t, dir, mountOf(&st) != mount, excluded, f)
+		return s.lookDir(t, dir, at, homeOf(&st), excluded, f)
 	case File:
 		if excluded {
 			return false, nil
 		}
 		fd, err := openQuietly(dir, n.name, 0)
 		if err != nil {
-			return false, err
+			return false, keyMissing(err)
 		}
 		defer unix.Close(fd)
-		return true, s.lookOpen(t, f, fd)
+		return s.lookOpen(t, at, f, fd)
 	case Symlink:
 		if f.Link, err = readlink(dir, n.name); err != nil {
 			return false, err
@@ -148,34 +148,43 @@ func (s *scanner) look(t *dirTask, dir int, mount uint64, n dirent, excluded boo
 	return !excluded, err
 }
 
-func (s *scanner) lookOpen(t *dirTask, f *found, fd int) error {
+func (s *scanner) lookOpen(t *dirTask, at home, f *found, fd int) (keep bool, err error) {
 	st, err := statOpen(fd)
 	if err != nil {
-		return err
+		return false, err
 	}
 	f.fill(&st)
 	if f.Type != File {
-		return fmt.Errorf("changed its type while it was read")
+		return false, fmt.Errorf("changed its type while it was read")
 	}
-	raw, err := f.opened(fd)
+	x, err := f.opened(fd)
 	if err != nil {
-		return err
+		return false, err
 	}
-	switch {
-	case raw&flagEncrypted != 0:
-		s.warn(join(t.path, f.Name), "is encrypted (fscrypt); the clone's copy is not")
-	case raw&flagVerity != 0:
-		s.warn(join(t.path, f.Name), "is sealed (fs-verity); the clone's copy is not")
+	if homeOf(&st).mount != at.mount {
+		s.often("another file is mounted over it, which the clone gets in its stead", join(t.path, f.Name))
 	}
-	return f.lookData(fd, &st)
+	if x.raw&flagVerity != 0 {
+		s.often("sealed (fs-verity), which the clone's copy is not", join(t.path, f.Name))
+	}
+	s.nameXflags(x.Flags, t.path, f.Name)
+	if s.swaps != nil && s.isSwap(f, t.path) {
+		f.asSwap()
+		return true, nil
+	}
+	if t.top && f.Name == ".journal" && f.Flags&flagImmutable != 0 {
+		return false, nil // ext3's, where the file system was an ext2 before (tune2fs(8), -j)
+	}
+	return true, f.lookData(fd, &st, x.Flags)
 }
 
 // lookData finds the holes of a file. A small file as large as its blocks has
 // none; SEEK_DATA knows for all others.
-func (f *found) lookData(fd int, st *unix.Statx_t) error {
+func (f *found) lookData(fd int, st *unix.Statx_t, xflags uint32) error {
 	size, allocated := int64(st.Size), int64(st.Blocks)*512
 	const small = 64 << 10
-	if size <= small && allocated >= size {
+	more := allocated >= size+reserved && reservedByHand(fd, xflags)
+	if size <= small && allocated >= size && !more {
 		f.Dense = true
 		return nil
 	}
@@ -187,23 +196,45 @@ func (f *found) lookData(fd int, st *unix.Statx_t) error {
 	for _, x := range data {
 		sum += x.Len
 	}
-	if sum == size {
+	var space []Extent
+	if sum < size && allocated >= sum+blockSize || more {
+		space = unwritten(fd, size, more)
+	}
+	if sum == size && len(space) == 0 {
 		f.Dense = true
 		return nil
 	}
-	f.Sparse = &Layout{Data: data}
-	if allocated >= sum+4096 {
-		f.Sparse.Unwritten = unwritten(fd, size)
-	}
+	f.Sparse = &Layout{Data: data, Unwritten: space}
 	return nil
 }
 
+// reserved is from how many bytes on space behind the end of a file is looked
+// for: less may be what its file system needs for itself, and is what a copy
+// may differ by (64 blocks of 512 bytes).
+const reserved = 32<<10 + blockSize
+
+// reservedByHand says whether space behind the end of a file can only be there
+// because somebody reserved it.
+func reservedByHand(fd int, xflags uint32) bool {
+	if xflags&xflagPrealloc != 0 {
+		return true
+	}
+	var st unix.Statfs_t
+	return unix.Fstatfs(fd, &st) == nil && int64(st.Type) != unix.XFS_SUPER_MAGIC
+}
+
 // lookDir decides whether to descend.
-func (s *scanner) lookDir(t *dirTask, dir int, foreign, excluded bool, f *found) (keep bool, err error) {
+func (s *scanner) lookDir(t *dirTask, dir int, at, own home, excluded bool, f *found) (keep bool, err error) {
 	p := join(t.path, f.Name)
-	if foreign && !s.mounts[p] {
+	switch {
+	case s.mounts[p]:
+	case own.mount != at.mount:
 		// Not ours to open: an automount would mount, a dead server hang us.
 		s.opt.Log.Debug("another mount, recorded as an empty directory", "path", "/"+p)
+		s.covered(t, f)
+		return true, nil
+	case own.dev != at.dev:
+		s.warn(p, "a subvolume that isn't in the plan: recorded as an empty directory")
 		return true, nil
 	}
 	if f.Name == "lost+found" && (t.path == "" || s.mounts[t.path]) {
@@ -219,24 +250,44 @@ func (s *scanner) lookDir(t *dirTask, dir int, foreign, excluded bool, f *found)
 		return false, err
 	}
 	f.fill(&st)
-	if _, err := f.opened(fd); err != nil {
+	x, err := f.opened(fd)
+	if err != nil {
 		return false, err
 	}
+	s.nameXflags(x.Flags, t.path, f.Name)
+	locked := x.raw&flagEncrypted != 0
+	if locked && !t.locked { // its files are too: one policy for all below (fscrypt.rst)
+		s.warn(p, "is encrypted (fscrypt); the clone's copy is not")
+	}
 	if !excluded {
-		f.sub = &dirTask{path: p, mount: t.mount}
+		f.sub = &dirTask{path: p, mount: t.mount, locked: locked}
 		if s.mounts[p] {
-			f.sub.mount = "/" + p
+			f.sub.mount, f.sub.top = "/"+p, true
 		}
 	}
 	return true, nil
 }
 
-// opened adds what only an open file tells; it returns all inode flags.
-func (f *found) opened(fd int) (raw uint32, err error) {
-	raw = inodeFlags(fd)
-	f.Flags = raw & FlagMask
+// keyMissing says what to do about a file that can't even be opened.
+func keyMissing(err error) error {
+	if errors.Is(err, unix.ENOKEY) {
+		return fmt.Errorf("encrypted (fscrypt), and its key isn't there: unlock it, leave it out (-x) or copy its file system as blocks (-D): %w", err)
+	}
+	return err
+}
+
+// flags are what ioctls tell of an open file.
+type flags struct {
+	fsxattr
+	raw uint32 // all inode flags
+}
+
+// opened adds what only an open file tells.
+func (f *found) opened(fd int) (x flags, err error) {
+	x = flags{moreFlags(fd), inodeFlags(fd)}
+	f.Flags, f.Project = x.raw&FlagMask, x.Project
 	f.Xattrs, err = readXattrs(fd)
-	return raw, err
+	return x, err
 }
 
 // statx asks for all that an entry has, and for its mount.
@@ -251,14 +302,18 @@ func statx(dir int, name string, flags int) (x unix.Statx_t, err error) {
 
 func statOpen(fd int) (unix.Statx_t, error) { return statx(fd, "", unix.AT_EMPTY_PATH) }
 
-// mountOf tells mounts apart: by the kernel's mount number, which also knows
-// a bind mount of the same file system; by the device where the kernel
-// (before 5.8) has none.
-func mountOf(x *unix.Statx_t) uint64 {
+// home is where a directory is. The kernel's mount number also knows a bind
+// mount of the same file system; it is the device where the kernel (before
+// 5.8) has none. The device is another one in each subvolume of a btrfs.
+type home struct{ mount, dev uint64 }
+
+func homeOf(x *unix.Statx_t) home {
+	h := home{dev: unix.Mkdev(x.Dev_major, x.Dev_minor)}
+	h.mount = h.dev
 	if x.Mask&unix.STATX_MNT_ID != 0 {
-		return x.Mnt_id
+		h.mount = x.Mnt_id
 	}
-	return unix.Mkdev(x.Dev_major, x.Dev_minor)
+	return h
 }
 
 // fill takes over what stat tells.
@@ -306,7 +361,7 @@ func SameLayout(fd int, e *Entry) (bool, error) {
 		return false, nil
 	}
 	var f found
-	if err := f.lookData(fd, &st); err != nil {
+	if err := f.lookData(fd, &st, moreFlags(fd).Flags); err != nil {
 		return false, err
 	}
 	if f.Dense || e.Dense {

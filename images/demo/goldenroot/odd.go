@@ -1,13 +1,13 @@
 package goldenroot
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -81,30 +81,36 @@ func contents(dir string) error {
 	return nil
 }
 
+// hardLinks: of every type that can have several names, in one directory and
+// in two, the first name before and after the others.
 func hardLinks(dir string) error {
-	file, link, fifo := filepath.Join(dir, "a"), filepath.Join(dir, "link"), filepath.Join(dir, "fifo")
-	if err := write(file, []byte("three names\n"), 0o640); err != nil {
+	p := func(name string) string { return filepath.Join(dir, name) }
+	if err := os.Mkdir(p("sub"), 0o700); err != nil {
 		return err
 	}
-	if err := os.Symlink("a", link); err != nil {
+	if err := write(p("a"), []byte("three names\n"), 0o640); err != nil {
 		return err
 	}
-	if err := unix.Mkfifo(fifo, 0o600); err != nil {
+	if err := write(p("sub/empty"), nil, 0o600); err != nil {
 		return err
 	}
-	sub := filepath.Join(dir, "sub")
-	if err := os.Mkdir(sub, 0o700); err != nil {
+	if err := os.Symlink("a", p("link")); err != nil {
 		return err
 	}
-	for _, pair := range [][2]string{
-		{file, filepath.Join(dir, "b")}, {file, filepath.Join(sub, "c")},
-		{link, filepath.Join(sub, "link2")}, {fifo, filepath.Join(sub, "fifo2")},
-	} {
-		if err := os.Link(pair[0], pair[1]); err != nil {
+	for name, mode := range map[string]uint32{"fifo": unix.S_IFIFO, "socket": unix.S_IFSOCK, "device": unix.S_IFCHR} {
+		if err := unix.Mknod(p(name), mode|0o600, int(unix.Mkdev(1, 5))); err != nil {
 			return err
 		}
 	}
-	return setTimes(link, fifo, sub)
+	for _, pair := range [][2]string{
+		{"a", "b"}, {"a", "sub/c"}, {"a", "Z-first-by-name"}, {"sub/empty", "empty"}, {"link", "sub/link2"}, {"link", "z-link"},
+		{"fifo", "sub/fifo2"}, {"socket", "sub/socket2"}, {"device", "device2"},
+	} {
+		if err := os.Link(p(pair[0]), p(pair[1])); err != nil {
+			return err
+		}
+	}
+	return setTimes(p("link"), p("fifo"), p("socket"), p("device"), p("sub"))
 }
 
 func setTimes(names ...string) error {
@@ -114,51 +120,6 @@ func setTimes(names ...string) error {
 		}
 	}
 	return nil
-}
-
-// holes: sparse files, and the opposite: real zeros and reserved space.
-func holes(dir string) error {
-	sparse := func(name string, size int64, islands ...int64) error {
-		f, err := os.Create(filepath.Join(dir, name))
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		for _, at := range islands {
-			if _, err := f.WriteAt(noise(64<<10), at); err != nil {
-				return err
-			}
-		}
-		return f.Truncate(size)
-	}
-	if err := sparse("islands", 16<<20, 0, 3<<20, 12<<20+4096); err != nil {
-		return err
-	}
-	if err := sparse("only-a-hole", 48<<20); err != nil {
-		return err
-	}
-	if err := sparse("hole-at-end", 8<<20+1, 1<<20); err != nil {
-		return err
-	}
-	if err := write(filepath.Join(dir, "real-zeros"), make([]byte, 2<<20), 0o600); err != nil {
-		return err
-	}
-	f, err := os.Create(filepath.Join(dir, "preallocated"))
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if err := unix.Fallocate(int(f.Fd()), 0, 0, 4<<20); err != nil {
-		return err
-	}
-	if _, err := f.WriteAt(noise(1<<20), 0); err != nil {
-		return err
-	}
-	if err := f.Sync(); err != nil {
-		return err
-	}
-	return setTimes(filepath.Join(dir, "islands"), filepath.Join(dir, "only-a-hole"),
-		filepath.Join(dir, "hole-at-end"), filepath.Join(dir, "preallocated"))
 }
 
 func modes(dir string) error {
@@ -175,11 +136,28 @@ func modes(dir string) error {
 		if err := unix.Chmod(name, m); err != nil {
 			return err
 		}
-		if err := setTimes(name); err != nil {
+		if err := inside(name, m); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// inside puts a file into a directory that hardly lets anybody in, or that
+// hands down its group.
+func inside(dir string, mode uint32) error {
+	if mode&unix.S_ISGID != 0 {
+		if err := os.Lchown(dir, 5, 6); err != nil {
+			return err
+		}
+		if err := unix.Chmod(dir, mode); err != nil { // chown takes set-gid away
+			return err
+		}
+	}
+	if err := write(filepath.Join(dir, "file"), []byte("inside\n"), 0o644); err != nil {
+		return err
+	}
+	return setTimes(dir)
 }
 
 func owners(dir string) error {
@@ -219,7 +197,11 @@ func symlinks(dir string) error {
 		"newline": "one\ntwo", "to-root": "/", "to-itself": "to-itself", "bad-utf8": "\xff\xfe",
 	} {
 		link := filepath.Join(dir, name)
-		if err := os.Symlink(target, link); err != nil {
+		err := os.Symlink(target, link)
+		if errors.Is(err, unix.ENAMETOOLONG) {
+			continue // XFS takes 1024 bytes
+		}
+		if err != nil {
 			return err
 		}
 		if err := setTimes(link); err != nil {
@@ -239,7 +221,8 @@ func special(dir string) error {
 		{"null", unix.S_IFCHR | 0o666, unix.Mkdev(1, 3)},
 		{"char-large", unix.S_IFCHR | 0o600, unix.Mkdev(4000, 1_000_000)},
 		{"block", unix.S_IFBLK | 0o660, unix.Mkdev(7, 200)},
-		{"whiteout", unix.S_IFCHR, 0}, // overlayfs marks a removed file so
+		{"block-large", unix.S_IFBLK | 0o600, unix.Mkdev(259, 1<<20-1)}, // a minor number has 20 bits
+		{"whiteout", unix.S_IFCHR, 0},                                   // overlayfs marks a removed file so
 	} {
 		name := filepath.Join(dir, n.name)
 		if err := unix.Mknod(name, n.mode, int(n.dev)); err != nil {
@@ -273,7 +256,8 @@ func socket(name string) error {
 func names(dir string) error {
 	for _, name := range []string{
 		"new\nline", "bad-utf8-\xff\xfe", strings.Repeat("n", 255), "-rf", `back\slash`, "  spaces  ", "quote'\"`$(id)",
-		"\u00e9-nfc", "e\u0301-nfd", "\x01control", "*", "trailing.", "...", "$HOME", "%s%n",
+		"\u00e9-nfc", "e\u0301-nfd", "\x01control", "*", "trailing.", "...", "$HOME", "%s%n", "lost+found",
+		" ", "\x7f", "Case", "case",
 	} {
 		if err := write(filepath.Join(dir, name), []byte(name), 0o644); err != nil {
 			return err
@@ -285,7 +269,7 @@ func names(dir string) error {
 func times(dir string) error {
 	for name, t := range map[string][2]int64{
 		"nanosecond": {1_700_000_000, 1}, "before-1970": {-36_000_000, 250_000_000}, "epoch": {0, 0},
-		"1901": {-2_147_483_648, 0}, "2040": {2_208_988_800, 999_999_999}, "2106+": {4_294_967_297, 3},
+		"1901": {-2_147_483_648, 0}, "2040": {2_208_988_800, 999_999_999}, "2106+": {4_294_967_297, 3}, "2400": {13_569_465_600, 5},
 	} {
 		file := filepath.Join(dir, name)
 		if err := write(file, nil, 0o600); err != nil {
@@ -340,8 +324,16 @@ func deep(dir string) error {
 		return err
 	}
 	ts := []unix.Timespec{{Sec: 1_000_000_000, Nsec: 7}, {Sec: 1_000_000_000, Nsec: 7}}
-	if err := unix.UtimesNanoAt(fd, "bottom", ts, 0); err != nil {
+	if err := unix.Symlinkat("nowhere", fd, "link"); err != nil {
 		return err
+	}
+	if err := unix.Linkat(fd, "bottom", fd, "second", 0); err != nil {
+		return err
+	}
+	for _, n := range []string{"bottom", "link"} {
+		if err := unix.UtimesNanoAt(fd, n, ts, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+			return err
+		}
 	}
 	for i := len(fds) - 2; i >= 0; i-- {
 		if err := unix.UtimesNanoAt(fds[i], name, ts, 0); err != nil {
@@ -349,52 +341,4 @@ func deep(dir string) error {
 		}
 	}
 	return nil
-}
-
-// Inode flags (linux/fs.h).
-const (
-	flagImmutable = 0x10
-	flagAppend    = 0x20
-	flagNoDump    = 0x40
-	flagNoAtime   = 0x80
-)
-
-func setFlags(dir string) error {
-	for name, flag := range map[string]int{
-		"immutable": flagImmutable, "append": flagAppend, "nodump": flagNoDump, "noatime": flagNoAtime,
-	} {
-		file := filepath.Join(dir, name)
-		if err := write(file, []byte("flag\n"), 0o644); err != nil {
-			return err
-		}
-		if err := chattr(file, flag); err != nil {
-			return fmt.Errorf("chattr %s: %w", name, err)
-		}
-	}
-	return nil
-}
-
-func chattr(name string, flag int) error {
-	f, err := os.Open(name)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	var v int
-	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, f.Fd(), unix.FS_IOC_GETFLAGS, uintptr(unsafe.Pointer(&v))); errno != 0 {
-		return errno
-	}
-	const settable = flagImmutable | flagAppend | flagNoDump | flagNoAtime
-	v = v&^settable | flag
-	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, f.Fd(), unix.FS_IOC_SETFLAGS, uintptr(unsafe.Pointer(&v))); errno != 0 {
-		return errno
-	}
-	return nil
-}
-
-// clearFlags makes an odd tree removable again.
-func clearFlags(dir string) {
-	for _, name := range []string{"immutable", "append"} {
-		_ = chattr(filepath.Join(dir, "flags", name), 0) // there may be none
-	}
 }

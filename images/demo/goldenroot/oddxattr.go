@@ -25,6 +25,13 @@ func xattrs(dir string) error {
 	if err := write(capable, []byte("\x7fELF"), 0o755); err != nil {
 		return err
 	}
+	device, fifo := filepath.Join(dir, "device"), filepath.Join(dir, "fifo")
+	if err := unix.Mknod(device, unix.S_IFCHR|0o600, int(unix.Mkdev(1, 3))); err != nil {
+		return err
+	}
+	if err := unix.Mkfifo(fifo, 0o600); err != nil {
+		return err
+	}
 	// Owned by somebody: chown(2) takes a capability away, so it comes first.
 	if err := os.Lchown(capable, 1000, 1000); err != nil {
 		return err
@@ -33,13 +40,16 @@ func xattrs(dir string) error {
 		{file, "user.comment", "plain"}, {file, "user.empty", ""}, {file, "user.binary", "\x00\x01\xff\n"},
 		{file, "user.long", strings.Repeat("x", 3000)}, {file, "trusted.lab", "root only"},
 		{file, "security.lab", "a label"}, {sub, "user.on-directory", "yes"}, {link, "trusted.on-symlink", "yes"},
+		{file, "security.selinux", "system_u:object_r:etc_t:s0\x00"}, {link, "security.selinux", "system_u:object_r:bin_t:s0\x00"},
+		{file, "security.ima", "\x03\x01"}, {sub, "trusted.overlay.opaque", "y"},
+		{device, "trusted.on-device", "yes"}, {fifo, "trusted.on-fifo", "yes"},
 		{capable, "security.capability", capability()},
 	} {
 		if err := unix.Lsetxattr(x.name, x.key, []byte(x.value), 0); err != nil {
 			return &os.PathError{Op: "set " + x.key, Path: x.name, Err: err}
 		}
 	}
-	return setTimes(link, sub)
+	return setTimes(link, sub, device, fifo)
 }
 
 // capability is cap_net_raw+ep as a struct vfs_cap_data of revision 2

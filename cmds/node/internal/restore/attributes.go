@@ -49,6 +49,9 @@ func (t *Tree) setOpen(fd int, i int32) error {
 	if err := t.xattrs(i, func(name string, value []byte) error { return t.setXattr(fd, i, name, value) }); err != nil {
 		return err
 	}
+	if e.Project != 0 || t.old[i] {
+		t.setProject(fd, i)
+	}
 	if st.Mtim.Sec == e.Sec && st.Mtim.Nsec == int64(e.Nsec) {
 		return nil
 	}
@@ -72,7 +75,44 @@ func (t *Tree) setTime(fd int, i int32) error {
 	if errno != 0 {
 		return fmt.Errorf("set time of %s: %w", t.name(i), errno)
 	}
+	if t.coarse {
+		var st unix.Stat_t
+		if err := unix.Fstat(fd, &st); err != nil {
+			return fmt.Errorf("stat %s: %w", t.name(i), err)
+		}
+		t.checkTime(i, &st)
+	}
 	return nil
+}
+
+var errCoarse = errors.New("the file system holds no such time")
+
+// checkTime names an entry whose time came out as another one.
+func (t *Tree) checkTime(i int32, st *unix.Stat_t) {
+	if e := &t.m.Entries[i]; st.Mtim.Sec != e.Sec || st.Mtim.Nsec != int64(e.Nsec) {
+		t.warnings.add("time of modification rounded or clamped", i, errCoarse)
+	}
+}
+
+// probeTimes finds out whether a file system that the tree is restored to
+// cuts times off (ext3 with small inodes: whole seconds, to 2038), without a
+// word (utimensat(2) succeeds). Where none does, no time needs to be read back.
+func (t *Tree) probeTimes() {
+	for _, i := range t.mounts {
+		fd, err := stream.OpenBeneath(t.root, t.m.Path(i), unix.O_RDONLY|unix.O_DIRECTORY, 0)
+		if err != nil {
+			t.coarse = true
+			continue
+		}
+		for _, ts := range [][2]unix.Timespec{{{Sec: -47000000, Nsec: 123456789}, {Sec: -47000000, Nsec: 123456789}}, {{Sec: 13569465600, Nsec: 5}, {Sec: 13569465600, Nsec: 5}}} {
+			var st unix.Stat_t
+			_, _, errno := unix.Syscall6(unix.SYS_UTIMENSAT, uintptr(fd), 0, uintptr(unsafe.Pointer(&ts)), 0, 0, 0)
+			if errno != 0 || unix.Fstat(fd, &st) != nil || st.Mtim != ts[1] {
+				t.coarse = true
+			}
+		}
+		unix.Close(fd)
+	}
 }
 
 // dropXattrs removes the attributes that the entry doesn't have, and says
@@ -127,6 +167,13 @@ func (t *Tree) setName(dir int, i int32) error {
 	if err := unix.UtimesNanoAt(dir, e.Name, ts[:], unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return fmt.Errorf("set time of %s: %w", t.name(i), err)
 	}
+	if t.coarse {
+		var st unix.Stat_t
+		if err := unix.Fstatat(dir, e.Name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+			return fmt.Errorf("stat %s: %w", t.name(i), err)
+		}
+		t.checkTime(i, &st)
+	}
 	return nil
 }
 
@@ -169,7 +216,8 @@ func (t *Tree) owner(i int32, err error) error {
 }
 
 // xattrs sets all attributes. What this file system or this kernel doesn't
-// take (a label of another policy, user.* on a device) is a warning.
+// take (a label of another policy, user.* on a device, more than ext4 has room
+// for beside one inode) is a warning.
 func (t *Tree) xattrs(i int32, set func(name string, value []byte) error) error {
 	x := t.m.Entries[i].Xattrs
 	if x == nil {
@@ -179,7 +227,8 @@ func (t *Tree) xattrs(i int32, set func(name string, value []byte) error) error 
 		err := set(a.Name, []byte(a.Value))
 		switch {
 		case err == nil:
-		case errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES), errors.Is(err, unix.EINVAL):
+		case errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES), errors.Is(err, unix.EINVAL),
+			errors.Is(err, unix.E2BIG), errors.Is(err, unix.ERANGE), errors.Is(err, unix.ENOSPC) && t.hasSpace(i):
 			t.warnings.add("xattr "+a.Name+" not set", i, err)
 		default:
 			return fmt.Errorf("set xattr %s of %s: %w", a.Name, t.name(i), err)
@@ -188,26 +237,15 @@ func (t *Tree) xattrs(i int32, set func(name string, value []byte) error) error 
 	return nil
 }
 
-// setFlags sets those inode flags of mask that the entry has, and unsets the
-// others of mask.
-func (t *Tree) setFlags(fd int, i int32, mask uint32) {
-	want := t.m.Entries[i].Flags & mask
-	old, err := unix.IoctlGetUint32(fd, unix.FS_IOC_GETFLAGS)
-	if err == nil && old&mask != want {
-		err = unix.IoctlSetPointerInt(fd, unix.FS_IOC_SETFLAGS, int(old&^mask|want))
-	}
-	if err != nil && want != 0 {
-		t.warnings.add(fmt.Sprintf("inode flags %#x not set", want), i, err)
-	}
-}
-
-// earlyFlags sets the flags that only an empty directory takes.
-func (t *Tree) earlyFlags(dir int, i int32) error {
-	fd, err := stream.OpenBeneath(dir, t.m.Entries[i].Name, unix.O_RDONLY|unix.O_DIRECTORY, 0)
+// hasSpace says whether the file system of entry i has blocks left: then
+// ENOSPC means that there is no room for more attributes beside that inode.
+func (t *Tree) hasSpace(i int32) bool {
+	fd, err := stream.OpenBeneath(t.root, t.m.Path(max(0, t.m.Entries[i].Parent)), unix.O_RDONLY|unix.O_DIRECTORY, 0)
 	if err != nil {
-		return fmt.Errorf("open %s: %w", t.name(i), err)
+		return false
 	}
 	defer unix.Close(fd)
-	t.setFlags(fd, i, t.m.Entries[i].Flags&stream.FlagEarly)
-	return nil
+	var st unix.Statfs_t
+	const few = 1 << 20
+	return unix.Fstatfs(fd, &st) == nil && int64(st.Bavail)*st.Bsize > few
 }

@@ -155,8 +155,8 @@ func (t *Tree) createFile(dir int, i int32) (int, error) {
 // written, without which a swap file would be refused.
 func (t *Tree) shape(fd int, i int32) error {
 	e := &t.m.Entries[i]
-	if early := e.Flags & stream.FlagEarly; early != 0 {
-		t.setFlags(fd, i, early)
+	if t.isEarly(i) {
+		t.early(fd, i)
 	}
 	if e.Dense {
 		return nil
@@ -170,12 +170,30 @@ func (t *Tree) shape(fd int, i int32) error {
 	for _, x := range e.Sparse.Unwritten {
 		err := unix.Fallocate(fd, unix.FALLOC_FL_KEEP_SIZE, x.Off, x.Len)
 		if errors.Is(err, unix.EOPNOTSUPP) {
-			t.warnings.add("preallocated space left out", i, err)
-			return nil
+			err = t.writeSpace(fd, i, x)
 		}
 		if err != nil {
 			return fmt.Errorf("allocate %d bytes of %s: %w", x.Len, t.name(i), err)
 		}
+	}
+	return nil
+}
+
+// writeSpace makes space without a hole where the file system can't reserve
+// any (ext3): of zeros. A swap file with a hole would be refused.
+func (t *Tree) writeSpace(fd int, i int32, x stream.Extent) error {
+	e := &t.m.Entries[i]
+	if x.Off+x.Len > e.Size {
+		t.warnings.add("space reserved behind the end left out", i, unix.EOPNOTSUPP)
+		x.Len = max(0, e.Size-x.Off)
+	}
+	zeros := make([]byte, min(x.Len, 1<<20))
+	for x.Len > 0 {
+		n := min(x.Len, int64(len(zeros)))
+		if err := pwriteFull(fd, zeros[:n], x.Off); err != nil {
+			return err
+		}
+		x.Off, x.Len = x.Off+n, x.Len-n
 	}
 	return nil
 }

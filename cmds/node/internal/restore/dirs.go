@@ -70,6 +70,7 @@ func (t *Tree) makeDirs() error {
 	if err := t.takeOver(0, t.root); err != nil {
 		return err
 	}
+	t.early(t.root, 0)
 	devs := map[uint64]bool{uint64(root.Dev): true}
 	for i := 1; i < len(t.m.Entries); i++ {
 		e := &t.m.Entries[i]
@@ -89,6 +90,7 @@ func (t *Tree) makeDirs() error {
 			t.mounts = append(t.mounts, int32(i))
 		}
 	}
+	t.probeTimes()
 	return nil
 }
 
@@ -108,7 +110,9 @@ func (t *Tree) makeDir(dir int, i int32) (dev uint64, err error) {
 				return 0, fmt.Errorf("open %s: %w", t.name(i), err)
 			}
 			defer unix.Close(fd)
-			return uint64(st.Dev), t.takeOver(i, fd)
+			err = t.takeOver(i, fd)
+			t.early(fd, i)
+			return uint64(st.Dev), err
 		}
 		if err := t.clear(dir, i); err != nil {
 			return 0, err
@@ -118,8 +122,8 @@ func (t *Tree) makeDir(dir int, i int32) (dev uint64, err error) {
 	if err != nil {
 		return 0, fmt.Errorf("make directory %s: %w", t.name(i), err)
 	}
-	if e.Flags&stream.FlagEarly != 0 {
-		return 0, t.earlyFlags(dir, i)
+	if t.isEarly(i) {
+		return 0, t.earlyDir(dir, i)
 	}
 	return 0, nil
 }

@@ -127,13 +127,22 @@ func (t *Tree) makeRest(h *held, i int32) error {
 		err = makeNode(dir, e)
 	}
 	if errors.Is(err, unix.EPERM) && !t.privileged {
-		t.warnings.add("device not made (not root)", i, err)
-		return nil
+		return t.skip("device not made (not root)", i, err)
+	}
+	if errors.Is(err, unix.ENAMETOOLONG) && e.Type == stream.Symlink { // XFS: 1024 bytes (xfs_format.h, XFS_SYMLINK_MAXLEN)
+		return t.skip("symbolic link left out: its target is too long for this file system", i, err)
 	}
 	if err != nil {
 		return fmt.Errorf("create %s: %w", t.name(i), err)
 	}
 	return t.setName(dir, i)
+}
+
+// skip leaves out an entry that this file system can't hold, and says so.
+func (t *Tree) skip(what string, i int32, err error) error {
+	t.skipped.Store(i, true)
+	t.warnings.add(what, i, err)
+	return nil
 }
 
 // finishKept gives a file its attributes of which a part was kept; any other

@@ -19,6 +19,10 @@ func (t *Tree) makeLink(h *held, i int32) error {
 		return nil
 	}
 	target := &t.m.Entries[e.Target]
+	if _, ok := t.skipped.Load(e.Target); ok {
+		t.warnings.add("hard link left out", i, errors.New("what it links to is left out"))
+		return nil
+	}
 	dir, err := h.open(e.Parent)
 	if err != nil {
 		return err
@@ -40,7 +44,7 @@ func (t *Tree) makeLink(h *held, i int32) error {
 		}
 		err = unix.Linkat(from, target.Name, dir, e.Name, 0)
 	}
-	if errors.Is(err, unix.EXDEV) {
+	if errors.Is(err, unix.EXDEV) || errors.Is(err, unix.EMLINK) { // or there are more of them than this file system takes
 		t.warnings.add("hard link made a copy", i, err)
 		return t.copyTarget(h, from, i)
 	}

@@ -75,11 +75,13 @@ type Tree struct {
 	locks  [64]sync.Mutex
 	mounts []int32 // directories that begin a file system
 	taken  []int32 // directories that were there already
+	coarse bool    // a file system that isn't exact about times is among them
 
 	patches []*patch          // under mu
 	latest  map[int32]which   // by entry; made by Finish
 	parts   map[int32][]which // by entry, in order; made by Finish
 
+	skipped  sync.Map // entries that this file system can't hold, which are named
 	warnings warnings
 }
 
