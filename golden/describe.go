@@ -21,13 +21,19 @@ type Original struct {
 	Loader    wire.Loader       // -r
 	Hostname  string            // template of the clones' names
 	Snapshot  bool              // the files are read from a snapshot, where there can be one
+	Blocks    []BlockCopy       // -D
+	BlocksHow string            // which of their blocks come, wire.BlocksUsed and its like; empty: as seems best
+	BootCode  map[string]string // -m, -M: disk to the file with its boot record; empty: golden's own
+	NoFiles   bool              // nothing but blocks
 }
 
 // Described is an original that was looked at.
 type Described struct {
 	Plan  wire.Plan
 	Notes []string // what a person should check
-	Tree  *Scanned
+	Tree  *Scanned // nil: no files are cloned
+
+	whole *stream.Whole // files and blocks; nil: files alone
 }
 
 // Describe makes the plan and scans the files. It changes nothing but for the
@@ -35,6 +41,9 @@ type Described struct {
 func Describe(ctx context.Context, o Original, log *slog.Logger) (*Described, error) {
 	if err := checkHostname(o.Hostname); err != nil {
 		return nil, err
+	}
+	if o.NoFiles {
+		return describeBlocks(ctx, o, log)
 	}
 	m, err := capture.Describe(ctx, capture.Options{Root: o.Root, Descs: o.Descs, SkipDisks: o.SkipDisks,
 		Excludes: o.Excludes, Loader: o.Loader, Log: log})
@@ -47,12 +56,16 @@ func Describe(ctx context.Context, o Original, log *slog.Logger) (*Described, er
 		root = "/"
 	}
 	log.Info("scanning the golden root", "root", root, "mounts", m.Mounts)
-	t, err := Scan(ctx, stream.ScanOptions{Root: root, Mounts: m.Mounts, Excludes: o.Excludes, Log: log}, o.Snapshot)
+	t, err := Scan(ctx, stream.ScanOptions{Root: root, Mounts: m.Mounts, Excludes: m.Plan.Excludes, Log: log}, o.Snapshot)
 	if err != nil {
 		return nil, err
 	}
 	need(&m.Plan, t.Usage())
-	return &Described{Plan: m.Plan, Notes: slices.Concat(m.Notes, t.Notes(), t.Warnings()), Tree: t}, nil
+	d := &Described{Plan: m.Plan, Notes: slices.Concat(m.Notes, t.Notes(), t.Warnings()), Tree: t}
+	if err := d.addBlocks(ctx, o, log); err != nil {
+		return nil, errors.Join(err, t.Close())
+	}
+	return d, nil
 }
 
 // Scanned is a tree of files, and the snapshot that it is read from.
@@ -105,10 +118,12 @@ func (s *Scanned) drop() error {
 func need(p *wire.Plan, usage []stream.Usage) {
 	for _, u := range usage {
 		best := -1
+		near := -1 // length of the nearest mount point's name
 		for i, fs := range p.Filesystems {
-			if fs.MountPoint != "" && under(u.Mount, fs.MountPoint) &&
-				(best < 0 || len(fs.MountPoint) > len(p.Filesystems[best].MountPoint)) {
-				best = i
+			for _, at := range mountPoints(fs) {
+				if under(u.Mount, at) && len(at) > near {
+					best, near = i, len(at)
+				}
 			}
 		}
 		if best >= 0 {
@@ -116,6 +131,21 @@ func need(p *wire.Plan, usage []stream.Usage) {
 			p.Filesystems[best].NeedInodes += u.Inodes
 		}
 	}
+}
+
+// mountPoints is where the files of a file system are seen: a btrfs's in many
+// places.
+func mountPoints(fs wire.Filesystem) []string {
+	var list []string
+	for _, s := range fs.Subvolumes {
+		if s.MountPoint != "" {
+			list = append(list, s.MountPoint)
+		}
+	}
+	if len(list) == 0 && fs.MountPoint != "" {
+		list = append(list, fs.MountPoint)
+	}
+	return list
 }
 
 func under(path, mount string) bool {

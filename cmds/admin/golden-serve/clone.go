@@ -25,6 +25,9 @@ type cloneFlags struct {
 	common
 	root, loader, hostname, macs string
 	descs, excludes, skip        []string
+	blocks, bootOf, bootFrom     []string
+	blocksHow                    string
+	noFiles                      bool
 	delay                        int
 	dhcp, images, tftp, console  string
 	from, to, router, domain     string
@@ -57,6 +60,11 @@ func cloneCommand() *cobra.Command {
 	f.StringArrayVarP(&o.descs, "partition", "p", nil, "DISK DESC: partition the disk by this desc file (also DISK=DESC)")
 	f.StringArrayVarP(&o.excludes, "exclude", "x", nil, "folder that is recreated empty; repeated, or 'A|B'")
 	f.StringArrayVarP(&o.skip, "skip-disk", "X", nil, "disk that is left out; repeated, or 'sdb|sdc'")
+	f.StringArrayVarP(&o.blocks, "blocks", "D", nil, "PARTITION, disk or volume that is copied as blocks, whatever is on it (also PARTITION=FILE with its contents); repeated, or 'sda3|sda4'")
+	f.StringVar(&o.blocksHow, "blocks-sent", "auto", "of -D: used, those of its file system; nonzero; raw, all; auto: the fewest that can be")
+	f.StringArrayVarP(&o.bootOf, "boot-record", "m", nil, "DISK whose boot record (446 bytes, without the table) is copied, for Windows; repeated, or 'sda|sdb'")
+	f.StringArrayVarP(&o.bootFrom, "boot-record-file", "M", nil, "DISK FILE: boot record for the disk, 446 bytes long (also DISK=FILE)")
+	f.BoolVar(&o.noFiles, "no-files", false, "clone nothing but -D and -m: a machine with Windows alone, that runs a rescue system now")
 	f.StringVarP(&o.loader, "loader", "r", "grub", "boot loader, and modules for the initrd: 'grub --with=ata_piix'; none")
 	f.IntVarP(&o.delay, "delay", "d", 0, "between the release of two nodes, in tenths of a second")
 	f.DurationVar(&o.linger, "linger", 3*time.Minute, "after the release, answer the nodes' network boots with their own disks for so long at most")
@@ -111,17 +119,19 @@ func (o *cloneFlags) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer d.Tree.Close()
-	d.Tree.Spool = spoolDir(cfg.Log)
+	defer d.Close()
+	if d.Tree != nil {
+		d.Tree.Spool = spoolDir(cfg.Log)
+	}
 	d.Plan.Update = o.update
 	printPlan(os.Stderr, d)
-	if err := o.takeUp(&cfg, d.Tree, token, d.Plan); err != nil {
+	if err := o.takeUp(&cfg, d.Source(), token, d.Plan); err != nil {
 		return err
 	}
 	var stop func()
 	cfg.Watch, cfg.Log, stop = newWatch(os.Stderr, o.verbose)
 	r, err := golden.Clone(ctx, golden.CloneConfig{
-		Config: cfg, Boot: boot, Plan: d.Plan, Stage2: stage2, Tree: d.Tree,
+		Config: cfg, Boot: boot, Plan: d.Plan, Stage2: stage2, Tree: d.Source(),
 		Delay: time.Duration(o.delay) * 100 * time.Millisecond, Linger: o.linger, ArmFor: o.armFor, Confirm: o.confirm,
 	})
 	stop()
@@ -152,6 +162,9 @@ func (o *cloneFlags) original() (golden.Original, error) {
 		if filepath.IsAbs(dir) && !slices.Contains(g.Excludes, filepath.Clean(dir)) {
 			g.Excludes = append(g.Excludes, filepath.Clean(dir))
 		}
+	}
+	if err := o.addBlocks(&g); err != nil {
+		return g, err
 	}
 	words := strings.Fields(o.loader)
 	if len(words) == 0 || words[0] != "grub" && words[0] != "none" {

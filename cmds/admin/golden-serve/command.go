@@ -69,12 +69,12 @@ func exitStatus(ctx context.Context, err error) int {
 }
 
 // oneWord joins the two-word options of ka-d.sh: "-p sda /tmp/desc" becomes
-// "-p sda=/tmp/desc".
+// "-p sda=/tmp/desc"; -M is the other.
 func oneWord(args []string) []string {
 	var out []string
 	for i := 0; i < len(args); i++ {
-		if args[i] == "-p" && i+2 < len(args) && !strings.Contains(args[i+1], "=") {
-			out = append(out, "-p", args[i+1]+"="+args[i+2])
+		if (args[i] == "-p" || args[i] == "-M") && i+2 < len(args) && !strings.Contains(args[i+1], "=") {
+			out = append(out, args[i], args[i+1]+"="+args[i+2])
 			i += 2
 			continue
 		}
