@@ -44,10 +44,34 @@ type Machine struct {
 // want is a file system or swap area of the golden system, and where it lies
 // if that is known.
 type want struct {
-	wire.Filesystem        // without Disk and Part
+	wire.Filesystem        // without Disk and Part; On where it is on no partition
 	source          string // for messages: "DIR/etc/fstab:3", "mounted on /var"
 	disk            string // golden's disk, "sda"; empty: unknown
-	number          int    // of the partition on it; 0: unknown
+	number          int    // of the partition on it; 0: unknown, or whole
+	whole           bool   // the disk has no table
+	node            string // path of the running machine's device
+	subvol          string // btrfs: which of its subvolumes it is
+	bare            bool   // btrfs: none was named
+}
+
+// device is the path of the want's device on the running machine.
+func (w want) device() string {
+	if w.node != "" {
+		return w.node
+	}
+	return device(w.disk, w.number)
+}
+
+// at sets where a want lies, by a name of the plan.
+func (w *want) at(ref string, whole bool) {
+	if w.disk, w.number = layout.SplitPartition(ref); w.number > 0 {
+		return
+	}
+	if w.disk = ""; whole {
+		w.disk, w.whole = ref, true
+		return
+	}
+	w.On = ref
 }
 
 func (w want) swap() bool { return w.Type == "swap" }
@@ -63,8 +87,14 @@ func (w want) String() string {
 type describer struct {
 	opt   Options
 	skip  []string
+	m     machine
 	disks []wire.DiskPlan
-	notes []string
+	stack stacked
+
+	laidOut    bool // by a layout file for all disks
+	given      []given
+	givenStack layout.Stack
+	notes      []string
 }
 
 func (d *describer) note(format string, args ...any) {
@@ -80,7 +110,7 @@ func Describe(ctx context.Context, opt Options) (*Machine, error) {
 	if opt.Root == "" {
 		opt.Root = "/"
 	}
-	d := &describer{opt: opt}
+	d := &describer{opt: opt, m: machine{sys: "/sys", run: output}, stack: newStacked()}
 	for _, s := range opt.SkipDisks {
 		for _, name := range strings.Split(s, "|") {
 			d.skip = append(d.skip, diskName(name))
@@ -117,8 +147,8 @@ func Describe(ctx context.Context, opt Options) (*Machine, error) {
 	loader := opt.Loader
 	loader.Lack = lacks
 	return &Machine{Mounts: mounts, Notes: d.notes, Plan: wire.Plan{
-		Disks: d.disks, Filesystems: filesystems, Excludes: excludes,
-		Loader: loader, Golden: identity(d.opt.Root),
+		Disks: d.disks, Stack: d.stack.Stack, Filesystems: filesystems, Excludes: d.opt.Excludes,
+		Loader: loader, Golden: identity(d.opt.Root, d.m.sys),
 	}}, nil
 }
 

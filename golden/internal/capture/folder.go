@@ -38,7 +38,11 @@ func (d *describer) fromFolder(ctx context.Context) ([]want, error) {
 		}
 		wants = append(wants, *w)
 	}
-	return d.complete(d.renameOnlyDisk(wants, "the fstab"), name), nil
+	if wants, err = joinSubvolumes(wants); err != nil {
+		return nil, err
+	}
+	wants = d.complete(d.renameOnlyDisk(wants, "the fstab"), name)
+	return wants, d.takeLayout(wants)
 }
 
 // readFstab reads the fstab of the system under root; none is none.
@@ -78,13 +82,20 @@ func (d *describer) fromEntry(ctx context.Context, e entry, source string) (*wan
 			return nil, nil
 		}
 		if !known(e.kind) || e.kind == wire.VFAT && !efiPlace(w.MountPoint) {
-			return nil, fmt.Errorf("%s: %s is %s: only ext2, ext3, ext4, swap and an EFI system partition can be cloned so far: exclude it with -x %s, or change it", source, w.MountPoint, e.kind, w.MountPoint)
+			return nil, fmt.Errorf("%s: %s is %s: only %s can be cloned as files: exclude it with -x %s, copy it as blocks with -D %s, or change it", source, w.MountPoint, e.kind, knownWords, w.MountPoint, e.spec)
 		}
+		w.Options = fileOptions(e.kind, e.options)
 	}
-	if strings.HasPrefix(e.spec, "/dev/mapper/") || strings.HasPrefix(e.spec, "/dev/md") || strings.HasPrefix(e.spec, "/dev/dm-") {
-		return nil, fmt.Errorf("%s: %s: LVM, RAID and encrypted devices can't be cloned so far", source, e.spec)
+	if e.kind == "btrfs" {
+		sub, named, err := subvolOf(e.options)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %s: %w", source, w.MountPoint, err)
+		}
+		w.subvol, w.bare = sub, !named
 	}
-	d.locate(ctx, &w, e.spec)
+	if err := d.locate(ctx, &w, e.spec); err != nil {
+		return nil, fmt.Errorf("%s: %w", source, err)
+	}
 	if slices.Contains(d.skip, w.disk) {
 		d.note("%s: %s left out: its disk %s is (-X)", source, w, w.disk)
 		return nil, nil
@@ -94,7 +105,7 @@ func (d *describer) fromEntry(ctx context.Context, e entry, source string) (*wan
 
 // locate sets what the device field of an entry says about the place: its
 // partition where it can be known, and the name that the clone will replace.
-func (d *describer) locate(ctx context.Context, w *want, spec string) {
+func (d *describer) locate(ctx context.Context, w *want, spec string) error {
 	tag, value, tagged := strings.Cut(spec, "=")
 	for link, t := range map[string]string{"/dev/disk/by-uuid/": "UUID", "/dev/disk/by-label/": "LABEL", "/dev/disk/by-partuuid/": "PARTUUID"} {
 		if rest, ok := strings.CutPrefix(spec, link); ok {
@@ -103,8 +114,16 @@ func (d *describer) locate(ctx context.Context, w *want, spec string) {
 	}
 	if !tagged {
 		w.OldDevice = spec
-		w.disk, w.number = layout.SplitPartition(strings.TrimPrefix(spec, "/dev/"))
-		return
+		name := d.stackName(spec)
+		if !isStacked(name) {
+			w.disk, w.number = layout.SplitPartition(name)
+			return nil
+		}
+		if !slices.Contains(made(d.stack.Stack), name) && !d.mounted(w.MountPoint) {
+			return fmt.Errorf("%s: no array, container or volume of the layout is called %s: a folder has none to look at: give a layout file that has it, -p LAYOUT.yaml, or its mount point in that", spec, name)
+		}
+		w.On = name
+		return nil
 	}
 	switch tag {
 	case "UUID":
@@ -116,11 +135,12 @@ func (d *describer) locate(ctx context.Context, w *want, spec string) {
 	}
 	dev := find(ctx, tag, value)
 	if dev == "" {
-		return
+		return nil
 	}
 	if disk, n := sysPartition(dev); d.diskIndex(disk) >= 0 {
 		w.disk, w.number = disk, n
 	}
+	return nil
 }
 
 // renameOnlyDisk lets a system whose disk is vda be described by a desc for

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -68,19 +69,21 @@ func TestFolder(t *testing.T) {
 		"no fstab":           {fstab: "-", want: "0:1 / ext4, 0:5  swap"},
 		"empty fstab":        {fstab: "# UNCONFIGURED FSTAB FOR BASE SYSTEM\n", want: "0:1 / ext4, 0:5  swap"},
 		"no root":            {fstab: "/dev/sda6 /var ext4\n", want: "0:1 / ext4, 0:6 /var ext4, 0:5  swap"},
-		"all kinds left out": {fstab: "tmpfs /tmp tmpfs\nsrv:/x /x nfs4\n/dev/sr0 /media auto noauto\n/swapfile none swap\n/a /b none bind\n//s/x /y cifs\n/dev/sdq1 /mnt xfs noauto\n", want: "0:1 / ext4, 0:5  swap"},
+		"all kinds left out": {fstab: "tmpfs /tmp tmpfs\nsrv:/x /x nfs4\n/dev/sr0 /media auto noauto\n/swapfile none swap\n/a /b none bind\n//s/x /y cifs\n/dev/sdq1 /mnt ntfs noauto\n", want: "0:1 / ext4, 0:5  swap"},
 		"number not there":   {fstab: "/dev/sda1 / ext4\n/dev/sda9 /var ext4\n", want: "0:1 / ext4, 0:6 /var ext4, 0:5  swap"},
 		"two disks":          {fstab: "/dev/sdb1 /srv ext4\n/dev/sda2 / ext4\n/dev/sdb3 none swap", descs: []string{both, both}, want: "0:2 / ext4, 1:1 /srv ext4, 0:3  swap, 1:3  swap"},
 		"too many":           {fstab: "UUID=a / ext4\nUUID=b /var ext4\nUUID=c /home ext4\n", err: []string{"etc/fstab:3: /home (ext4)", "no linux partition is left", "sda"}},
 		"too much swap":      {fstab: "UUID=a / ext4\n/dev/vdx9 none swap\nUUID=b none swap", err: []string{"etc/fstab:3: swap", "no swap partition"}},
-		"xfs":                {fstab: "UUID=a / ext4\nUUID=b /data xfs\n", err: []string{"etc/fstab:2", "/data is xfs", "-x /data"}},
+		"ntfs":               {fstab: "UUID=a / ext4\n/dev/sda3 /data ntfs\n", err: []string{"etc/fstab:2", "/data is ntfs", "-x /data", "-D /dev/sda3"}},
+		"others":             {fstab: "/dev/sda1 / xfs\n/dev/sda6 /var reiserfs\n", want: "0:1 / xfs, 0:6 /var reiserfs, 0:5  swap"},
+		"jfs, f2fs":          {fstab: "/dev/sda1 / jfs\n/dev/sda6 /var f2fs\n", want: "0:1 / jfs, 0:6 /var f2fs, 0:5  swap"},
 		"vfat":               {fstab: "UUID=a / ext4\nUUID=b /boot/efi vfat umask=0077\n", err: []string{"etc/fstab:2: /boot/efi (vfat)", "a line such as efi 512", "-x /boot/efi"}},
 		"efi":                {fstab: "UUID=a / ext4\nUUID=AAAA-0001 /boot/efi vfat umask=0077\n", descs: []string{"efi 100\n" + both}, want: "0:2 / ext4, 0:1 /boot/efi vfat, 0:4  swap"},
 		"efi by name":        {fstab: "/dev/vda3 / ext4\n/dev/vda1 /boot/efi vfat umask=0077,noauto\n", descs: []string{"efi 100\n" + both}, want: "0:3 / ext4, 0:1 /boot/efi vfat, 0:4  swap"},
 		"efi not in fstab":   {fstab: "UUID=a / ext4\n", descs: []string{both + "efi 100\n"}, want: "0:1 / ext4, 0:4 /boot/efi vfat, 0:3  swap"},
 		"efi in an MBR":      {fstab: "UUID=a / ext4\n", descs: []string{both + "typeef 100\n"}, want: "0:1 / ext4, 0:4 /boot/efi vfat, 0:3  swap"},
 		"other vfat":         {fstab: "UUID=a / ext4\nUUID=b /data vfat defaults\n", descs: []string{"efi 100\n" + both}, err: []string{"/data is vfat", "-x /data"}},
-		"lvm":                {fstab: "/dev/mapper/vg-root / ext4\n", err: []string{"etc/fstab:1", "/dev/mapper/vg-root", "LVM"}},
+		"lvm":                {fstab: "/dev/mapper/vg--a-root / ext4\n", err: []string{"etc/fstab:1", "/dev/mapper/vg--a-root", "vg-a/root", "-p LAYOUT.yaml"}},
 		"twice":              {fstab: "/dev/sda1 / ext4\n/dev/sda1 /var ext4\n", err: []string{"etc/fstab:2", "partition 1 of sda is / (ext4) already"}},
 		"two roots":          {fstab: "UUID=a / ext4\n\nUUID=b / ext4\n", err: []string{"etc/fstab:3: /: ", "etc/fstab:1 mounts something there already"}},
 		"malformed":          {fstab: "/dev/sda1 / ext4\nUUID=x\n", err: []string{"etc/fstab:2", `"UUID=x"`}},
@@ -105,10 +108,10 @@ func TestFolder(t *testing.T) {
 			if got := short(m); got != c.want {
 				t.Errorf("got %s, want %s\n%s", got, c.want, strings.Join(m.Notes, "\n"))
 			}
-			if m.Plan.Golden.Hostname != "golden" || m.Plan.Golden.MachineID != "0123456789abcdef0123456789abcdef" || m.Mounts[0] != "/" || len(m.Mounts) != strings.Count(c.want, " ext")+strings.Count(c.want, " vfat") {
+			if m.Plan.Golden.Hostname != "golden" || m.Plan.Golden.MachineID != "0123456789abcdef0123456789abcdef" || m.Mounts[0] != "/" || len(m.Mounts) != strings.Count(c.want, " /") {
 				t.Errorf("got %+v, %v", m.Plan.Golden, m.Mounts)
 			}
-			if notes := strings.Join(m.Notes, "\n"); !strings.Contains(notes, "/ (ext4): partition ") {
+			if notes := strings.Join(m.Notes, "\n"); !regexp.MustCompile(`/ \([a-z0-9]+\): partition `).MatchString(notes) {
 				t.Errorf("the notes don't say where / goes: %s", notes)
 			}
 		})
@@ -148,7 +151,7 @@ func TestRefused(t *testing.T) {
 		"both":          {Options{Root: good, Descs: descs(t, manual), SkipDisks: []string{"sdb|sda"}}, "has a desc (-p) and is left out (-X)"},
 		"rel exclude":   {Options{Root: good, Excludes: []string{"tmp"}}, `exclude "tmp"`},
 		"all excluded":  {Options{Root: good, Excludes: []string{"/./"}}, "exclude /"},
-		"excluded disk": {Options{Root: folder(t, "/dev/sda1 / ext4\n/dev/sdb1 /x ext4\n/dev/sdc1 /y xfs"), Descs: descs(t, manual), SkipDisks: []string{"sdb"}}, "/y is xfs"},
+		"excluded disk": {Options{Root: folder(t, "/dev/sda1 / ext4\n/dev/sdb1 /x ext4\n/dev/sdc1 /y ntfs"), Descs: descs(t, manual), SkipDisks: []string{"sdb"}}, "/y is ntfs"},
 	} {
 		_, err := Describe(t.Context(), c.opt)
 		if err == nil || !strings.Contains(err.Error(), c.want) {

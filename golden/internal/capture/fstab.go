@@ -83,10 +83,6 @@ func (e entry) has(option string) bool { return slices.Contains(e.options, optio
 // ext says whether it is a type of file system that a clone can be given.
 func ext(kind string) bool { return slices.Contains([]string{"ext2", "ext3", "ext4"}, kind) }
 
-// known says whether a clone can be given such a file system: ext, or what
-// an EFI system partition has.
-func known(kind string) bool { return ext(kind) || kind == wire.VFAT }
-
 // efiPlace says whether an EFI system partition is usually mounted there: any
 // other FAT is for data, and can't be cloned.
 func efiPlace(mountPoint string) bool {
@@ -135,7 +131,7 @@ func (e entry) why() string {
 		return "a bind mount"
 	case e.has("loop"):
 		return "a file, no partition"
-	case e.has("noauto") && !ext(e.kind) && !(e.kind == wire.VFAT && efiPlace(e.file)):
+	case e.has("noauto") && !(known(e.kind) && (e.kind != wire.VFAT || efiPlace(e.file))):
 		return "not mounted at boot"
 	case !filepath.IsAbs(e.file):
 		return "mounted nowhere"

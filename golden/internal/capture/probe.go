@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/kamethod/kamethod/golden/layout"
-	"github.com/kamethod/kamethod/golden/wire"
 )
 
 // output runs a program that only looks, and returns what it prints.
@@ -137,30 +136,6 @@ func sysDir(path string) (string, int) {
 	}
 	n, _ := strconv.Atoi(strings.TrimSpace(string(text)))
 	return strings.ReplaceAll(filepath.Base(filepath.Dir(dir)), "!", "/"), n
-}
-
-// extDetails sets what the clone's mkfs shall have from golden's.
-func extDetails(ctx context.Context, fs *wire.Filesystem, dev string) error {
-	out, err := output(ctx, "dumpe2fs", "-h", dev)
-	if err != nil {
-		return fmt.Errorf("read features: %w", err)
-	}
-	for line := range strings.Lines(out) {
-		key, value, _ := strings.Cut(line, ":")
-		value = strings.TrimSpace(value)
-		switch key {
-		case "Filesystem features":
-			fs.Features = keepFeatures(strings.Fields(value))
-		case "Inode size":
-			fs.InodeSize, err = strconv.Atoi(value)
-		case "Block size":
-			fs.BlockSize, err = strconv.Atoi(value)
-		}
-		if err != nil {
-			return fmt.Errorf("read features of %s: %s: %w", dev, key, err)
-		}
-	}
-	return nil
 }
 
 // keepFeatures leaves out what mkfs can't be told: the states that a file
