@@ -24,7 +24,7 @@ func (d Disk) Fit(bytes, sector int64) (Fitted, error) {
 	if bytes < 0 || bytes > maxDisk {
 		return f, fmt.Errorf("disk size %d: impossible", bytes)
 	}
-	if err := d.valid(); err != nil {
+	if err := d.Valid(); err != nil {
 		return f, err
 	}
 	if d.Table == None {

@@ -99,7 +99,7 @@ func FromTable(t Fitted) (Disk, error) {
 		}
 		d.Parts = append(d.Parts, q)
 	}
-	if err := d.valid(); err != nil {
+	if err := d.Valid(); err != nil {
 		return d, err
 	}
 	return d, t.disjoint()

@@ -26,7 +26,7 @@ func checkMembers(sizes []int64, want int) error {
 // mdadm may make it a little larger: how much it leaves before the data
 // depends on its version.
 func (a Array) Capacity(members []int64) (int64, error) {
-	if err := a.valid(); err != nil {
+	if err := a.Valid(); err != nil {
 		return 0, fmt.Errorf("array %q: %w", a.Name, err)
 	}
 	if err := checkMembers(members, len(a.Members)); err != nil {
@@ -122,7 +122,7 @@ func (g Group) Fit(pv []int64) ([]int64, error) {
 }
 
 func (g Group) fit(pv []int64) ([]int64, error) {
-	if err := g.valid(); err != nil {
+	if err := g.Valid(); err != nil {
 		return nil, err
 	}
 	if err := checkMembers(pv, len(g.Devices)); err != nil {

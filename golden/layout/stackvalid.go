@@ -20,27 +20,25 @@ func (s Stack) validParts() error {
 		return fmt.Errorf("stack of %d arrays, %d containers, %d volume groups: want at most %d of each", len(s.Arrays), len(s.Crypts), len(s.Groups), maxThings)
 	}
 	for _, a := range s.Arrays {
-		if err := a.valid(); err != nil {
+		if err := a.Valid(); err != nil {
 			return fmt.Errorf("array %q: %w", a.Name, err)
 		}
 	}
 	for _, c := range s.Crypts {
-		switch {
-		case !cryptName(c.Name):
-			return fmt.Errorf("container %q: want a name of letters, digits and any of _+.:=@#-", c.Name)
-		case c.Version < 0 || c.Version > 2:
-			return fmt.Errorf("container %q: LUKS version %d: want 1 or 2", c.Name, c.Version)
+		if err := c.Valid(); err != nil {
+			return fmt.Errorf("container %q: %w", c.Name, err)
 		}
 	}
 	for _, g := range s.Groups {
-		if err := g.valid(); err != nil {
+		if err := g.Valid(); err != nil {
 			return fmt.Errorf("volume group %q: %w", g.Name, err)
 		}
 	}
 	return nil
 }
 
-func (a Array) valid() error {
+// Valid says what is wrong with the array by itself.
+func (a Array) Valid() error {
 	least, ok := map[int]int{0: 2, 1: 2, 4: 2, 5: 2, 6: 4, 10: 2}[a.Level] // mdadm's Create.c
 	switch {
 	case !arrayName(a.Name):
@@ -59,7 +57,19 @@ func (a Array) valid() error {
 	return nil
 }
 
-func (g Group) valid() error {
+// Valid says what is wrong with the container by itself.
+func (c Crypt) Valid() error {
+	switch {
+	case !cryptName(c.Name):
+		return errors.New("want a name of letters, digits and any of _ + . : = @ # -")
+	case c.Version < 0 || c.Version > 2:
+		return fmt.Errorf("LUKS version %d: want 1 or 2", c.Version)
+	}
+	return nil
+}
+
+// Valid says what is wrong with the group by itself, and with its volumes.
+func (g Group) Valid() error {
 	switch {
 	case !volumeName(g.Name):
 		return errors.New("want a name of letters, digits and any of + _ . -")
@@ -73,7 +83,7 @@ func (g Group) valid() error {
 		return fmt.Errorf("extents of %d bytes: want a power of 2 from 4096, or a multiple of 128 KiB", g.Extent)
 	}
 	for _, v := range g.Volumes {
-		if err := v.valid(g); err != nil {
+		if err := v.Valid(g); err != nil {
 			return fmt.Errorf("volume %q: %w", v.Name, err)
 		}
 	}
@@ -85,7 +95,8 @@ func validExtent(n int64) bool {
 	return n >= 4<<10 && n <= 1<<30 && (n&(n-1) == 0 || n%(128<<10) == 0)
 }
 
-func (v Volume) valid(g Group) error {
+// Valid says what is wrong with a volume of such a group.
+func (v Volume) Valid(g Group) error {
 	switch {
 	case !volumeName(v.Name) || len(mapperName(g.Name, v.Name)) > 127:
 		return errors.New("want a name of letters, digits and any of + _ . -")

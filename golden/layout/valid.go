@@ -10,9 +10,9 @@ import (
 	"unicode/utf8"
 )
 
-// valid refuses what can't be on a disk at all. Layouts come over the wire and
-// out of files, so nothing about them is taken for granted.
-func (d Disk) valid() error {
+// Valid refuses what can't be on a disk at all, of whatever size. Layouts come
+// over the wire and out of files, so nothing about them is taken for granted.
+func (d Disk) Valid() error {
 	limit := maxGPT
 	switch d.Table {
 	case GPT:
@@ -32,7 +32,7 @@ func (d Disk) valid() error {
 	seen := map[int]bool{}
 	extended, logicals := 0, 0
 	for _, p := range d.Parts {
-		if err := p.valid(d.Table, limit); err != nil {
+		if err := p.Valid(d.Table); err != nil {
 			return fmt.Errorf("partition %d: %w", p.Number, err)
 		}
 		if seen[p.Number] {
@@ -57,13 +57,14 @@ func (d Disk) valid() error {
 	return nil
 }
 
-func (p Part) valid(t Table, limit int) error {
-	first, last := 1, limit
-	if t == MBR {
+// Valid refuses a partition that no such table can have.
+func (p Part) Valid(t Table) error {
+	first, last := 1, maxGPT
+	switch {
+	case t == MBR && p.Kind == Logical:
+		first, last = 5, maxMBR
+	case t == MBR:
 		last = 4
-		if p.Kind == Logical {
-			first, last = 5, limit
-		}
 	}
 	switch {
 	case p.Number < first || p.Number > last:
