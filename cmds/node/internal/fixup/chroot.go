@@ -97,43 +97,61 @@ func (c *chroot) close() error {
 // run runs a program of the clone to its end. What it says is logged, and the
 // end of it is in the error.
 func (c *chroot) run(ctx context.Context, program string, args ...string) error {
+	_, err := c.ask(ctx, "", program, args...)
+	return err
+}
+
+// ask is run with something to read for the program, and what it said.
+func (c *chroot) ask(ctx context.Context, stdin, program string, args ...string) (said string, err error) {
 	bin, ok := c.tree.program(program)
 	if !ok {
-		return fmt.Errorf("run %s: the clone has no such program", program)
+		return "", fmt.Errorf("run %s: the clone has no such program", program)
 	}
 	if err := c.open(); err != nil {
-		return err
+		return "", err
 	}
-	return c.exec(ctx, program, nil, bin, args...)
+	return c.start(ctx, stdin, nil, program, bin, args...)
 }
 
 // exec runs a file of the clone, under the name by which it is shown, with
 // more in its environment. The chroot is open.
 func (c *chroot) exec(ctx context.Context, program string, env []string, bin string, args ...string) error {
+	_, err := c.start(ctx, "", env, program, bin, args...)
+	return err
+}
+
+func (c *chroot) start(ctx context.Context, stdin string, env []string, program, bin string, args ...string) (said string, err error) {
 	shown := strings.Join(append([]string{program}, args...), " ")
 	ctx, stop := context.WithTimeoutCause(ctx, deadline, fmt.Errorf("not done after %v", deadline))
 	defer stop()
 	out := &lineLog{log: c.log.With("program", program)}
 	cmd := exec.CommandContext(ctx, bin, args...)
 	cmd.Dir = "/"
-	cmd.Env = append([]string{"PATH=" + searchPath, "HOME=/root", "LC_ALL=C", "DEBIAN_FRONTEND=noninteractive"}, env...)
+	cmd.Env = []string{
+		"PATH=" + searchPath, "HOME=/root", "LC_ALL=C", "DEBIAN_FRONTEND=noninteractive",
+		"SYSTEMD_RELAX_ESP_CHECKS=1", // bootctl would ask udev, which isn't here
+	}
+	cmd.Env = append(cmd.Env, env...)
+	if stdin != "" {
+		cmd.Stdin = strings.NewReader(stdin)
+	}
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: c.tree.path, Setpgid: true}
 	cmd.Cancel = func() error { return unix.Kill(-cmd.Process.Pid, unix.SIGKILL) }
 	cmd.WaitDelay = 10 * time.Second
 	c.log.Info("run in the clone", "command", shown)
-	err := cmd.Run()
+	err = cmd.Run()
 	if cmd.Process != nil { // what it left behind would keep the mounts busy
 		_ = unix.Kill(-cmd.Process.Pid, unix.SIGKILL)
 	}
 	out.flush()
 	if ctx.Err() != nil {
-		return fmt.Errorf("run %s: %w%s", shown, context.Cause(ctx), out.end())
+		return "", fmt.Errorf("run %s: %w%s", shown, context.Cause(ctx), out.end())
 	}
 	if err != nil && !errors.Is(err, exec.ErrWaitDelay) {
-		return fmt.Errorf("run %s: %w%s", shown, err, out.end())
+		return "", fmt.Errorf("run %s: %w%s", shown, err, out.end())
 	}
-	return nil
+	return out.all.String(), nil
 }
 
 // program finds an executable of the clone, by its name there.
@@ -150,6 +168,7 @@ func (t *tree) program(name string) (string, bool) {
 const (
 	maxLine = 4 << 10 // bytes of a program's line that are kept
 	maxTail = 20      // lines of a program that an error quotes
+	maxSaid = 1 << 20 // bytes of all that it says
 )
 
 // lineLog logs what a program writes, line by line, and remembers the last.
@@ -160,6 +179,7 @@ type lineLog struct {
 	// state
 	part []byte
 	tail []string
+	all  strings.Builder
 }
 
 // Write implements io.Writer; exec calls it from one goroutine.
@@ -182,6 +202,9 @@ func (l *lineLog) flush() {
 	line := string(l.part)
 	l.part = l.part[:0]
 	l.log.Info(line)
+	if l.all.Len() < maxSaid {
+		l.all.WriteString(line + "\n")
+	}
 	if l.tail = append(l.tail, line); len(l.tail) > maxTail {
 		l.tail = l.tail[1:]
 	}

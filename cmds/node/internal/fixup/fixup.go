@@ -21,6 +21,7 @@ type Env struct {
 	MAC      string           // of the node's network card that booted
 	MACs     []string         // of all its network cards, in the kernel's order
 	Now      func() time.Time // nil: time.Now
+	Sys      string           // the node's sysfs; empty: "/sys"
 	Log      *slog.Logger     // nil: nothing is logged
 	Progress func(step string)
 }
@@ -68,16 +69,22 @@ type step struct {
 func steps() []step {
 	return []step{
 		{"fstab", fixFstab},
+		{"storage", fixStorage},
 		{"machine-id", own(fixMachineID)},
 		{"host-name", own(fixHostname)},
 		{"ssh-host-keys", own(fixHostKeys)},
 		{"net-rules", own(fixNetRules)},
+		{"network", own(fixNetwork)},
 		{"dhcp-leases", own(fixLeases)},
 		{"seeds", own(fixSeeds)},
 		{"resume", fixResume},
 		{"uuids", fixUUIDs},
+		{"boot-entries", fixEntries},
+		{"modprobe", fixModprobe},
 		{"initrd", fixInitrd},
 		{"hooks", runHooks},
+		{"boot-menu", fixMenu},
+		{"selinux", fixLabels},
 		{"boot-loader", fixLoader},
 		{"leftovers", findLeftovers},
 	}

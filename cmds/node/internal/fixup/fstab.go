@@ -2,6 +2,7 @@ package fixup
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"github.com/kamethod/kamethod/golden/wire"
@@ -88,13 +89,20 @@ func rewriteFstab(text string, vols volumes) (out string, notes []string) {
 		}
 		v, found := vols.find(l.spec)
 		switch {
-		case found:
+		case found || vols.stays(l.spec):
 		case l.swap():
 			v, found = spare, hasSpare
 		default:
 			v, found = vols.at(l.mount)
 		}
+		stays := vols.stays(l.spec)
+		if found && l.kind == "btrfs" {
+			l.rest, notes = v.ownSubvolume(l, notes)
+			s = l.lead + l.spec + l.gap + l.rest
+		}
 		switch {
+		case stays: // /dev/vg0/root is the clone's too
+			b.WriteString(s)
 		case !found:
 			b.WriteString(l.lead + notCloned + strings.TrimLeft(s, blanks))
 			notes = append(notes, "fstab: "+l.spec+" ("+l.mount+") is not on the clone, commented out")
@@ -105,6 +113,54 @@ func rewriteFstab(text string, vols volumes) (out string, notes []string) {
 		}
 	}
 	return b.String(), notes
+}
+
+// ownSubvolume is the rest of a btrfs's line without golden's number of the
+// subvolume: the clone's has another, and mount refuses a number and a path
+// that don't belong together (btrfs(5)).
+func (v volume) ownSubvolume(l fstabLine, notes []string) (string, []string) {
+	f := strings.Fields(l.rest)
+	if len(f) < 3 {
+		return l.rest, notes
+	}
+	sub, known := v.subvolume(l.mount)
+	now, left := withoutSubvolID(f[2], sub.Path, known)
+	if left {
+		notes = append(notes, "fstab: "+l.mount+" is mounted by the number of a subvolume, which is another on the clone")
+	}
+	if now == f[2] {
+		return l.rest, notes
+	}
+	// The third field is the first one that begins behind the second's end.
+	at := strings.Index(l.rest, f[0]) + len(f[0])
+	at += strings.Index(l.rest[at:], f[1]) + len(f[1])
+	at += strings.Index(l.rest[at:], f[2])
+	return l.rest[:at] + now + l.rest[at+len(f[2]):], notes
+}
+
+// withoutSubvolID takes subvolid= out of mount options that name the path too,
+// and turns it into a path where that is known; left: it is still there.
+func withoutSubvolID(options, sub string, known bool) (now string, left bool) {
+	words := strings.Split(options, ",")
+	byPath := slices.ContainsFunc(words, func(w string) bool { return strings.HasPrefix(w, "subvol=") })
+	var out []string
+	for _, w := range words {
+		switch {
+		case !strings.HasPrefix(w, "subvolid="):
+			out = append(out, w)
+		case byPath:
+		case known && !strings.ContainsAny(sub, ", \t\n"):
+			out = append(out, "subvol=/"+strings.TrimPrefix(sub, "/"))
+			byPath = true
+		default:
+			out = append(out, w)
+			left = true
+		}
+	}
+	if len(out) == 0 {
+		return "defaults", left
+	}
+	return strings.Join(out, ","), left
 }
 
 // addMissing appends a line for each of the clone's file systems that has none
@@ -124,26 +180,55 @@ func addMissing(text string, vols volumes) (out string, added []string) {
 		}
 	}
 	for _, v := range vols {
-		line := v.spec() + " " + escapeBlanks(v.old.MountPoint) + " " + v.old.Type + " defaults 0 2"
-		switch {
-		case named[v.now.UUID]:
-			continue
-		case v.swap():
-			line = v.spec() + " none swap sw 0 0"
-		case v.old.MountPoint == "" || mounted[v.old.MountPoint]:
-			continue
-		case v.old.Type == wire.VFAT: // as Debian's installer has it
-			line = v.spec() + " " + escapeBlanks(v.old.MountPoint) + " vfat umask=0077 0 1"
-		case v.old.MountPoint == "/":
-			line = v.spec() + " / " + v.old.Type + " errors=remount-ro 0 1"
+		for _, line := range v.missing(named[v.now.UUID], mounted) {
+			if text != "" && !strings.HasSuffix(text, "\n") {
+				text += "\n"
+			}
+			text += line + "\n"
+			added = append(added, line)
 		}
-		if text != "" && !strings.HasSuffix(text, "\n") {
-			text += "\n"
-		}
-		text += line + "\n"
-		added = append(added, line)
 	}
 	return text, added
+}
+
+// missing are the lines that fstab needs for a volume and hasn't got.
+func (v volume) missing(named bool, mounted map[string]bool) []string {
+	line := func(at, rest string) []string { return []string{v.spec() + " " + escapeBlanks(at) + " " + rest} }
+	switch at := v.old.MountPoint; {
+	case v.swap() && !named:
+		return line("none", "swap sw 0 0")
+	case len(v.old.Subvolumes) > 0 && !v.swap():
+		var lines []string
+		for _, s := range v.old.Subvolumes {
+			if !s.Mounted || mounted[s.MountPoint] {
+				continue
+			}
+			options := "subvol=/" + escapeBlanks(strings.TrimPrefix(s.Path, "/"))
+			if s.Default {
+				options = "defaults"
+			}
+			lines = append(lines, line(s.MountPoint, "btrfs "+options+" 0 0")...)
+		}
+		return lines
+	case v.swap() || named || at == "" || mounted[at]:
+		return nil
+	case v.old.Type == wire.VFAT: // as Debian's installer has it
+		return line(at, "vfat umask=0077 0 1")
+	case v.old.Type == "btrfs" || v.old.Type == "xfs": // nothing to check at the start, fsck.xfs(8)
+		return line(at, v.old.Type+" defaults 0 0")
+	case at == "/":
+		return line(at, v.old.Type+" "+rootOptions(v.old.Type)+" 0 1")
+	default:
+		return line(at, v.old.Type+" defaults 0 2")
+	}
+}
+
+// rootOptions: only ext's know what to do on an error.
+func rootOptions(kind string) string {
+	if strings.HasPrefix(kind, "ext") {
+		return "errors=remount-ro"
+	}
+	return "defaults"
 }
 
 // escapeBlanks writes a name as one field, fstab(5).

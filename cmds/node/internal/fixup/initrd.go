@@ -2,11 +2,20 @@ package fixup
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
+	"path"
 	"regexp"
 	"strings"
 )
+
+// kernel is one of the clone's, with the initrd that belongs to it.
+type kernel struct {
+	version string
+	image   string // "/boot/vmlinuz-6.1"
+	initrd  string // golden's; empty: there is none
+}
 
 // fixInitrd makes every kernel's initrd again, in the clone and by the clone's
 // own tool: with the modules asked for, for any hardware instead of golden's,
@@ -20,61 +29,108 @@ func fixInitrd(ctx context.Context, c *clone, rep *StepReport) error {
 		}
 		return fmt.Errorf("the clone has no kernel with modules: no /boot/vmlinuz-VERSION for a folder of /lib/modules")
 	}
-	if _, ok := c.tree.program("update-initramfs"); ok {
-		return c.initramfsTools(ctx, rep, kernels)
+	if err := checkModuleNames(c.env.Plan.Loader.With); err != nil {
+		return err
+	}
+	if make := c.initrdTool(); make != nil {
+		c.checkModules(rep, kernels)
+		c.warnUKI(rep)
+		return make(ctx, rep, kernels)
 	}
 	if with := c.env.Plan.Loader.With; len(with) > 0 {
-		return fmt.Errorf("put %s into the initrd: the clone has no update-initramfs, package initramfs-tools is missing on the golden node", strings.Join(with, ", "))
+		return fmt.Errorf("put %s into the initrd: the clone has no update-initramfs, dracut, mkinitcpio or mkinitrd: package initramfs-tools is missing on the golden node", strings.Join(with, ", "))
 	}
-	if len(c.tree.glob("/boot/initr*")) == 0 {
-		rep.Skipped = "the golden node boots without an initrd"
-		return nil
+	for _, k := range kernels {
+		if k.initrd != "" {
+			rep.warn("the initrd is golden's: the clone has no update-initramfs, dracut, mkinitcpio or mkinitrd to make it again")
+			return nil
+		}
 	}
-	rep.warn("the initrd is golden's: the clone has no update-initramfs to make it again")
+	rep.Skipped = "the golden node boots without an initrd"
 	return nil
 }
 
-// kernels are the versions that have both an image and modules.
-func (c *clone) kernels() []string {
-	var vs []string
-	for _, p := range []string{"/boot/vmlinuz-*", "/boot/vmlinux-*"} {
-		for _, name := range c.tree.glob(p) {
-			_, v, _ := strings.Cut(name, "-")
-			if c.tree.isDir("/lib/modules/" + v) {
-				vs = append(vs, v)
-			}
-		}
+// initrdTool is the clone's program for it, each of which belongs to a family.
+// Fedora and openSUSE call a script by dracut's side mkinitrd too.
+func (c *clone) initrdTool() func(context.Context, *StepReport, []kernel) error {
+	has := func(name string) bool { _, ok := c.tree.program(name); return ok }
+	switch {
+	case has("update-initramfs") && (has("mkinitramfs") || !has("dracut")):
+		return c.initramfsTools
+	case has("dracut"):
+		return c.dracut
+	case has("mkinitcpio"):
+		return c.mkinitcpio
+	case has("mkinitrd"):
+		return c.mkinitrd
 	}
-	return vs
+	return nil
 }
 
-// initramfsTools is Debian's and Ubuntu's way.
-func (c *clone) initramfsTools(ctx context.Context, rep *StepReport, kernels []string) error {
-	if err := c.initramfsConfig(rep); err != nil {
-		return err
+// kernels are those that have both an image and modules.
+func (c *clone) kernels() []kernel {
+	var ks []kernel
+	seen := map[string]bool{}
+	add := func(version, image string) {
+		if version == "" || seen[version] || !c.tree.isDir("/lib/modules/"+version) || !c.tree.isFile(image) {
+			return
+		}
+		seen[version] = true
+		ks = append(ks, kernel{version, image, c.initrdOf(image, version)})
 	}
-	c.checkModules(rep, kernels)
-	before := make(map[string]fs.FileInfo, len(kernels))
-	for _, v := range kernels {
-		before[v], _ = c.tree.stat("/boot/initrd.img-" + v)
+	for _, kind := range []string{"vmlinuz-", "vmlinux-", "Image-", "bzImage-"} {
+		for _, name := range c.tree.glob("/boot/" + kind + "*") {
+			add(strings.TrimPrefix(path.Base(name), kind), name)
+		}
 	}
-	if err := c.chroot.run(ctx, "update-initramfs", "-u", "-k", "all"); err != nil {
-		return err
+	// Arch's is named after its package, which its modules name.
+	for _, e := range c.tree.list("/lib/modules") {
+		if pkg := c.tree.firstLine(path.Join("/lib/modules", e.Name(), "pkgbase")); pkg != "" && path.Base(pkg) == pkg {
+			add(e.Name(), "/boot/vmlinuz-"+pkg)
+		}
 	}
-	for _, v := range kernels {
-		name := "/boot/initrd.img-" + v
-		// -u passes over what it doesn't know or is told to leave
-		// (update-initramfs.conf(5)), and calls that a success.
-		if c.sameFile(name, before[v]) {
-			if err := c.chroot.run(ctx, "update-initramfs", "-c", "-k", v); err != nil {
-				return err
+	// kernel-install's: a folder for the machine, one for each version.
+	for _, boot := range c.bootFolders() {
+		for _, e := range c.tree.list(boot) {
+			if !e.IsDir() {
+				continue
+			}
+			for _, v := range c.tree.list(path.Join(boot, e.Name())) {
+				add(v.Name(), path.Join(boot, e.Name(), v.Name(), "linux"))
 			}
 		}
-		if c.sameFile(name, before[v]) {
-			return fmt.Errorf("update-initramfs ended well but made no %s", name)
-		}
-		rep.touch(name, "made for this hardware")
 	}
+	return ks
+}
+
+// initrdOf is the initrd beside a kernel's image, by the names that the
+// families give it.
+func (c *clone) initrdOf(image, version string) string {
+	dir, base := path.Split(image)
+	_, name, _ := strings.Cut(base, "-") // Arch: "linux"
+	for _, n := range []string{
+		"initrd.img-" + version, "initramfs-" + version + ".img", "initrd-" + version + ".img", "initrd-" + version,
+		"initramfs-" + name + ".img",
+	} {
+		if c.tree.isFile(dir + n) {
+			return dir + n
+		}
+	}
+	if base == "linux" && c.tree.isFile(dir+"initrd") {
+		return dir + "initrd"
+	}
+	return ""
+}
+
+// made says whether a program that ended well really made an initrd.
+func (c *clone) made(rep *StepReport, program, name string, was fs.FileInfo) error {
+	if c.sameFile(name, was) {
+		return fmt.Errorf("%s ended well but made no %s", program, name)
+	}
+	if fi, err := c.tree.stat(name); err != nil || fi.Size() == 0 {
+		return fmt.Errorf("%s ended well but %s is empty", program, name)
+	}
+	rep.touch(name, "made for this hardware")
 	return nil
 }
 
@@ -87,90 +143,60 @@ func (c *clone) sameFile(name string, was fs.FileInfo) bool {
 	return was != nil && is.ModTime().Equal(was.ModTime()) && is.Size() == was.Size()
 }
 
-// initramfsConfig wants the modules, and drivers for more than golden's disk.
-func (c *clone) initramfsConfig(rep *StepReport) error {
-	if len(c.env.Plan.Loader.With) > 0 {
-		if err := c.initramfsModules(rep); err != nil {
-			return err
-		}
-	}
-	for _, name := range append(c.tree.glob("/etc/initramfs-tools/conf.d/*"), "/etc/initramfs-tools/initramfs.conf") {
-		_, err := c.edit(rep, name, "MODULES=most: the clone's disk may hang on another controller", func(s string) string {
-			return anyHardware(s)
-		})
-		if err != nil {
-			return err
-		}
-		if text, err := c.tree.read(name); err == nil && strings.Contains(string(text), "\nMODULES=list") {
-			rep.warn("%s has MODULES=list: the clone's disk driver must be in that list", name)
+// checkModuleNames: the names are to be words of files and arguments.
+func checkModuleNames(with []string) error {
+	ok := regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_-]*$`)
+	for _, m := range with {
+		if !ok.MatchString(m) {
+			return fmt.Errorf("module %q: not a module's name", m)
 		}
 	}
 	return nil
 }
 
-func (c *clone) initramfsModules(rep *StepReport) error {
-	const name = "/etc/initramfs-tools/modules"
-	ok := regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
-	for _, m := range c.env.Plan.Loader.With {
-		if !ok.MatchString(m) {
-			return fmt.Errorf("module %q: not a module's name", m)
-		}
-	}
-	with := func(s string) string { return addModules(s, c.env.Plan.Loader.With) }
-	there, err := c.edit(rep, name, "modules asked for", with)
-	if err != nil || there {
-		return err
-	}
-	rep.touch(name, "modules asked for")
-	return c.tree.write(name, []byte(with("")), 0o644)
-}
-
 // checkModules points at modules asked for that a kernel hasn't got: mkinitramfs
 // passes over them without a word.
-func (c *clone) checkModules(rep *StepReport, kernels []string) {
-	for _, v := range kernels {
-		var have strings.Builder // modules.dep(5), one path a line
-		for _, list := range []string{"modules.dep", "modules.builtin"} {
-			b, err := c.tree.read("/lib/modules/" + v + "/" + list)
-			if err != nil {
-				rep.warn("%s of kernel %s: %v", list, v, err)
-			}
-			have.WriteString(plainModule(string(b)) + "\n")
+func (c *clone) checkModules(rep *StepReport, kernels []kernel) {
+	for _, k := range kernels {
+		have, err := c.moduleList(k.version)
+		if err != nil {
+			rep.warn("modules of kernel %s: %v", k.version, err)
 		}
 		for _, m := range c.env.Plan.Loader.With {
-			if !strings.Contains(have.String(), "/"+plainModule(m)+".ko") {
-				rep.warn("kernel %s has no module %s, its initrd is made without", v, m)
+			if !hasModule(have, m) {
+				rep.warn("kernel %s has no module %s, its initrd is made without", k.version, m)
 			}
 		}
 	}
 }
+
+// moduleList is what modules.dep(5) and modules.builtin say, one path a line.
+func (c *clone) moduleList(version string) (string, error) {
+	var have strings.Builder
+	var errs []error
+	for _, list := range []string{"modules.dep", "modules.builtin"} {
+		b, err := c.tree.read("/lib/modules/" + version + "/" + list)
+		if err != nil && !(list == "modules.builtin" && errors.Is(err, errAbsent)) { // since Linux 2.6.33
+			errs = append(errs, fmt.Errorf("%s: %w", list, err))
+		}
+		have.WriteString(plainModule(string(b)) + "\n")
+	}
+	return have.String(), errors.Join(errs...)
+}
+
+func hasModule(list, m string) bool { return strings.Contains(list, "/"+plainModule(m)+".ko") }
 
 // plainModule: the kernel takes - and _ for one in a module's name.
 func plainModule(m string) string { return strings.ReplaceAll(m, "-", "_") }
 
-// addModules appends the modules that aren't listed.
-func addModules(text string, with []string) string {
-	have := map[string]bool{}
-	for line := range strings.SplitSeq(text, "\n") {
-		if f := strings.Fields(line); len(f) > 0 {
-			have[plainModule(f[0])] = true
+// warnUKI: an image of kernel, initrd and command line in one is signed, or
+// may be, and only the tool that made it can make it again.
+func (c *clone) warnUKI(rep *StepReport) {
+	for _, dir := range c.bootFolders() {
+		for _, name := range c.tree.glob(path.Join(dir, "EFI/Linux/*.efi")) {
+			if _, ok := c.tree.program("mkinitcpio"); !ok {
+				rep.warn("%s has an initrd and maybe a command line of golden's inside", name)
+			}
 		}
 	}
-	for _, m := range with {
-		if have[plainModule(m)] {
-			continue
-		}
-		have[plainModule(m)] = true
-		if text != "" && !strings.HasSuffix(text, "\n") {
-			text += "\n"
-		}
-		text += m + "\n"
-	}
-	return text
-}
-
-// anyHardware undoes MODULES=dep, by which an initrd has the drivers of the
-// machine it was made on and no others (initramfs.conf(5)).
-func anyHardware(text string) string {
-	return regexp.MustCompile(`(?m)^([ \t]*MODULES=)["']?dep["']?([ \t]*)$`).ReplaceAllString(text, "${1}most${2}")
 }

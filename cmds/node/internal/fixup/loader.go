@@ -5,126 +5,149 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path"
+	"slices"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/kamethod/kamethod/golden/layout"
 	"github.com/kamethod/kamethod/golden/wire"
 )
 
-// fixLoader makes the boot menu and then, last of all that is written to the
-// disk, puts the boot loader in front of it.
-func fixLoader(ctx context.Context, c *clone, rep *StepReport) error {
-	switch kind := c.env.Plan.Loader.Kind; kind {
-	case "", "none":
+// The kinds of boot loader that are known.
+const (
+	grub2       = "grub"
+	grubLegacy  = "grub-legacy"
+	lilo        = "lilo"
+	systemdBoot = "systemd-boot"
+	extlinux    = "extlinux"
+	noLoader    = "none"
+)
+
+// fixMenu makes what the boot loader reads: its menu, or the file that it is
+// installed from. A menu of another loader that is there too is put right.
+func fixMenu(ctx context.Context, c *clone, rep *StepReport) error {
+	if err := c.patchMenus(rep); err != nil {
+		return err
+	}
+	kind, err := c.loaderKind(rep)
+	if err != nil {
+		return err
+	}
+	switch kind {
+	case grub2:
+		return c.grubMenu(ctx, rep)
+	case grubLegacy:
+		return c.legacyMap(rep)
+	case systemdBoot:
+		return c.checkEntries()
+	case noLoader:
 		rep.Skipped = "no boot loader wanted"
-		return c.patchMenu(rep)
-	case "grub":
+	}
+	return nil
+}
+
+// fixLoader puts the boot loader in front, last of all that is written to the
+// disk.
+func fixLoader(ctx context.Context, c *clone, rep *StepReport) error {
+	kind, err := c.loaderKind(rep)
+	if err != nil {
+		return err
+	}
+	switch kind {
+	case grub2:
 		return c.grub(ctx, rep)
+	case grubLegacy:
+		return c.legacy(ctx, rep)
+	case lilo:
+		return c.lilo(ctx, rep)
+	case systemdBoot:
+		return c.systemdBoot(ctx, rep)
+	case extlinux:
+		return c.extlinux(ctx, rep)
+	}
+	rep.Skipped = "no boot loader wanted"
+	return nil
+}
+
+// loaderKind is the plan's boot loader, or another one that golden has too,
+// where the plan's can't start this node's firmware.
+func (c *clone) loaderKind(rep *StepReport) (string, error) {
+	kind := c.env.Plan.Loader.Kind
+	uefi := c.env.Firmware == wire.UEFI
+	switch kind {
+	case "", noLoader:
+		return noLoader, nil
+	case grub2:
+		return kind, nil
+	case grubLegacy, lilo, extlinux:
+		if !uefi {
+			return kind, nil
+		}
+		if _, err := c.grubTools(); err == nil {
+			return grub2, nil
+		}
+		if c.hasSystemdBoot() {
+			return systemdBoot, nil
+		}
+	case systemdBoot:
+		if uefi {
+			return kind, nil
+		}
+		if _, err := c.grubTools(); err == nil {
+			return grub2, nil
+		}
 	default:
-		return fmt.Errorf("boot loader %q: only grub and none are known", kind)
+		return "", fmt.Errorf("boot loader %q: only grub, grub-legacy, lilo, systemd-boot, extlinux and none are known", kind)
 	}
+	return "", fmt.Errorf("%s doesn't start a machine with %s firmware, and the golden node has no boot loader besides that does", kind, strings.ToUpper(c.env.Firmware))
 }
 
-// grubNames are the names of GRUB 2's programs and folder: Debian's, or
-// Fedora's and openSUSE's.
-type grubNames struct{ install, mkconfig, dir string }
+// bootVolume is the file system that the boot loader's files are in.
+func (c *clone) bootVolume() (volume, error) {
+	if v, ok := c.vols.holds("/boot"); ok {
+		return v, nil
+	}
+	return volume{}, errors.New("the plan has no file system for / or /boot: which disk is to boot isn't known")
+}
 
-// grubNames also sees to it that there is what GRUB is installed from for a
-// platform, of that package.
-func (c *clone) grubNames(platform, packages string) (grubNames, error) {
-	for _, n := range []grubNames{
-		{"grub-install", "grub-mkconfig", "/boot/grub"},
-		{"grub2-install", "grub2-mkconfig", "/boot/grub2"},
+// bootDisks are the node's disks that are to have a boot record: each of an
+// array's, for any of them may be the one that is left. Of a volume group's the
+// one that has a place for it.
+func (c *clone) bootDisks(v volume) []string {
+	if len(v.disks) < 2 || slices.ContainsFunc(v.via, func(p place) bool { return p.raid }) {
+		return v.disks
+	}
+	for i, d := range c.env.Plan.Disks {
+		marked := func(p layout.Part) bool { return p.Boot || p.GUID == layout.GUIDBIOSBoot }
+		if slices.Contains(v.disks, c.stk.nodes[i]) && slices.ContainsFunc(d.Layout.Parts, marked) {
+			return []string{c.stk.nodes[i]}
+		}
+	}
+	return v.disks[:1]
+}
+
+// patchMenus puts right by hand what no program makes again, and the menus of
+// loaders that aren't installed: somebody else's may read them.
+func (c *clone) patchMenus(rep *StepReport) error {
+	for _, m := range []struct {
+		files   []string
+		rewrite func(string) (string, []string)
+	}{
+		{c.legacyMenus(), func(s string) (string, []string) { return rewriteLegacy(s, c.drives(), c.vols) }},
+		{[]string{liloConf}, func(s string) (string, []string) { return rewriteLilo(s, c) }},
+		{c.syslinuxMenus(), func(s string) (string, []string) { return rewriteCmdline(s, c.vols) }},
+		{[]string{"/boot/grub/grub.cfg", "/boot/grub2/grub.cfg", "/boot/grub/custom.cfg", "/boot/grub2/custom.cfg"}, func(s string) (string, []string) { return s, nil }},
 	} {
-		if _, ok := c.tree.program(n.install); !ok {
-			continue
-		}
-		if _, ok := c.tree.program(n.mkconfig); !ok {
-			return n, fmt.Errorf("the clone has %s but no %s: package grub2-common is damaged on the golden node", n.install, n.mkconfig)
-		}
-		if !c.tree.isDir("/usr/lib/grub/" + platform) {
-			return n, fmt.Errorf("the clone has no /usr/lib/grub/%s, and this node has %s firmware: package %s is missing on the golden node", platform, strings.ToUpper(c.env.Firmware), packages)
-		}
-		return n, nil
-	}
-	return grubNames{}, errors.New("the clone has no grub-install: package grub-pc or grub-efi-amd64 (with grub2-common) is missing on the golden node")
-}
-
-// grub is GRUB 2, for the firmware that this node has.
-func (c *clone) grub(ctx context.Context, rep *StepReport) error {
-	if c.env.Firmware == wire.UEFI {
-		return c.grubUEFI(ctx, rep)
-	}
-	names, err := c.grubNames("i386-pc", "grub-pc-bin (grub2-pc-modules)")
-	if err != nil {
-		return err
-	}
-	boot, ok := c.vols.at("/boot")
-	if !ok {
-		if boot, ok = c.vols.at("/"); !ok {
-			return errors.New("the plan has no file system for / or /boot: which disk is to boot isn't known")
-		}
-	}
-	if err := c.makeMenu(ctx, rep, names); err != nil {
-		return err
-	}
-	c.tellDebconf(ctx, rep, "grub-pc", "grub-pc grub-pc/install_devices multiselect "+boot.disk, "grub-pc updates the boot record of "+boot.disk)
-	unix.Sync() // all that the loader is to find is on the disk before it is
-	if err := c.chroot.run(ctx, names.install, "--target=i386-pc", boot.disk); err != nil {
-		return err
-	}
-	rep.touch(boot.disk, "boot record and "+path.Join(names.dir, "i386-pc"))
-	return nil
-}
-
-// makeMenu makes the boot menu, which is the same for any firmware.
-func (c *clone) makeMenu(ctx context.Context, rep *StepReport, names grubNames) error {
-	// The map has golden's disks; without one grub numbers them itself.
-	if err := c.remove(rep, "golden's disks", names.dir+"/device.map"); err != nil {
-		return err
-	}
-	if err := c.tree.mkdir(names.dir); err != nil {
-		return err
-	}
-	cfg := path.Join(names.dir, "grub.cfg")
-	if err := c.chroot.run(ctx, names.mkconfig, "-o", cfg); err != nil {
-		return err
-	}
-	rep.touch(cfg, "made again")
-	return c.checkMenu(cfg)
-}
-
-// checkMenu says no to a menu that would boot golden's disk, or nothing.
-func (c *clone) checkMenu(cfg string) error {
-	text, err := c.tree.read(cfg)
-	if err != nil {
-		return err
-	}
-	menu := string(text)
-	// By its device where golden's /etc/default/grub forbids UUIDs.
-	if v, ok := c.vols.at("/"); ok && indexID(menu, v.now.UUID) < 0 && !strings.Contains(menu, "root="+v.now.Device) {
-		return fmt.Errorf("%s doesn't name the root file system %s (%s)", cfg, v.now.UUID, v.now.Device)
-	}
-	if !strings.Contains(menu, "menuentry ") && !strings.Contains(menu, "blscfg") {
-		return fmt.Errorf("%s has no entry: grub found no kernel", cfg)
-	}
-	for _, v := range c.vols {
-		if indexID(menu, v.old.OldUUID) >= 0 {
-			return fmt.Errorf("%s still names golden's file system %s (%s)", cfg, v.old.OldUUID, v.old.MountPoint)
-		}
-	}
-	return nil
-}
-
-// patchMenu corrects a menu by hand where none is made: somebody else's loader
-// may read it.
-func (c *clone) patchMenu(rep *StepReport) error {
-	for _, cfg := range []string{"/boot/grub/grub.cfg", "/boot/grub2/grub.cfg"} {
-		_, err := c.edit(rep, cfg, "golden's UUIDs", func(s string) string { return replaceIDs(s, c.ids) })
-		if err != nil {
-			return err
+		for _, name := range m.files {
+			_, err := c.edit(rep, name, "golden's disks and UUIDs", func(s string) string {
+				out, notes := m.rewrite(s)
+				for _, n := range notes {
+					rep.warn("%s: %s", name, n)
+				}
+				return replaceIDs(out, c.ids)
+			})
+			if err != nil {
+				return err
+			}
 		}
 	}
 	return nil

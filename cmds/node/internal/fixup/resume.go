@@ -35,8 +35,10 @@ func fixResume(_ context.Context, c *clone, rep *StepReport) error {
 
 // cmdlineFiles are the files that a kernel command line is made from.
 func (c *clone) cmdlineFiles() []string {
-	files := []string{"/etc/default/grub", "/etc/kernel/cmdline"}
-	return append(files, c.tree.glob("/etc/default/grub.d/*.cfg")...)
+	files := []string{"/etc/default/grub", "/etc/kernel/cmdline", "/etc/sysconfig/grub"}
+	files = append(files, c.tree.glob("/etc/default/grub.d/*.cfg")...)
+	files = append(files, c.tree.glob("/etc/cmdline.d/*.conf")...)
+	return append(files, c.tree.glob("/etc/dracut.conf.d/*.conf")...)
 }
 
 // rewriteResume is initramfs-tools' RESUME= (initramfs.conf(5)).
@@ -48,10 +50,14 @@ func rewriteResume(text string, vols volumes) string {
 		case "", "none", "auto":
 			return m
 		}
-		if v, ok := resumeVolume(g[2], vols); ok {
-			return g[1] + v.spec()
+		v, ok := resumeVolume(g[2], vols)
+		switch {
+		case !ok:
+			return g[1] + "none"
+		case vols.stays(g[2]):
+			return m
 		}
-		return g[1] + "none"
+		return g[1] + v.spec()
 	})
 }
 
@@ -70,7 +76,7 @@ func resumeVolume(spec string, vols volumes) (volume, bool) {
 // rewriteCmdline changes the words resume=, resume_offset= and root= wherever
 // in a file they stand, and leaves everything around them.
 func rewriteCmdline(text string, vols volumes) (out string, notes []string) {
-	re := regexp.MustCompile(`(^|[\s"'=])(resume|resume_offset|root)=([^\s"'#]+)`)
+	re := regexp.MustCompile(`(^|[\s"'=])(resume|resume_offset|root|rootflags)=([^\s"'#]+)`)
 	var b strings.Builder
 	for line := range strings.SplitAfterSeq(text, "\n") {
 		if strings.HasPrefix(strings.TrimSpace(line), "#") {
@@ -89,10 +95,29 @@ func rewriteCmdline(text string, vols volumes) (out string, notes []string) {
 	return b.String(), notes
 }
 
+// rootFlags are the root's mount options without golden's number of a
+// subvolume.
+func rootFlags(val string, vols volumes) (now, note string) {
+	v, _ := vols.at("/")
+	sub, known := v.subvolume("/")
+	now, left := withoutSubvolID(val, sub.Path, known)
+	if left {
+		note = "rootflags=" + val + " names a subvolume by its number, which is another on the clone"
+	}
+	return "rootflags=" + now, note
+}
+
 // rewriteWord is one parameter for the clone; "" takes it away.
 func rewriteWord(key, val string, vols volumes) (now, note string) {
 	same := key + "=" + val
 	switch {
+	case vols.stays(val):
+		if v, ok := vols.find(val); ok && (key != "resume" || v.swap()) {
+			return same, ""
+		}
+		return "", same + " is taken away: it is no swap area on the clone"
+	case key == "rootflags":
+		return rootFlags(val, vols)
 	case key == "root":
 		if v, ok := vols.find(val); ok {
 			return "root=" + v.spec(), ""

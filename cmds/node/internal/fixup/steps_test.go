@@ -105,11 +105,17 @@ func TestTextSteps(t *testing.T) {
 			map[string]string{"etc/initramfs-tools/conf.d/resume": "RESUME=UUID=" + rootWas + "\n", "etc/default/grub": "GRUB_CMDLINE_LINUX='resume=UUID=" + rootWas + " resume_offset=34816 quiet'\n"},
 			map[string]string{"etc/initramfs-tools/conf.d/resume": "RESUME=none\n", "etc/default/grub": "GRUB_CMDLINE_LINUX='  quiet'\n"}, []string{"resume_offset=34816"}},
 		{"uuids", fixUUIDs,
-			map[string]string{"boot/grub/grubenv": "saved_entry=gnulinux-advanced-" + rootWas + ">gnulinux-6.1-advanced-" + rootWas + "\n####", "etc/crypttab": "c UUID=" + strings.ToUpper(varWas) + " none\n", "etc/systemd/system/x.mount": "What=/dev/disk/by-uuid/" + varWas + "\nAfter=dev-disk-by\\x2duuid-" + systemdEscape(varWas) + ".device\n",
+			map[string]string{"etc/systemd/system/x.mount": "What=/dev/disk/by-uuid/" + varWas + "\nAfter=dev-disk-by\\x2duuid-" + systemdEscape(varWas) + ".device\n",
 				"etc/hdparm.conf": varWas + "1 x" + varWas + " PARTUUID=0-deadbeef-01" + "\n", "etc/grub.d/40_custom": "PARTUUID=deadbeef-01 deadbeef-011\n", "etc/unknown": varWas},
-			map[string]string{"boot/grub/grubenv": "saved_entry=gnulinux-advanced-" + rootNow + ">gnulinux-6.1-advanced-" + rootNow + "\n####", "etc/crypttab": "c UUID=" + varNow + " none\n", "etc/systemd/system/x.mount": "What=/dev/disk/by-uuid/" + varNow + "\nAfter=dev-disk-by\\x2duuid-" + systemdEscape(varNow) + ".device\n",
+			map[string]string{"etc/systemd/system/x.mount": "What=/dev/disk/by-uuid/" + varNow + "\nAfter=dev-disk-by\\x2duuid-" + systemdEscape(varNow) + ".device\n",
 				"etc/hdparm.conf": varWas + "1 x" + varWas + " PARTUUID=0-deadbeef-01" + "\n", "etc/grub.d/40_custom": "PARTUUID=11111111-01 deadbeef-011\n", "etc/unknown": varWas}, nil},
-		{"no loader", fixLoader,
+		{"entries", fixEntries,
+			map[string]string{"boot/grub/grubenv": "saved_entry=gnulinux-advanced-" + rootWas + ">gnulinux-6.1-advanced-" + rootWas + "\n####"},
+			map[string]string{"boot/grub/grubenv": "saved_entry=gnulinux-advanced-" + rootNow + ">gnulinux-6.1-advanced-" + rootNow + "\n####"}, nil},
+		{"crypttab", fixStorage,
+			map[string]string{"etc/crypttab": "# c\nc UUID=" + strings.ToUpper(varWas) + " none\n"},
+			map[string]string{"etc/crypttab": "# c\nc UUID=" + varNow + " none\n"}, nil},
+		{"no loader", fixMenu,
 			map[string]string{"boot/grub/grub.cfg": "search " + rootWas + "\n"},
 			map[string]string{"boot/grub/grub.cfg": "search " + rootNow + "\n"}, nil},
 		{"no kernel, no loader", fixInitrd, map[string]string{"boot/x": ""}, map[string]string{"boot/x": ""}, nil},
@@ -273,7 +279,7 @@ func TestCheckModules(t *testing.T) {
 		"lib/modules/6.1/modules.builtin": "kernel/drivers/nvme.ko\n",
 	}, func(e *Env) { e.Plan.Loader.With = []string{"virtio_net", "nvme", "ahci", "virt"} })
 	var rep StepReport
-	c.checkModules(&rep, []string{"6.1"})
+	c.checkModules(&rep, []kernel{{version: "6.1"}})
 	want := []string{"kernel 6.1 has no module ahci, its initrd is made without", "kernel 6.1 has no module virt, its initrd is made without"}
 	if d := cmp.Diff(want, rep.Warnings); d != "" {
 		t.Errorf("(-want +got)\n%s", d)

@@ -18,8 +18,9 @@ import (
 var errAbsent = errors.New("absent")
 
 const (
-	maxText  = 4 << 20 // bytes; a configuration file that is larger isn't one
-	maxLinks = 40      // MAXSYMLINKS, include/linux/namei.h
+	maxText  = 4 << 20  // bytes; a configuration file that is larger isn't one
+	maxImage = 64 << 20 // bytes; a boot loader has ten at most
+	maxLinks = 40       // MAXSYMLINKS, include/linux/namei.h
 )
 
 // tree is the clone's files. Names are absolute, as the clone sees them
@@ -292,6 +293,31 @@ func (t *tree) list(dir string) []fs.DirEntry {
 	ents, _ := f.ReadDir(-1)
 	sort.Slice(ents, func(i, j int) bool { return ents[i].Name() < ents[j].Name() })
 	return ents
+}
+
+// copy puts a file's contents in another's place, in one step.
+func (t *tree) copy(from, to string) error {
+	fi, err := t.stat(from)
+	if err != nil {
+		return err
+	}
+	if !fi.Mode().IsRegular() || fi.Size() > maxImage {
+		return fmt.Errorf("copy %s: %d bytes, mode %v: not a boot loader's", from, fi.Size(), fi.Mode())
+	}
+	p, err := t.resolve(from, true)
+	if err != nil {
+		return err
+	}
+	f, err := t.root.Open(p)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxImage))
+	if err != nil {
+		return err
+	}
+	return t.write(to, data, fi.Mode().Perm())
 }
 
 // mkdir makes a folder and those above it, where they aren't there.

@@ -2,7 +2,6 @@ package fixup
 
 import (
 	"context"
-	"path"
 	"strings"
 )
 
@@ -10,29 +9,22 @@ import (
 // is made by a program (grub.cfg) is made again later, not edited here.
 func fixUUIDs(_ context.Context, c *clone, rep *StepReport) error {
 	files := append(c.cmdlineFiles(),
-		"/etc/crypttab", "/etc/hdparm.conf", "/etc/smartd.conf", "/etc/updatedb.conf",
-		"/etc/lilo.conf", "/boot/grub/menu.lst", "/boot/grub/custom.cfg",
-		"/boot/extlinux/extlinux.conf", "/boot/syslinux/syslinux.cfg")
+		"/etc/hdparm.conf", "/etc/smartd.conf", "/etc/updatedb.conf", "/etc/initramfs-tools/modules",
+		"/etc/sysconfig/kernel", "/etc/sysconfig/bootloader", "/etc/snapper/configs/root", "/etc/mkinitcpio.conf")
 	for _, p := range []string{
 		"/etc/initramfs-tools/conf.d/*", "/etc/initramfs-tools/scripts/local-top/*",
 		"/etc/systemd/system/*.mount", "/etc/systemd/system/*.automount", "/etc/systemd/system/*.swap",
-		"/etc/grub.d/*", "/boot/loader/entries/*.conf", "/etc/fstab.d/*", "/etc/dracut.conf.d/*.conf",
+		"/etc/grub.d/*", "/etc/fstab.d/*", "/etc/lvm/profile/*", "/etc/mkinitcpio.d/*.preset", "/etc/kernel/*",
 	} {
 		files = append(files, c.tree.glob(p)...)
 	}
-	// A default entry that was saved has the UUID in its name.
-	files = append(files, "/boot/grub/grubenv", "/boot/grub2/grubenv")
 	files = append(files, c.espMenus()...)
 	for _, name := range files {
 		if !c.tree.isFile(name) {
 			continue
 		}
 		_, err := c.edit(rep, name, "golden's UUIDs", func(s string) string {
-			now := replaceIDs(s, c.ids)
-			if path.Base(name) == "grubenv" && len(now) != len(s) {
-				return s // grub writes to its 1024 bytes in place
-			}
-			return now
+			return replaceIDs(s, c.ids)
 		})
 		if err != nil {
 			return err
