@@ -27,10 +27,12 @@ import (
 // Options says which machine, and what the administrator wants of it.
 type Options struct {
 	Root      string            // folder that holds the golden system; "" or "/": the running machine
-	Descs     map[string]string // disk, "sda", to its desc's path (-p)
+	Descs     map[string]string // disk, "sda", to its desc's or layout file's path (-p)
+	Layout    string            // layout file for all disks (-p); empty: none
 	SkipDisks []string          // disks that are left out, "sdb" or "sdb|sdc" (-X)
 	Excludes  []string          // absolute paths whose contents aren't cloned (-x)
-	Loader    wire.Loader       // handed on into the plan
+	Blocks    []string          // partitions and volumes that are copied as blocks, "sda3" (-D): somebody else's
+	Loader    wire.Loader       // Kind "auto": what the golden system has
 	Log       *slog.Logger      // nil: no log
 }
 
@@ -52,6 +54,7 @@ type want struct {
 	node            string // path of the running machine's device
 	subvol          string // btrfs: which of its subvolumes it is
 	bare            bool   // btrfs: none was named
+	fixed           bool   // a layout file has said where
 }
 
 // device is the path of the want's device on the running machine.
@@ -91,10 +94,8 @@ type describer struct {
 	disks []wire.DiskPlan
 	stack stacked
 
-	laidOut    bool // by a layout file for all disks
-	given      []given
-	givenStack layout.Stack
-	notes      []string
+	laid  laid
+	notes []string
 }
 
 func (d *describer) note(format string, args ...any) {
@@ -110,7 +111,7 @@ func Describe(ctx context.Context, opt Options) (*Machine, error) {
 	if opt.Root == "" {
 		opt.Root = "/"
 	}
-	d := &describer{opt: opt, m: machine{sys: "/sys", run: output}, stack: newStacked()}
+	d := &describer{opt: opt, m: machine{sys: "/sys", run: output}, stack: newStacked(), laid: laid{disks: map[string]bool{}}}
 	for _, s := range opt.SkipDisks {
 		for _, name := range strings.Split(s, "|") {
 			d.skip = append(d.skip, diskName(name))
@@ -131,6 +132,9 @@ func Describe(ctx context.Context, opt Options) (*Machine, error) {
 	wants, err := d.wants(ctx)
 	if err != nil {
 		return nil, err
+	}
+	if err := d.stack.Valid(d.stackDisks()); err != nil {
+		return nil, fmt.Errorf("layout: %w", err)
 	}
 	filesystems, err := d.match(wants)
 	if err != nil {
@@ -157,7 +161,7 @@ func (d *describer) wants(ctx context.Context) ([]want, error) {
 		return d.fromRunning(ctx)
 	}
 	if len(d.disks) == 0 {
-		return nil, fmt.Errorf("describe %s: a folder has no disk to take a layout from: give one with -p DISK DESC", d.opt.Root)
+		return nil, fmt.Errorf("describe %s: a folder has no disk to take a layout from: give one with -p DISK DESC, or -p LAYOUT.yaml", d.opt.Root)
 	}
 	return d.fromFolder(ctx)
 }
@@ -165,18 +169,12 @@ func (d *describer) wants(ctx context.Context) ([]want, error) {
 // diskName takes a disk as people write it, "/dev/sda" or "sda".
 func diskName(s string) string { return strings.TrimPrefix(strings.TrimSpace(s), "/dev/") }
 
-// readDescs makes a disk of the plan from each desc.
+// readDescs makes disks of the plan from descs and layout files.
 func (d *describer) readDescs() error {
+	if d.opt.Layout != "" {
+		return d.readLayout(d.opt.Layout)
+	}
 	for name, path := range d.opt.Descs {
-		f, err := os.Open(path)
-		if err != nil {
-			return fmt.Errorf("desc of %s: %w", name, err)
-		}
-		l, err := layout.ParseDesc(f, path)
-		f.Close()
-		if err != nil {
-			return fmt.Errorf("desc of %s: %w", name, err)
-		}
 		name = diskName(name)
 		if name == "" || strings.ContainsAny(name, " \n\x00") {
 			return fmt.Errorf("disk %q: want a name such as sda", name)
@@ -187,14 +185,38 @@ func (d *describer) readDescs() error {
 		if d.diskIndex(name) >= 0 {
 			return fmt.Errorf("disk %s: has two descs", name)
 		}
-		d.addDisk(name, l)
+		read := d.readDesc
+		if IsLayoutFile(path) {
+			read = d.diskLayout
+		}
+		if err := read(name, path); err != nil {
+			return err
+		}
 	}
+	return nil
+}
+
+func (d *describer) readDesc(name, path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("desc of %s: %w", name, err)
+	}
+	defer f.Close()
+	l, err := layout.ParseDesc(f, path)
+	if err != nil {
+		return fmt.Errorf("desc of %s: %w", name, err)
+	}
+	d.addDisk(name, l)
 	return nil
 }
 
 // addDisk keeps the disks in the order of their names.
 func (d *describer) addDisk(name string, l layout.Disk) {
-	d.disks = append(d.disks, wire.DiskPlan{Name: name, Layout: l})
+	d.addPlan(wire.DiskPlan{Name: name, Layout: l})
+}
+
+func (d *describer) addPlan(p wire.DiskPlan) {
+	d.disks = append(d.disks, p)
 	slices.SortFunc(d.disks, func(a, b wire.DiskPlan) int { return strings.Compare(a.Name, b.Name) })
 }
 

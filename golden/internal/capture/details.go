@@ -102,7 +102,7 @@ func parseExt(fs *wire.Filesystem, out string) (err error) {
 	all, err := strconv.ParseFloat(m["Block count"], 64)
 	kept, err2 := strconv.ParseFloat(m["Reserved block count"], 64)
 	if err != nil || err2 != nil || all <= 0 || kept < 0 {
-		return fmt.Errorf("Reserved block count: %q of %q", m["Reserved block count"], m["Block count"])
+		return fmt.Errorf("reserved block count: %q of %q", m["Reserved block count"], m["Block count"])
 	}
 	fs.Reserved = reserved(kept, all)
 	return nil

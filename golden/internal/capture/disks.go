@@ -19,6 +19,9 @@ func (d *describer) missing(ref string) bool {
 		disk = ref
 	}
 	i := d.diskIndex(disk)
+	if d.laid.disks[disk] || d.laid.whole {
+		return true // the file has the say
+	}
 	if i < 0 {
 		return !d.stack.disks[disk] // golden's own table will be taken
 	}
@@ -84,7 +87,7 @@ func (d *describer) under(wants []want) map[string]bool {
 func (d *describer) stackName(spec string) string {
 	name := strings.TrimPrefix(spec, "/dev/")
 	if dm, ok := strings.CutPrefix(name, "mapper/"); ok {
-		if slices.ContainsFunc(d.stack.Crypts, func(c layout.Crypt) bool { return c.Name == dm }) {
+		if d.hasPlace(name) {
 			return name
 		}
 		if vg, lv := splitMapper(dm); lv != "" {

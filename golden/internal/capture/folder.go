@@ -42,7 +42,7 @@ func (d *describer) fromFolder(ctx context.Context) ([]want, error) {
 		return nil, err
 	}
 	wants = d.complete(d.renameOnlyDisk(wants, "the fstab"), name)
-	return wants, d.takeLayout(wants)
+	return d.takeLayout(wants), nil
 }
 
 // readFstab reads the fstab of the system under root; none is none.
@@ -71,6 +71,10 @@ func (d *describer) fromEntry(ctx context.Context, e entry, source string) (*wan
 		if !noDisk(e.kind) {
 			d.note("%s: %s on %s left out: %s", source, e.spec, e.file, why)
 		}
+		return nil, nil
+	}
+	if d.asBlocks(d.stackName(e.spec)) {
+		d.note("%s: %s comes as blocks, not as files (-D)", source, e.spec)
 		return nil, nil
 	}
 	w := want{source: source}
@@ -119,7 +123,7 @@ func (d *describer) locate(ctx context.Context, w *want, spec string) error {
 			w.disk, w.number = layout.SplitPartition(name)
 			return nil
 		}
-		if !slices.Contains(made(d.stack.Stack), name) && !d.mounted(w.MountPoint) {
+		if !d.hasPlace(name) && !d.mounted(w.MountPoint) {
 			return fmt.Errorf("%s: no array, container or volume of the layout is called %s: a folder has none to look at: give a layout file that has it, -p LAYOUT.yaml, or its mount point in that", spec, name)
 		}
 		w.On = name

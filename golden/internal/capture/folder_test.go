@@ -17,11 +17,12 @@ const manual = "linux 3500\nextended fill\nlogical swap 500\nlogical linux fill\
 func folder(t *testing.T, fstab string) string {
 	t.Helper()
 	root := t.TempDir()
-	for _, d := range []string{"etc", "usr/bin", "var"} {
+	for _, d := range []string{"etc", "usr/bin", "var", "boot"} {
 		if err := os.MkdirAll(filepath.Join(root, d), 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
+	write(t, filepath.Join(root, "boot/vmlinuz-6.1.0"), "kernel")
 	write(t, filepath.Join(root, "etc/hostname"), "golden\n")
 	write(t, filepath.Join(root, "etc/machine-id"), "0123456789abcdef0123456789abcdef\n")
 	if fstab != "-" {

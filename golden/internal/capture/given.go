@@ -1,10 +1,23 @@
 package capture
 
 import (
+	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 
+	"github.com/kamethod/kamethod/golden/internal/layoutfile"
+	"github.com/kamethod/kamethod/golden/layout"
 	"github.com/kamethod/kamethod/golden/wire"
 )
+
+// laid is what layout files say.
+type laid struct {
+	whole bool            // one is for all disks: no other disk is in the plan
+	disks map[string]bool // that have one
+	stack layout.Stack
+	given []given
+}
 
 // given is a file system that a layout file names.
 type given struct {
@@ -12,18 +25,197 @@ type given struct {
 	fs  wire.Filesystem
 }
 
-// mounted says whether the layout file names a place for a mount point.
+// IsLayoutFile says whether a file's name is a layout file's, in YAML, and not
+// a desc's.
+func IsLayoutFile(name string) bool {
+	ext := filepath.Ext(name)
+	return ext == ".yaml" || ext == ".yml"
+}
+
+// readLayout takes the layout file for all disks.
+func (d *describer) readLayout(path string) error {
+	f, err := openLayout(path)
+	if err != nil {
+		return err
+	}
+	if len(d.opt.Descs) > 0 {
+		return fmt.Errorf("-p %s: is for all disks, and another -p is for one: write that disk into the file", path)
+	}
+	d.laid.whole = true
+	for _, disk := range f.Disks {
+		if slices.Contains(d.skip, disk.Name) {
+			return fmt.Errorf("disk %s: is in %s and left out (-X)", disk.Name, path)
+		}
+		d.addPlan(disk)
+	}
+	d.takeFile(f)
+	return nil
+}
+
+func openLayout(path string) (layoutfile.File, error) {
+	r, err := os.Open(path)
+	if err != nil {
+		return layoutfile.File{}, fmt.Errorf("layout file: %w", err)
+	}
+	defer r.Close()
+	return layoutfile.Parse(r, path)
+}
+
+// diskLayout takes one disk's part of a layout file, and what is made of it.
+func (d *describer) diskLayout(name, path string) error {
+	f, err := openLayout(path)
+	if err != nil {
+		return err
+	}
+	i := slices.IndexFunc(f.Disks, func(p wire.DiskPlan) bool { return p.Name == name })
+	if i < 0 || len(f.Disks) > 1 {
+		return fmt.Errorf("-p %s %s: want a layout file with disk %s alone: with all disks in it, give -p %s", name, path, name, path)
+	}
+	d.addPlan(f.Disks[i])
+	d.takeFile(f)
+	return nil
+}
+
+func (d *describer) takeFile(f layoutfile.File) {
+	for _, disk := range f.Disks {
+		d.laid.disks[disk.Name] = true
+	}
+	s := &d.laid.stack
+	s.Arrays = append(s.Arrays, f.Stack.Arrays...)
+	s.Crypts = append(s.Crypts, f.Stack.Crypts...)
+	s.Groups = append(s.Groups, f.Stack.Groups...)
+	for _, fs := range f.Filesystems {
+		ref := fs.On
+		if ref == "" {
+			ref = layout.PartitionName(f.Disks[fs.Disk].Name, fs.Part)
+		}
+		d.laid.given = append(d.laid.given, given{ref, fs})
+	}
+}
+
+// mounted says whether a layout file names a place for a mount point.
 func (d *describer) mounted(at string) bool {
-	return at != "" && slices.ContainsFunc(d.given, func(g given) bool { return g.fs.MountPoint == at })
+	return at != "" && slices.ContainsFunc(d.laid.given, func(g given) bool { return slices.Contains(mountPoints(g.fs), at) })
 }
 
 // takeLayout makes the stack what the plan will have, and gives each want the
 // place that a layout file has for it.
-func (d *describer) takeLayout(wants []want) error {
-	if d.laidOut {
-		d.stack.Stack = d.givenStack
-	} else {
-		d.dropStack(wants)
+func (d *describer) takeLayout(wants []want) []want {
+	d.dropStack(wants)
+	s, l := &d.stack.Stack, d.laid.stack
+	s.Arrays = slices.Concat(l.Arrays, slices.DeleteFunc(s.Arrays, func(a layout.Array) bool {
+		return slices.ContainsFunc(l.Arrays, func(b layout.Array) bool { return a.Name == b.Name })
+	}))
+	s.Crypts = slices.Concat(l.Crypts, slices.DeleteFunc(s.Crypts, func(a layout.Crypt) bool {
+		return slices.ContainsFunc(l.Crypts, func(b layout.Crypt) bool { return a.Name == b.Name })
+	}))
+	s.Groups = slices.Concat(l.Groups, slices.DeleteFunc(s.Groups, func(a layout.Group) bool {
+		return slices.ContainsFunc(l.Groups, func(b layout.Group) bool { return a.Name == b.Name })
+	}))
+	there := made(*s)
+	for i, w := range wants {
+		if w.On != "" && !slices.Contains(there, w.On) {
+			wants[i].On = ""
+		}
+		if d.laid.whole && w.disk != "" && d.diskIndex(w.disk) < 0 {
+			wants[i].disk, wants[i].number, wants[i].whole = "", 0, false
+		}
 	}
-	return checkStack(d.stack.Stack)
+	for _, g := range d.laid.given {
+		wants = d.take1(wants, g)
+	}
+	return wants
+}
+
+// take1 gives one file system of a layout file to the want it is for, which is
+// a new one where golden has it in another file system.
+func (d *describer) take1(wants []want, g given) []want {
+	whole := d.diskIndex(g.ref) >= 0
+	i := slices.IndexFunc(wants, func(w want) bool { return w.isFor(g) })
+	if i < 0 {
+		if g.fs.MountPoint == "" && g.fs.Type != "swap" {
+			return wants // nothing says what belongs there
+		}
+		w := want{source: "the layout file", Filesystem: g.fs, fixed: true}
+		w.at(g.ref, whole)
+		if w.Type == "" {
+			w.Type = "ext4"
+		}
+		if !w.swap() {
+			d.note("%s: no file system of its own here: the layout file makes it one, on %s", w.MountPoint, g.ref)
+		}
+		return append(d.fold(wants, g.fs), w)
+	}
+	w := &wants[i]
+	w.fixed = true
+	w.at(g.ref, whole)
+	if g.fs.Type != "" && g.fs.Type != w.Type {
+		d.note("%s: %s here, %s on the clones, as the layout file says", w.MountPoint, w.Type, g.fs.Type)
+		w.Type, w.Features, w.InodeSize, w.BlockSize, w.Reserved, w.Options, w.Subvolumes = g.fs.Type, nil, 0, 0, 0, "", nil
+	}
+	if g.fs.Label != "" {
+		w.Label = g.fs.Label
+	}
+	if g.fs.Options != "" {
+		w.Options = g.fs.Options
+	}
+	if len(g.fs.Features) > 0 {
+		w.Features = g.fs.Features
+	}
+	if g.fs.BlockSize != 0 {
+		w.BlockSize = g.fs.BlockSize
+	}
+	if g.fs.InodeSize != 0 {
+		w.InodeSize = g.fs.InodeSize
+	}
+	if g.fs.Reserved != 0 {
+		w.Reserved = g.fs.Reserved
+	}
+	if len(g.fs.Subvolumes) == 0 {
+		return wants
+	}
+	w.Subvolumes = g.fs.Subvolumes
+	at := w.MountPoint
+	wants = d.fold(wants, g.fs)
+	for i := range wants {
+		if wants[i].MountPoint == at {
+			wants[i].Subvolumes = g.fs.Subvolumes
+		}
+	}
+	return wants
+}
+
+// isFor says whether a file system of a layout file is for this want: by the
+// mount point, and swap for swap that lies there, or anywhere.
+func (w want) isFor(g given) bool {
+	if g.fs.Type == "swap" {
+		return w.swap() && !w.fixed
+	}
+	return g.fs.MountPoint != "" && w.MountPoint == g.fs.MountPoint
+}
+
+// fold drops the wants that become subvolumes of another one.
+func (d *describer) fold(wants []want, into wire.Filesystem) []want {
+	return slices.DeleteFunc(wants, func(w want) bool {
+		folded := w.MountPoint != into.MountPoint && slices.ContainsFunc(into.Subvolumes, func(s wire.Subvolume) bool { return s.MountPoint == w.MountPoint && w.MountPoint != "" })
+		if folded {
+			d.note("%s: a file system of its own here, a subvolume on the clones", w.MountPoint)
+		}
+		return folded
+	})
+}
+
+// stackDisks is the plan's layouts by the disks' names.
+func (d *describer) stackDisks() map[string]layout.Disk {
+	m := map[string]layout.Disk{}
+	for _, p := range d.disks {
+		m[p.Name] = p.Layout
+	}
+	return m
+}
+
+// hasPlace says whether the plan will have an array, container or volume of
+// that name.
+func (d *describer) hasPlace(name string) bool {
+	return slices.Contains(made(d.laid.stack), name) || slices.Contains(made(d.stack.Stack), name)
 }

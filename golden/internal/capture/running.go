@@ -54,9 +54,7 @@ func (d *describer) fromRunning(ctx context.Context) ([]want, error) {
 		}
 	}
 	d.nameLikeFstab(wants)
-	if err := d.takeLayout(wants); err != nil {
-		return nil, err
-	}
+	wants = d.takeLayout(wants)
 	if len(d.disks) == 1 && !exists("/sys/class/block/"+sysName(d.disks[0].Name)) {
 		wants = d.renameOnlyDisk(wants, "this machine")
 	}
@@ -165,8 +163,13 @@ func (d *describer) fromMount(ctx context.Context, m *mountinfo.Info) (*want, er
 		d.note("%s left out: its disk %s is (-X)", m.Mountpoint, disk)
 		return nil, nil
 	}
+	if d.asBlocksHere(name) {
+		d.note("%s: comes as blocks, not as files (-D)", m.Mountpoint)
+		d.opt.Excludes = append(d.opt.Excludes, m.Mountpoint)
+		return nil, nil
+	}
 	if !known(m.FSType) || m.FSType == wire.VFAT && !efiPlace(m.Mountpoint) {
-		return nil, fmt.Errorf("%s is %s: only %s can be cloned as files: exclude it with -x %s, or its disk with -X", m.Mountpoint, m.FSType, knownWords, m.Mountpoint)
+		return nil, fmt.Errorf("%s is %s: only %s can be cloned as files: exclude it with -x %s, copy it as blocks with -D %s, or leave out its disk with -X", m.Mountpoint, m.FSType, knownWords, m.Mountpoint, name)
 	}
 	ref, err := d.device(ctx, name)
 	if err != nil {
@@ -226,6 +229,9 @@ func (d *describer) fromSwaps(ctx context.Context) ([]want, error) {
 			d.note("swap on %s left out: its disk %s is (-X)", words[0], disk)
 			continue
 		}
+		if d.asBlocksHere(name) {
+			continue
+		}
 		ref, err := d.device(ctx, name)
 		if err != nil {
 			d.note("swap on %s left out: %v", words[0], err)
@@ -247,7 +253,7 @@ func (d *describer) newSwap(ref, name string) want {
 // that have no layout as they are, but so that they use all of a larger disk.
 func (d *describer) addRealDisks(tables map[string]realTable, under map[string]bool) error {
 	for _, name := range slices.Sorted(maps.Keys(under)) {
-		if d.diskIndex(name) >= 0 {
+		if d.diskIndex(name) >= 0 || d.laid.whole {
 			continue
 		}
 		t := tables[name]
@@ -289,7 +295,7 @@ func (d *describer) idleSwap(ctx context.Context, wants []want, tables map[strin
 	var idle []want
 	for _, ref := range names {
 		taken := slices.ContainsFunc(wants, func(w want) bool { return w.OldDevice == "/dev/"+ref })
-		if taken || !exists("/dev/"+ref) {
+		if taken || d.asBlocks(ref) || !exists("/dev/"+ref) {
 			continue
 		}
 		s, err := probe(ctx, "/dev/"+ref)

@@ -2,7 +2,6 @@ package capture
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -254,26 +253,4 @@ func parseArray(out, kernel string) (uuid, name string) {
 		uuid = m["MD_UUID"]
 	}
 	return uuid, name
-}
-
-// errStackOrder is for what a plan can't say.
-var errStackOrder = errors.New("arrays are made first, then encrypted containers, then volume groups: a layout (-p LAYOUT.yaml) can have it the other way around")
-
-// checkStack refuses what isn't in the order in which clones make it.
-func checkStack(s layout.Stack) error {
-	for _, a := range s.Arrays {
-		for _, m := range a.Members {
-			if strings.Contains(m, "/") && !strings.HasPrefix(m, "cciss/") && !strings.HasPrefix(m, "ida/") {
-				return fmt.Errorf("array %s is made of %s: %w", a.Name, m, errStackOrder)
-			}
-		}
-	}
-	for _, c := range s.Crypts {
-		for _, g := range s.Groups {
-			if strings.HasPrefix(c.Device, g.Name+"/") {
-				return fmt.Errorf("mapper/%s is made of %s: %w", c.Name, c.Device, errStackOrder)
-			}
-		}
-	}
-	return nil
 }
