@@ -22,6 +22,7 @@ type Boot struct {
 	Domain     string
 	Subnets    []string // networks behind relays, "10.1.0.0/24,FROM-TO,ROUTER"
 	Fixed      string   // file with lines "MAC ADDRESS [NAME]"
+	Named      []Named  // of a nodes file: their addresses are leased to them
 	LeaseFile  string
 	Force      bool   // full mode although another DHCP server answers
 	TFTPRoot   string // the tree that make image made

@@ -18,6 +18,7 @@ type CloneConfig struct {
 	Config
 	Boot    Boot
 	Plan    wire.Plan
+	Named   []Named             // machines of a nodes file, and who they become
 	Stage2  chain.Source        // rescue.sqfs
 	Tree    chain.Source        // golden's files
 	Confirm func([]*Node) error // shows the machines whose disks will be erased, and asks
@@ -32,6 +33,12 @@ func Clone(ctx context.Context, c CloneConfig) (Result, error) {
 	d := newDeployment(c.Config)
 	c.Config = d.Config
 	d.clone = &c
+	if err := checkIdentity(c.Plan.Identity); err != nil {
+		return Result{}, err
+	}
+	if len(c.Named) > 0 {
+		d.server.know(numbersOf(d.Book.numbers(), c.Named))
+	}
 	var err error
 	if d.states, err = openStates(c); err != nil {
 		return Result{}, err
@@ -54,7 +61,7 @@ func Clone(ctx context.Context, c CloneConfig) (Result, error) {
 	err = d.serve(ctx, serveBoot)
 	r := d.result()
 	for i := range r.Nodes {
-		r.Nodes[i].Hostname = hostname(c.Plan.Identity.Hostname, r.Nodes[i].Number)
+		c.label(&r.Nodes[i])
 	}
 	return r, err
 }

@@ -219,7 +219,7 @@ func (d *deployment) arrived(n, old *Node) {
 	}
 	n.setState(map[string]status.State{wire.Stage1: status.Stage1, wire.Stage2: status.Stage2}[n.Stage])
 	if d.states != nil {
-		d.states.Registered(n.MAC, n.Number, hostname(d.clone.Plan.Identity.Hostname, n.Number), n.UUID, host(n.Addr))
+		d.states.Registered(n.MAC, n.Number, d.clone.nameOf(n.MAC, n.Number), n.UUID, host(n.Addr))
 	}
 	d.takeUp(n)
 	d.Log.Info("node is here", "node", n.Number, "addr", n.Addr, "mac", n.MAC, "stage", n.Stage, "again", again || n.Resume != nil)

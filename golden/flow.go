@@ -153,7 +153,7 @@ func (d *deployment) prepare(n *Node) {
 	n.planned = true
 	n.setState(status.Preparing)
 	own := d.clone.Plan
-	own.Identity.Hostname = hostname(own.Identity.Hostname, n.Number)
+	own.Identity = d.clone.identity(n.MAC, n.Number)
 	n.Tell(wire.Order{Plan: &own})
 }
 

@@ -289,16 +289,50 @@ func (b Boot) leases(c *netboot.Config) error {
 		}
 		c.Subnets = append(c.Subnets, n)
 	}
-	if b.Fixed == "" {
+	if b.Fixed != "" {
+		f, err := os.Open(b.Fixed)
+		if err != nil {
+			return fmt.Errorf("open list of fixed addresses: %w", err)
+		}
+		defer f.Close()
+		if c.Fixed, c.Names, err = netboot.ReadFixed(f); err != nil {
+			return fmt.Errorf("list of fixed addresses %s: %w", b.Fixed, err)
+		}
+	}
+	if len(b.Named) == 0 || b.DHCP != netboot.DHCPFull {
 		return nil
 	}
-	f, err := os.Open(b.Fixed)
-	if err != nil {
-		return fmt.Errorf("open list of fixed addresses: %w", err)
+	return b.leaseNamed(c)
+}
+
+// leaseNamed gives the machines of a nodes file their own addresses from the
+// beginning. What --fixed says of one besides has to be the same.
+func (b Boot) leaseNamed(c *netboot.Config) error {
+	var nets []netip.Prefix
+	for _, name := range b.Interfaces {
+		here, err := networksOf(name)
+		if err != nil {
+			return err
+		}
+		nets = append(nets, here...)
 	}
-	defer f.Close()
-	if c.Fixed, c.Names, err = netboot.ReadFixed(f); err != nil {
-		return fmt.Errorf("list of fixed addresses %s: %w", b.Fixed, err)
+	for _, s := range c.Subnets {
+		nets = append(nets, s.Prefix)
 	}
+	fixed, names := fixedLeases(b.Named, func(a netip.Addr) bool {
+		return slices.ContainsFunc(nets, func(p netip.Prefix) bool { return p.Contains(a) })
+	})
+	for mac, a := range c.Fixed {
+		if own, ok := fixed[mac]; ok && own != a {
+			return fmt.Errorf("machine %s: %v by the list of fixed addresses, %v by the list of nodes", mac, a, own)
+		}
+		fixed[mac] = a
+	}
+	for mac, name := range c.Names {
+		if names[mac] == "" {
+			names[mac] = name
+		}
+	}
+	c.Fixed, c.Names = fixed, names
 	return nil
 }

@@ -54,6 +54,12 @@ type NodeResult struct {
 	Seconds  map[string]float64 `json:"seconds"` // by what it did: stage1, disk, clone, fixup
 	HostKeys []string           `json:"host_keys,omitempty"`
 	Notes    []string           `json:"notes,omitempty"`
+
+	Label     string         `json:"label,omitempty"`      // of the nodes file
+	Fixed     []string       `json:"fixed,omitempty"`      // addresses that the clone has for good
+	Steps     []wire.FixStep `json:"steps,omitempty"`      // what was changed on the clone, and why
+	MoreFiles int            `json:"more_files,omitempty"` // changed, and not named in Steps
+	Leftovers []string       `json:"leftovers,omitempty"`  // where golden is still named
 }
 
 // Failed counts the nodes that are not done.
@@ -96,6 +102,7 @@ func (d *deployment) result() Result {
 		}
 		if n.done != nil {
 			x.HostKeys, x.Notes = n.done.HostKeys, n.done.Notes
+			x.Steps, x.MoreFiles, x.Leftovers = n.done.Steps, n.done.MoreFiles, n.done.Leftovers
 		}
 		n.mu.Unlock()
 		r.Nodes = append(r.Nodes, x)

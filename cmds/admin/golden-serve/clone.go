@@ -28,6 +28,7 @@ type cloneFlags struct {
 	blocks, bootOf, bootFrom     []string
 	blocksHow                    string
 	noFiles                      bool
+	who                          identityFlags
 	delay                        int
 	dhcp, images, tftp, console  string
 	from, to, router, domain     string
@@ -71,6 +72,7 @@ func cloneCommand() *cobra.Command {
 	f.StringVar(&o.hostname, "hostname", "node%d", "the clones' names, %d or %03d is the node's number")
 	f.DurationVar(&o.armFor, "arm-for", 0, "an armed machine has so long to begin to boot, and as long again to come; default: 30m, or --wait if that is longer")
 	f.StringVar(&o.macs, "macs", "", "file with the network card addresses of the machines to clone to, one a line")
+	o.who.add(f)
 	f.BoolVar(&o.update, "update", false, "machines that hold an earlier clone keep partitions and file systems, if they are the same; only what differs is sent")
 	o.addSnapshot(f, "auto")
 	f.BoolVar(&o.yes, "yes", false, "erase the disks of the first N machines without asking")
@@ -93,6 +95,9 @@ func cloneCommand() *cobra.Command {
 }
 
 func (o *cloneFlags) run(ctx context.Context) error {
+	if err := o.readNodes(); err != nil {
+		return err
+	}
 	cfg, err := o.config()
 	if err != nil {
 		return err
@@ -124,20 +129,25 @@ func (o *cloneFlags) run(ctx context.Context) error {
 		d.Tree.Spool = spoolDir(cfg.Log)
 	}
 	d.Plan.Update = o.update
+	if err := o.who.plan(&d.Plan, cfg.Log); err != nil {
+		return err
+	}
+	o.report = defaultReport(o.report, o.session, cfg.Log)
 	printPlan(os.Stderr, d)
-	if err := o.takeUp(&cfg, d.Source(), token, d.Plan); err != nil {
+	if err := o.takeUp(&cfg, d.Source(), token, []any{d.Plan, o.who.named}); err != nil {
 		return err
 	}
 	var stop func()
 	cfg.Watch, cfg.Log, stop = newWatch(os.Stderr, o.verbose)
 	r, err := golden.Clone(ctx, golden.CloneConfig{
-		Config: cfg, Boot: boot, Plan: d.Plan, Stage2: stage2, Tree: d.Source(),
+		Config: cfg, Boot: boot, Plan: d.Plan, Named: o.who.named, Stage2: stage2, Tree: d.Source(),
 		Delay: time.Duration(o.delay) * 100 * time.Millisecond, Linger: o.linger, ArmFor: o.armFor, Confirm: o.confirm,
 	})
 	stop()
 	if o.update && r.Bytes > 0 {
 		fmt.Fprintf(os.Stderr, "%s of %s were sent, %s were there already\n", size(r.Sent), size(r.Bytes), size(r.Kept))
 	}
+	o.knownHosts(os.Stderr, r)
 	return o.finish(r, err)
 }
 
@@ -212,6 +222,10 @@ func (o *cloneFlags) boot() (golden.Boot, error) {
 	if o.macs != "" {
 		b.MACs, err = readMACs(o.macs)
 	}
+	for _, m := range o.who.named {
+		b.MACs = append(b.MACs, m.MAC)
+	}
+	b.Named = o.who.named
 	return b, err
 }
 
@@ -260,11 +274,11 @@ func (o *cloneFlags) confirm(nodes []*golden.Node) error {
 	for _, n := range nodes {
 		fmt.Fprintf(os.Stderr, "  node %-3d %s  %-21s %s\n", n.Number, n.MAC, n.Addr, disks(n.Disks))
 	}
-	if o.yes || o.macs != "" {
+	if o.yes || o.macs != "" || o.who.nodes != "" {
 		return nil
 	}
 	if !term.IsTerminal(int(os.Stdin.Fd())) {
-		return fmt.Errorf("%w: give --yes, or name the machines with --macs, where nobody can be asked", errNotConfirmed)
+		return fmt.Errorf("%w: give --yes, or name the machines with --macs or --nodes, where nobody can be asked", errNotConfirmed)
 	}
 	fmt.Fprint(os.Stderr, "Type yes to go on: ")
 	line, err := bufio.NewReader(os.Stdin).ReadString('\n')

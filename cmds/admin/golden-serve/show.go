@@ -96,6 +96,9 @@ func size(n int64) string {
 	return fmt.Sprintf("%d bytes", n)
 }
 
+// maxNotes is how many of a node's notes are printed; the report has them all.
+const maxNotes = 20
+
 // finish prints and writes how it came out.
 func (o *common) finish(r golden.Result, err error) error {
 	for _, n := range r.Notes {
@@ -113,9 +116,14 @@ func (o *common) finish(r golden.Result, err error) error {
 			fmt.Fprintf(os.Stderr, ", %s: %s", n.Stage, n.Error)
 		}
 		fmt.Fprintln(os.Stderr)
-		for _, note := range n.Notes {
+		for i, note := range n.Notes {
+			if i == maxNotes {
+				fmt.Fprintf(os.Stderr, "  and %d notes more\n", len(n.Notes)-i)
+				break
+			}
 			fmt.Fprintf(os.Stderr, "  note: %s\n", note)
 		}
+		touched(os.Stderr, n, o.report)
 	}
 	if werr := o.write(r); err == nil && werr != nil {
 		err = failed{werr}
