@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -236,20 +237,22 @@ func (p *descParser) finish() (Disk, error) {
 			return Disk{}, p.errorf(e.line, "extended %d: its logical partitions take %d megabytes: write extended fill", MB(e.Size), MB(inside))
 		}
 	}
-	if d.Table == MBR {
-		d.activate()
-	}
-	return d, nil
+	return d.Active(), nil
 }
 
-// activate marks the first Linux primary of an MBR, where none is marked:
-// some firmware starts no disk without an active partition, and a desc has no
-// word for it.
-func (d *Disk) activate() {
+// Active marks the first Linux primary of an MBR in which no partition is
+// marked: some firmware starts no disk without an active partition, and a desc
+// has no word for it.
+func (d Disk) Active() Disk {
+	if d.Table != MBR || slices.ContainsFunc(d.Parts, func(p Part) bool { return p.Boot }) {
+		return d
+	}
+	d.Parts = slices.Clone(d.Parts)
 	for i, p := range d.Parts {
 		if p.Kind == Primary && p.IsLinux() {
 			d.Parts[i].Boot = true
-			return
+			break
 		}
 	}
+	return d
 }
