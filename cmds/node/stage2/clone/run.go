@@ -31,6 +31,7 @@ type replica struct {
 	root string
 	s    *join.Session
 	log  *slog.Logger
+	mac  string // of the card that booted
 	plan wire.Plan
 	made wire.DiskResult
 	did  fixup.Report
@@ -41,7 +42,7 @@ func run(ctx context.Context, stateFile, root string, console io.Writer) error {
 	if err != nil {
 		return err
 	}
-	r := &replica{root: root, log: slog.New(slog.NewTextHandler(console, nil))}
+	r := &replica{root: root, mac: state.MAC, log: slog.New(slog.NewTextHandler(console, nil))}
 	if r.s, err = register(ctx, state, r.log, func(line string) { fmt.Fprintln(console, line) }); err != nil {
 		return fmt.Errorf("register: %w", err)
 	}
@@ -211,7 +212,8 @@ func (r *replica) fixup(ctx context.Context, files bool) error {
 	if err := disk.Unmount(r.root); err != nil { // nothing may be lost after "done"
 		return failure{status.Fixing, err}
 	}
-	r.s.Report(wire.Report{State: string(status.Done), Done: &wire.Done{HostKeys: r.did.HostKeys, Notes: notes(r.did)}})
+	done := r.did.Done()
+	r.s.Report(wire.Report{State: string(status.Done), Done: &done})
 	return nil
 }
 
@@ -219,23 +221,9 @@ func (r *replica) fixFiles(ctx context.Context) error {
 	var err error
 	r.did, err = fixup.Run(ctx, fixup.Env{
 		Root: r.root, Plan: r.plan, Disks: r.made, Firmware: join.Firmware(), Number: r.s.Number(), Hostname: r.plan.Identity.Hostname,
-		Log: r.log, Progress: func(step string) { r.s.Line("fix-up: %s", step) },
+		MAC: r.mac, MACs: fixup.Cards("/sys"), Log: r.log, Progress: func(step string) { r.s.Line("fix-up: %s", step) },
 	})
 	return err
-}
-
-// notes are what the administrator may want to look at.
-func notes(did fixup.Report) []string {
-	var out []string
-	for _, s := range did.Steps {
-		for _, w := range s.Warnings {
-			out = append(out, s.Name+": "+w)
-		}
-	}
-	for _, l := range did.Leftovers {
-		out = append(out, "left over: "+l)
-	}
-	return out
 }
 
 func (r *replica) await(ctx context.Context) error {
