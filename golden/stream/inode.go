@@ -83,6 +83,10 @@ func ProcPath(dir int, name string) string {
 	return "/proc/self/fd/" + strconv.Itoa(dir) + "/" + name
 }
 
+// xfsACL begins the names under which XFS shows the two ACLs once more, as it
+// keeps them on the disk; it makes them of the system.posix_acl ones.
+const xfsACL = "trusted.SGI_ACL_"
+
 func collectXattrs(list func([]byte) (int, error), get func(string, []byte) (int, error)) (*XattrSet, error) {
 	var small [1024]byte
 	names, err := growing(small[:], list)
@@ -95,6 +99,9 @@ func collectXattrs(list func([]byte) (int, error), get func(string, []byte) (int
 	set := new(XattrSet)
 	for name := range bytes.SplitSeq(bytes.TrimSuffix(names, []byte{0}), []byte{0}) {
 		n := string(name)
+		if strings.HasPrefix(n, xfsACL) {
+			continue
+		}
 		var buf [1024]byte
 		v, err := growing(buf[:], func(b []byte) (int, error) { return get(n, b) })
 		if errors.Is(err, unix.ENODATA) {
@@ -212,4 +219,31 @@ func unwritten(fd int, size int64, behind bool) []Extent {
 		}
 	}
 	return xs
+}
+
+// without is what of space lies outside the blocks that hold data: data that
+// the kernel has yet to write is in both. Both ascend.
+func without(space, data []Extent) []Extent {
+	var out []Extent
+	next := 0 // of data: all before ends before the space that is looked at
+	for _, x := range space {
+		off, end := x.Off, x.Off+x.Len
+		for next < len(data) && data[next].Off+data[next].Len <= off/blockSize*blockSize {
+			next++
+		}
+		for _, d := range data[next:] {
+			from, to := d.Off/blockSize*blockSize, (d.Off+d.Len+blockSize-1)/blockSize*blockSize
+			if from >= end {
+				break
+			}
+			if off < from {
+				out = append(out, Extent{off, from - off})
+			}
+			off = max(off, min(to, end))
+		}
+		if off < end {
+			out = append(out, Extent{off, end - off})
+		}
+	}
+	return out
 }

@@ -198,7 +198,7 @@ func (f *found) lookData(fd int, st *unix.Statx_t, xflags uint32) error {
 	}
 	var space []Extent
 	if sum < size && allocated >= sum+blockSize || more {
-		space = unwritten(fd, size, more)
+		space = without(unwritten(fd, size, more), data)
 	}
 	if sum == size && len(space) == 0 {
 		f.Dense = true
@@ -235,7 +235,7 @@ func (s *scanner) lookDir(t *dirTask, dir int, at, own home, excluded bool, f *f
 		return true, nil
 	case own.dev != at.dev:
 		s.warn(p, "a subvolume that isn't in the plan: recorded as an empty directory")
-		return true, nil
+		excluded = true
 	}
 	if f.Name == "lost+found" && (t.path == "" || s.mounts[t.path]) {
 		return false, nil // mkfs makes it

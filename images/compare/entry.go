@@ -37,6 +37,7 @@ type Entry struct {
 	LinkGroup string            // smallest path of the same inode; set when Links > 1
 	Xattrs    map[string]string // all namespaces: user, trusted, security, system
 	Flags     uint32            // inode flags a person can set (chattr(1))
+	Project   uint32            // of files and directories, for quotas
 	Blocks    int64             // allocated, 512 bytes each
 	Hash      [sha256.Size]byte // of the content, holes read as zeros
 
@@ -48,11 +49,12 @@ type inode struct{ dev, ino uint64 }
 // Tree is every entry by its path, which begins with a slash; the root is "/".
 type Tree map[string]*Entry
 
-// settable are the inode flags that chattr(1) sets and that mean something to
-// an administrator: sync, immutable, append, nodump, noatime, journal data,
-// dirsync, topdir, nocow (linux/fs.h, FS_*_FL). The others (extents, index)
-// are the file system's own business.
-const settable = 0x8 | 0x10 | 0x20 | 0x40 | 0x80 | 0x4000 | 0x10000 | 0x20000 | 0x800000
+// settable are the inode flags that chattr(1) sets: secrm, unrm, compressed,
+// sync, immutable, append, nodump, noatime, nocompress, journal data, notail,
+// dirsync, topdir, nocow, dax, projinherit, casefold (linux/fs.h, FS_*_FL). The
+// others (extents, index) are the file system's own business.
+const settable = 0x1 | 0x2 | 0x4 | 0x8 | 0x10 | 0x20 | 0x40 | 0x80 | 0x400 | 0x4000 | 0x8000 | 0x10000 | 0x20000 |
+	0x800000 | 0x2000000 | 0x20000000 | 0x40000000
 
 // Scan reads the whole tree under dir, through the mounts that lie in it. All
 // calls are relative to an open directory: a path may be longer than PATH_MAX.
@@ -147,7 +149,7 @@ func (s *scanner) stat(parent int, name string) (*Entry, error) {
 		e.Size = st.Size
 		err = s.file(parent, name, e)
 	case unix.S_IFDIR:
-		e.Flags, err = flags(parent, name)
+		e.Flags, e.Project, err = flags(parent, name)
 	}
 	return e, err
 }
@@ -175,7 +177,7 @@ func (s *scanner) file(parent int, name string, e *Entry) error {
 		return err
 	}
 	defer f.Close()
-	if e.Flags, err = getFlags(f); err != nil {
+	if e.Flags, e.Project, err = getFlags(f); err != nil {
 		return err
 	}
 	h := sha256.New()
@@ -191,25 +193,31 @@ func (s *scanner) file(parent int, name string, e *Entry) error {
 	return nil
 }
 
-func flags(parent int, name string) (uint32, error) {
+func flags(parent int, name string) (flags, project uint32, err error) {
 	f, err := openEntry(parent, name)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	defer f.Close()
 	return getFlags(f)
 }
 
-func getFlags(f *os.File) (uint32, error) {
+func getFlags(f *os.File) (flags, project uint32, err error) {
 	var v uint64 // the kernel writes an int, the ioctl's number says long
 	_, _, errno := unix.Syscall(unix.SYS_IOCTL, f.Fd(), unix.FS_IOC_GETFLAGS, uintptr(unsafe.Pointer(&v)))
 	if errno == unix.ENOTTY || errno == unix.EOPNOTSUPP {
-		return 0, nil // a file system without flags
+		return 0, 0, nil // a file system without flags
 	}
 	if errno != 0 {
-		return 0, fmt.Errorf("read inode flags: %w", errno)
+		return 0, 0, fmt.Errorf("read inode flags: %w", errno)
 	}
-	return uint32(v) & settable, nil
+	var more [7]uint32 // struct fsxattr of linux/fs.h, 28 bytes: the fourth word is the project
+	const fsgetxattr = 0x801c581f
+	_, _, errno = unix.Syscall(unix.SYS_IOCTL, f.Fd(), fsgetxattr, uintptr(unsafe.Pointer(&more)))
+	if errno != 0 && errno != unix.ENOTTY && errno != unix.EOPNOTSUPP {
+		return 0, 0, fmt.Errorf("read project: %w", errno)
+	}
+	return uint32(v) & settable, more[3], nil
 }
 
 // xattrs reads by way of /proc, as there is no lgetxattrat(2) before Linux 6.13.
@@ -226,8 +234,8 @@ func xattrs(parent int, name string) (map[string]string, error) {
 	var out map[string]string
 	value := make([]byte, 64<<10) // XATTR_SIZE_MAX
 	for key := range strings.SplitSeq(strings.TrimSuffix(string(list[:n]), "\x00"), "\x00") {
-		if key == "" {
-			continue
+		if key == "" || strings.HasPrefix(key, "trusted.SGI_ACL_") {
+			continue // XFS shows ACLs under these names too, other file systems don't
 		}
 		n, err := unix.Lgetxattr(p, key, value)
 		if err != nil {

@@ -27,6 +27,7 @@ const (
 	Links      Aspect = "links"
 	Xattr      Aspect = "xattr"
 	Flags      Aspect = "flags"
+	Project    Aspect = "project"
 	Allocation Aspect = "allocation" // holes filled, or reserved space lost
 )
 
@@ -118,6 +119,7 @@ func entries(g, c *Entry) []Difference {
 		add(absolute(g.Blocks-c.Blocks) > blockTolerance, Allocation, g.Blocks, c.Blocks)
 	}
 	add(g.Flags != c.Flags, Flags, fmt.Sprintf("%#x", g.Flags), fmt.Sprintf("%#x", c.Flags))
+	add(g.Project != c.Project, Project, g.Project, c.Project)
 	return append(out, xattrDifferences(g.Xattrs, c.Xattrs)...)
 }
 

@@ -129,7 +129,7 @@ func changeGolden(t *testing.T, dir string) {
 	command(t, up, "setfacl", "-b", "acl-gone")
 	command(t, up, "setcap", "-r", "cap-gone")
 	command(t, up, "chattr", "+i", "flag-new", "frozen")
-	command(t, filepath.Join(dir, "flag"), "chattr", "-a", "a")
+	command(t, filepath.Join(dir, "odd/flags"), "chattr", "-a", "append")
 }
 
 // changeClone does what a machine does in its life, and mounts two file

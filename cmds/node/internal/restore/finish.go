@@ -129,6 +129,9 @@ func (t *Tree) makeRest(h *held, i int32) error {
 	if errors.Is(err, unix.EPERM) && !t.privileged {
 		return t.skip("device not made (not root)", i, err)
 	}
+	if errors.Is(err, unix.EINVAL) && (e.Type == stream.Char || e.Type == stream.Block) { // XFS: minors of 18 bits (linux/kdev_t.h, sysv_valid_dev)
+		return t.skip("device left out: its number is too large for this file system", i, err)
+	}
 	if errors.Is(err, unix.ENAMETOOLONG) && e.Type == stream.Symlink { // XFS: 1024 bytes (xfs_format.h, XFS_SYMLINK_MAXLEN)
 		return t.skip("symbolic link left out: its target is too long for this file system", i, err)
 	}
