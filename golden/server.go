@@ -28,7 +28,7 @@ const (
 )
 
 // maxRegister bounds what a node says of itself, in bytes: it is kept.
-const maxRegister = 256 << 10
+const maxRegister = 1 << 20
 
 // maxNodes bounds who may register; the manuals' server took 300.
 const maxNodes = 4096

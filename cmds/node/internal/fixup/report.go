@@ -9,29 +9,45 @@ import (
 	"github.com/kamethod/kamethod/golden/wire"
 )
 
-// maxReported bounds a text of the report, in bytes: a path may have 4096.
-const maxReported = 4096
+// Bounds of what golden is told, in bytes: of a text, for a path may have 4096,
+// and of them all, for a node that lost golden says it again when it registers.
+const (
+	maxReported = 4096
+	maxDone     = 512 << 10
+)
 
 // Done is the report as golden is told.
 func (r Report) Done() wire.Done {
 	d := wire.Done{HostKeys: r.HostKeys}
-	files := 0
+	files, room := 0, maxDone
+	fits := func(texts ...string) bool {
+		for _, t := range texts {
+			room -= min(len(t), maxReported) + 32 // quotes, words and commas
+		}
+		return room > 0
+	}
 	for _, s := range r.Steps {
 		w := wire.FixStep{Name: s.Name, Skipped: s.Skipped, Seconds: s.Took.Seconds()}
 		for _, f := range s.Files {
-			if files++; files > wire.MaxFixFiles {
+			if files++; files > wire.MaxFixFiles || !fits(f.Path, f.Why) {
 				d.MoreFiles++
 				continue
 			}
 			w.Files = append(w.Files, wire.FixFile{Path: clip(f.Path), Why: clip(f.Why)})
 		}
 		for _, m := range s.Warnings {
+			if !fits(m, m) {
+				break
+			}
 			w.Warnings = append(w.Warnings, clip(m))
 			d.Notes = append(d.Notes, clip(s.Name+": "+m))
 		}
 		d.Steps = append(d.Steps, w)
 	}
 	for _, l := range r.Leftovers {
+		if !fits(l, l) {
+			break
+		}
 		d.Leftovers = append(d.Leftovers, clip(l))
 		d.Notes = append(d.Notes, clip("left over: "+l))
 	}
