@@ -142,7 +142,7 @@ func mountPoints(fs wire.Filesystem) []string {
 			list = append(list, s.MountPoint)
 		}
 	}
-	if len(list) == 0 && fs.MountPoint != "" {
+	if fs.MountPoint != "" && !slices.Contains(list, fs.MountPoint) {
 		list = append(list, fs.MountPoint)
 	}
 	return list

@@ -80,13 +80,13 @@ type Filesystem struct {
 	Reserved   float64  `json:"reserved,omitempty"`    // ext: per cent of the blocks for root; negative: none; 0: mkfs's default
 	Options    string   `json:"options,omitempty"`     // that golden mounts it with and files need when they are written: "compress=zstd"
 
-	Subvolumes []Subvolume `json:"subvolumes,omitempty"` // btrfs, outer ones first; MountPoint then is the first mounted one's
+	Subvolumes []Subvolume `json:"subvolumes,omitempty"` // btrfs, outer ones first, without the top; MountPoint is the outermost's, the top's if no subvolume has it
 }
 
 // Subvolume is one of a btrfs.
 type Subvolume struct {
 	Path       string `json:"path"`              // from the file system's top: "@home", "@/var/lib/machines"
-	MountPoint string `json:"mount_point"`       // where golden's files see it
+	MountPoint string `json:"mount_point"`       // where golden's files see it; empty: nowhere, it only holds others
 	Mounted    bool   `json:"mounted,omitempty"` // by a mount of its own (subvol=); else it lies inside another one
 	Default    bool   `json:"default,omitempty"` // is what a mount without subvol= gets
 }

@@ -32,8 +32,14 @@ type Options struct {
 	SkipDisks []string          // disks that are left out, "sdb" or "sdb|sdc" (-X)
 	Excludes  []string          // absolute paths whose contents aren't cloned (-x)
 	Blocks    []string          // partitions and volumes that are copied as blocks, "sda3" (-D): somebody else's
-	Loader    wire.Loader       // Kind "auto": what the golden system has
-	Log       *slog.Logger      // nil: no log
+	Table     layout.Table      // kind of table that all disks get (--table); empty: as they have
+	Matches   []string          // which disk of a node takes which, "sda:size>=100G" (--match)
+
+	Passphrases []string // of encrypted containers: FILE, or NAME=FILE (--luks-passphrase)
+	Programs    []string // that the nodes' stage 2 has; none: unknown
+
+	Loader wire.Loader  // Kind "auto": what the golden system has
+	Log    *slog.Logger // nil: no log
 }
 
 // Machine is a golden machine as the clones will be.
@@ -140,18 +146,30 @@ func Describe(ctx context.Context, opt Options) (*Machine, error) {
 	if err != nil {
 		return nil, err
 	}
-	lacks, err := d.bootable(filesystems)
+	if err := d.checkPrograms(filesystems); err != nil {
+		return nil, err
+	}
+	if err := d.takeHints(); err != nil {
+		return nil, err
+	}
+	secrets, err := d.secrets()
 	if err != nil {
 		return nil, err
 	}
+	if filesystems, err = d.convert(filesystems); err != nil {
+		return nil, err
+	}
+	loader := d.opt.Loader
+	if loader.Lack, err = d.bootable(filesystems); err != nil {
+		return nil, err
+	}
+	loader.Kind = d.opt.Loader.Kind
 	mounts, err := d.readable(filesystems)
 	if err != nil {
 		return nil, err
 	}
-	loader := opt.Loader
-	loader.Lack = lacks
 	return &Machine{Mounts: mounts, Notes: d.notes, Plan: wire.Plan{
-		Disks: d.disks, Stack: d.stack.Stack, Filesystems: filesystems, Excludes: d.opt.Excludes,
+		Disks: d.disks, Stack: d.stack.Stack, Secrets: secrets, Filesystems: filesystems, Excludes: d.opt.Excludes,
 		Loader: loader, Golden: identity(d.opt.Root, d.m.sys),
 	}}, nil
 }

@@ -38,7 +38,7 @@ func (d *describer) fromFolder(ctx context.Context) ([]want, error) {
 		}
 		wants = append(wants, *w)
 	}
-	if wants, err = joinSubvolumes(wants); err != nil {
+	if wants, err = d.joinSubvolumes(wants); err != nil {
 		return nil, err
 	}
 	wants = d.complete(d.renameOnlyDisk(wants, "the fstab"), name)

@@ -108,7 +108,8 @@ func (d *describer) readable(filesystems []wire.Filesystem) ([]string, error) {
 	return list, nil
 }
 
-// mountPoints is where the files of a file system are seen.
+// mountPoints is where the files of a file system are seen: a btrfs's in many
+// places.
 func mountPoints(fs wire.Filesystem) []string {
 	var list []string
 	for _, s := range fs.Subvolumes {
@@ -116,7 +117,7 @@ func mountPoints(fs wire.Filesystem) []string {
 			list = append(list, s.MountPoint)
 		}
 	}
-	if len(fs.Subvolumes) == 0 && fs.MountPoint != "" {
+	if fs.MountPoint != "" && !slices.Contains(list, fs.MountPoint) {
 		list = append(list, fs.MountPoint)
 	}
 	return list

@@ -85,7 +85,7 @@ func (d *describer) fromMounts(ctx context.Context) ([]want, error) {
 	if !slices.ContainsFunc(wants, func(w want) bool { return w.MountPoint == "/" }) {
 		return nil, errors.New("describe this machine: its / is on no disk that can be cloned: give a folder with --root and a layout with -p")
 	}
-	wants, err = joinSubvolumes(wants)
+	wants, err = d.joinSubvolumes(wants)
 	return slices.DeleteFunc(wants, func(w want) bool {
 		gone := !slices.ContainsFunc(mountPoints(w.Filesystem), func(at string) bool { return !d.excluded(at) })
 		if gone {

@@ -54,7 +54,7 @@ func subvolOf(options []string) (path string, named bool, err error) {
 }
 
 // joinSubvolumes makes the wants that are subvolumes of one btrfs one want.
-func joinSubvolumes(wants []want) ([]want, error) {
+func (d *describer) joinSubvolumes(wants []want) ([]want, error) {
 	var out []want
 	at := map[string]int{} // of a btrfs, into out
 	for _, w := range wants {
@@ -69,21 +69,16 @@ func joinSubvolumes(wants []want) ([]want, error) {
 			out = append(out, w)
 			continue
 		}
-		for _, s := range out[i].Subvolumes {
-			if s.Path == w.subvol && !w.bare && !out[i].bare {
-				return nil, fmt.Errorf("%s: %s: subvolume %q is mounted on %s already", w.source, w.MountPoint, w.subvol, s.MountPoint)
-			}
-		}
 		out[i].Subvolumes = append(out[i].Subvolumes, w.subvolume())
-		if len(w.MountPoint) < len(out[i].MountPoint) {
-			out[i].MountPoint = w.MountPoint
-		}
 		if out[i].Options == "" {
 			out[i].Options = w.Options
 		}
 	}
 	for i := range out {
-		if err := out[i].finishSubvolumes(); err != nil {
+		if out[i].Type != "btrfs" {
+			continue
+		}
+		if err := d.finishSubvolumes(&out[i]); err != nil {
 			return nil, err
 		}
 	}
@@ -105,17 +100,14 @@ func (w want) where() string {
 	return strings.Join([]string{w.OldUUID, w.OldPartID, w.Label, w.OldDevice}, "\n")
 }
 
-// finishSubvolumes settles what is mounted without a name: the file system's
-// top where nothing else is mounted, or the one that all others lie in, as on
-// openSUSE, where that is the default one.
-func (w *want) finishSubvolumes() error {
+// finishSubvolumes puts them in order, and settles what is mounted without a
+// name: the file system's top, or the one that all others lie in, as on
+// openSUSE, where that is the default one. The top is no subvolume: the file
+// system's own mount point is its.
+func (d *describer) finishSubvolumes(w *want) error {
 	subs := w.Subvolumes
 	bare := slices.IndexFunc(subs, func(s wire.Subvolume) bool { return s.Default })
-	if len(subs) == 1 && subs[0].Path == "" {
-		w.Subvolumes = nil
-		return nil
-	}
-	if bare >= 0 && subs[bare].Path == "" {
+	if bare >= 0 {
 		root := commonParent(subs, bare)
 		subs[bare].Path, subs[bare].Default = root, root != ""
 	}
@@ -123,6 +115,14 @@ func (w *want) finishSubvolumes() error {
 	for i := 1; i < len(subs); i++ {
 		if subs[i].Path == subs[i-1].Path {
 			return fmt.Errorf("%s: subvolume %q is mounted on %s and on %s", w.source, subs[i].Path, subs[i-1].MountPoint, subs[i].MountPoint)
+		}
+	}
+	outer := slices.MinFunc(subs, func(a, b wire.Subvolume) int { return len(a.MountPoint) - len(b.MountPoint) })
+	w.MountPoint, w.Subvolumes = outer.MountPoint, subs
+	if subs[0].Path == "" {
+		w.Subvolumes = slices.Clone(subs[1:])
+		if outer.Path != "" {
+			d.note("%s: the top of the btrfs, mounted on %s, is left out: its subvolumes come by their own mounts", w.source, subs[0].MountPoint)
 		}
 	}
 	return nil
@@ -149,11 +149,12 @@ func commonParent(subs []wire.Subvolume, but int) string {
 // subvolumes inside others, those that only hold others, and which is the
 // default.
 func (d *describer) completeSubvolumes(ctx context.Context, w *want) error {
-	if len(w.Subvolumes) == 0 {
-		w.Subvolumes = []wire.Subvolume{{MountPoint: w.MountPoint, Mounted: true}}
+	tops := slices.Clone(w.Subvolumes)
+	if !slices.ContainsFunc(tops, func(s wire.Subvolume) bool { return s.MountPoint == w.MountPoint }) {
+		tops = append(tops, wire.Subvolume{MountPoint: w.MountPoint})
 	}
 	var left []wire.Subvolume
-	for _, s := range slices.Clone(w.Subvolumes) {
+	for _, s := range tops {
 		top, err := look(s.MountPoint)
 		if err != nil {
 			return fmt.Errorf("stat %s: %w", s.MountPoint, err)
@@ -162,16 +163,15 @@ func (d *describer) completeSubvolumes(ctx context.Context, w *want) error {
 		if err := n.below(s.MountPoint, s.Path); err != nil {
 			return fmt.Errorf("list the subvolumes in %s: %w", s.MountPoint, err)
 		}
-		left = append(left, n.snapshots...)
+		left = append(left, n.left...)
+	}
+	for _, s := range left {
+		d.opt.Excludes = append(d.opt.Excludes, s.MountPoint)
 	}
 	if len(left) > 0 {
-		for _, s := range left {
-			d.opt.Excludes = append(d.opt.Excludes, s.MountPoint)
-		}
-		d.note("%s: %d snapshots are left out, they arrive as empty directories: %s and so on", w.source, len(left), left[0].MountPoint)
+		d.note("%s: %d subvolumes that are snapshots or mounted elsewhere too arrive as empty directories: %s and so on", w.source, len(left), left[0].MountPoint)
 	}
-	if len(w.Subvolumes) == 1 && w.Subvolumes[0].Path == "" {
-		w.Subvolumes = nil
+	if len(w.Subvolumes) == 0 {
 		return nil
 	}
 	return d.askBtrfs(ctx, w, left)
@@ -179,10 +179,10 @@ func (d *describer) completeSubvolumes(ctx context.Context, w *want) error {
 
 // nesting looks for subvolumes that are seen inside a mounted one.
 type nesting struct {
-	d         *describer
-	w         *want
-	mount     uint64
-	snapshots []wire.Subvolume
+	d     *describer
+	w     *want
+	mount uint64
+	left  []wire.Subvolume // out of the scan: snapshots, and what is mounted by itself
 }
 
 func (n *nesting) below(top, path string) error {
@@ -196,8 +196,8 @@ func (n *nesting) below(top, path string) error {
 		st, err := look(at)
 		known := slices.ContainsFunc(n.w.Subvolumes, func(s wire.Subvolume) bool { return s.Path == sub.Path })
 		switch {
-		case err != nil || st.Ino != btrfsTopInode || st.Mnt_id != n.mount || known:
-			continue // gone, covered by a mount, or mounted elsewhere
+		case err != nil || st.Ino != btrfsTopInode || st.Mnt_id != n.mount:
+			continue // gone, or covered by a mount
 		case isSnapshotName(filepath.Base(at)):
 			continue // our own, of a run that was killed
 		case n.d.excluded(at):
@@ -207,8 +207,8 @@ func (n *nesting) below(top, path string) error {
 		if err != nil {
 			return err
 		}
-		if snapshot {
-			n.snapshots = append(n.snapshots, sub)
+		if snapshot || known {
+			n.left = append(n.left, sub)
 			continue
 		}
 		n.w.Subvolumes = append(n.w.Subvolumes, sub)
@@ -258,6 +258,11 @@ func (d *describer) askBtrfs(ctx context.Context, w *want, snapshots []wire.Subv
 		}
 	}
 	paths := subvolumePaths(def)
+	top := !slices.ContainsFunc(w.Subvolumes, func(s wire.Subvolume) bool { return s.MountPoint == w.MountPoint })
+	if top && len(paths) > 0 {
+		d.note("%s: its default subvolume is %s here, its top on the clones, which is mounted on %s", w.source, paths[0], w.MountPoint)
+		paths = nil
+	}
 	for i := range w.Subvolumes {
 		w.Subvolumes[i].Default = len(paths) == 1 && w.Subvolumes[i].Path == paths[0]
 	}
