@@ -48,6 +48,15 @@ func newChainLab(t *testing.T, src chain.Source) *chainLab {
 
 // add lets a node take part that restores into a directory.
 func (l *chainLab) add(n uint32, streams []wire.Stream, tree *Tree) {
+	var holder chain.Holder
+	if tree.opt.Update {
+		holder = tree
+	}
+	l.join(n, streams, tree, holder)
+}
+
+// join lets a node take part that has any sink.
+func (l *chainLab) join(n uint32, streams []wire.Stream, sink chain.Sink, holder chain.Holder) {
 	id, err := trust.New()
 	if err != nil {
 		l.t.Error(err)
@@ -59,11 +68,8 @@ func (l *chainLab) add(n uint32, streams []wire.Stream, tree *Tree) {
 		return
 	}
 	reports := make(chan wire.LinkReport, 10000)
-	link := &chain.Link{Transfer: l.head.Transfer, Self: n, Streams: streams, Identity: id, Sink: tree, Ring: 4 << 20,
+	link := &chain.Link{Transfer: l.head.Transfer, Self: n, Streams: streams, Identity: id, Sink: sink, Holder: holder, Ring: 4 << 20,
 		Log: slog.New(slog.DiscardHandler), Tell: func(r wire.LinkReport) { reports <- r }}
-	if tree.opt.Update {
-		link.Holder = tree
-	}
 	if err := link.Start(); err != nil {
 		l.t.Error(err)
 		return
