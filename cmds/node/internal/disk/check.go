@@ -3,6 +3,8 @@ package disk
 import (
 	"context"
 	"fmt"
+	"maps"
+	"math"
 	"os/exec"
 	"path"
 	"slices"
@@ -16,62 +18,100 @@ import (
 // than its disk, files larger than their file system, a file system that can't
 // be made here. It writes nothing.
 func Check(plan wire.Plan, chosen []Device) error {
-	_, err := fit(plan, chosen)
+	_, err := fit(context.Background(), plan, chosen)
 	return err
 }
 
-// fit is the layout of each disk, laid onto the device chosen for it.
-func fit(plan wire.Plan, chosen []Device) ([]layout.Fitted, error) {
+// fit is the layout of each disk, laid onto the device chosen for it, and what
+// is made of it all.
+func fit(ctx context.Context, plan wire.Plan, chosen []Device) (Assignment, error) {
+	a := Assignment{Devices: chosen}
 	if len(chosen) != len(plan.Disks) {
-		return nil, fmt.Errorf("check plan: %d devices for %d disks", len(chosen), len(plan.Disks))
+		return a, fmt.Errorf("check plan: %d devices for %d disks", len(chosen), len(plan.Disks))
 	}
-	var all []layout.Fitted
+	order, err := checkStack(plan)
+	if err != nil {
+		return a, fmt.Errorf("check plan: %w", err)
+	}
+	a.order = order
+	plan = raise(plan)
+	a.stack = plan.Stack
 	for i, p := range plan.Disks {
 		f, err := p.Layout.Fit(chosen[i].Bytes, chosen[i].Sector)
 		if err != nil {
-			return nil, fmt.Errorf("lay %s onto %s: %w", p.Name, chosen[i], err)
+			return a, fmt.Errorf("lay %s onto %s: %w", p.Name, chosen[i], err)
 		}
-		all = append(all, f)
+		a.Fitted = append(a.Fitted, f)
+	}
+	if a.places, err = places(plan, a.Fitted, chosen); err != nil {
+		return a, fmt.Errorf("check plan: %w", err)
 	}
 	for _, check := range []func() error{
-		func() error { return checkFilesystems(plan, all) },
-		func() error { return checkBlocks(plan, all) },
+		func() error { return checkFilesystems(plan, a.Fitted, a.places) },
+		func() error { return checkBlocks(plan, a.Fitted) },
 		func() error { return checkBootCode(plan) },
 	} {
 		if err := check(); err != nil {
-			return nil, fmt.Errorf("check plan: %w", err)
+			return a, fmt.Errorf("check plan: %w", err)
 		}
 	}
-	return all, checkPrograms(plan, all)
+	return a, checkPrograms(ctx, plan, a.places)
 }
 
-func checkFilesystems(plan wire.Plan, fitted []layout.Fitted) error {
-	type place struct{ disk, part int }
-	places, mounts := map[place]bool{}, map[string]bool{}
+func checkFilesystems(plan wire.Plan, fitted []layout.Fitted, at map[string]room) error {
+	disks, mounts := map[string]layout.Disk{}, map[string]bool{}
+	for _, d := range plan.Disks {
+		disks[d.Name] = d.Layout
+	}
+	used, err := plan.Stack.Uses(disks) // what the stack is made of
+	if err != nil {
+		return err
+	}
 	for _, fs := range plan.Filesystems {
-		if fs.Disk < 0 || fs.Disk >= len(fitted) {
-			return fmt.Errorf("file system %s: disk %d of %d", title(fs), fs.Disk, len(fitted))
-		}
-		part, ok := find(fitted[fs.Disk], fs.Part)
-		if !ok || part.Kind == layout.Extended {
-			return fmt.Errorf("file system %s: no partition %d on %s to hold it", title(fs), fs.Part, plan.Disks[fs.Disk].Name)
-		}
-		if at := (place{fs.Disk, fs.Part}); places[at] {
-			return fmt.Errorf("file system %s: partition %d of %s has one already", title(fs), fs.Part, plan.Disks[fs.Disk].Name)
-		}
-		places[place{fs.Disk, fs.Part}] = true
-		if err := checkOne(fs, part.Count*fitted[fs.Disk].SectorSize); err != nil {
+		if err := checkPlace(plan, fs, fitted, at); err != nil {
 			return fmt.Errorf("file system %s: %w", title(fs), err)
 		}
-		if fs.MountPoint != "" && mounts[fs.MountPoint] {
-			return fmt.Errorf("file system %s: mounted twice", title(fs))
+		on := onName(plan, fs)
+		if by := used[on]; by != "" {
+			return fmt.Errorf("file system %s: %s has one already, or is part of one: %s", title(fs), place(plan, fs), by)
 		}
-		mounts[fs.MountPoint] = true
+		used[on] = "file system " + title(fs)
+		if err := checkOne(fs, at[on].bytes); err != nil {
+			return fmt.Errorf("file system %s: %w", title(fs), err)
+		}
+		for _, m := range mountPoints(fs) {
+			if mounts[m.at] {
+				return fmt.Errorf("file system %s: %s: mounted twice", title(fs), m.at)
+			}
+			mounts[m.at] = true
+		}
 	}
 	if !mounts["/"] && (len(plan.Blocks) == 0 || len(plan.Filesystems) > 0) {
 		return fmt.Errorf("no file system is mounted on /")
 	}
 	return nil
+}
+
+// checkPlace looks for what the file system is to be on.
+func checkPlace(plan wire.Plan, fs wire.Filesystem, fitted []layout.Fitted, at map[string]room) error {
+	if fs.On == "" && (fs.Disk < 0 || fs.Disk >= len(fitted)) {
+		return fmt.Errorf("disk %d of %d", fs.Disk, len(fitted))
+	}
+	if _, ok := at[onName(plan, fs)]; ok {
+		return nil
+	}
+	if fs.On != "" {
+		return fmt.Errorf("nothing of the plan is called %s", fs.On)
+	}
+	return fmt.Errorf("no partition %d on %s to hold it", fs.Part, plan.Disks[fs.Disk].Name)
+}
+
+// place is how a message names what a file system is on.
+func place(plan wire.Plan, fs wire.Filesystem) string {
+	if fs.On != "" || fs.Part == 0 {
+		return onName(plan, fs)
+	}
+	return fmt.Sprintf("partition %d of %s", fs.Part, plan.Disks[fs.Disk].Name)
 }
 
 func find(f layout.Fitted, number int) (layout.FittedPart, bool) {
@@ -93,58 +133,47 @@ func title(fs wire.Filesystem) string {
 // checkOne checks the words that will become arguments of programs, and
 // whether the files fit.
 func checkOne(fs wire.Filesystem, bytes int64) error {
+	k, ok := kinds()[fs.Type]
+	if !ok {
+		return fmt.Errorf("type %q: want one of %s", fs.Type, strings.Join(slices.Sorted(maps.Keys(kinds())), ", "))
+	}
+	if err := k.checkLabel(fs.Label); err != nil {
+		return err
+	}
 	if fs.Type == "swap" {
 		if fs.MountPoint != "" {
 			return fmt.Errorf("swap can't be mounted")
 		}
-		return checkLabel(fs.Label)
+		if bytes < 10*4096 { // mkswap(8): 10 pages
+			return fmt.Errorf("partition of %d bytes: too small for swap", bytes)
+		}
+		return nil
 	}
-	if !slices.Contains([]string{"ext2", "ext3", "ext4", wire.VFAT}, fs.Type) {
-		return fmt.Errorf("type %q: want ext2, ext3, ext4, vfat or swap", fs.Type)
+	if err := checkSubvolumes(fs); err != nil {
+		return err
 	}
-	if fs.MountPoint == "" || fs.MountPoint[0] != '/' || path.Clean(fs.MountPoint) != fs.MountPoint || strings.ContainsRune(fs.MountPoint, 0) {
-		return fmt.Errorf("mount point %q: want a clean absolute path", fs.MountPoint)
-	}
-	if fs.Type == wire.VFAT {
-		return checkVFAT(fs, bytes)
+	if len(fs.Subvolumes) == 0 || fs.MountPoint != "" {
+		if err := checkMountPoint(fs.MountPoint); err != nil {
+			return err
+		}
 	}
 	for _, f := range fs.Features {
-		if f == "" || strings.Trim(f, "abcdefghijklmnopqrstuvwxyz0123456789_") != "" {
+		if !k.feature.MatchString(f) {
 			return fmt.Errorf("feature %q", f)
 		}
 	}
-	if !powerWithin(fs.BlockSize, 1024, 65536) || !powerWithin(fs.InodeSize, 128, 4096) {
+	if !powerWithin(fs.BlockSize, 512, 65536) || !powerWithin(fs.InodeSize, 128, 4096) {
 		return fmt.Errorf("block size %d, inode size %d: want powers of 2", fs.BlockSize, fs.InodeSize)
 	}
-	if err := checkLabel(fs.Label); err != nil {
-		return err
+	if math.IsNaN(fs.Reserved) || fs.Reserved > 50 { // mke2fs(8), -m
+		return fmt.Errorf("%v per cent reserved: want at most 50", fs.Reserved)
 	}
 	return checkRoom(fs, bytes)
 }
 
-// checkVFAT takes what an EFI system partition can be. A label has 11 bytes,
-// no small letters and little else (Microsoft's FAT specification).
-func checkVFAT(fs wire.Filesystem, bytes int64) error {
-	if len(fs.Label) > 11 || strings.Trim(fs.Label, "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_ ") != "" {
-		return fmt.Errorf("label %q: want at most 11 capital letters and digits", fs.Label)
-	}
-	if fs.NeedBytes < 0 || fs.NeedInodes < 0 || fs.NeedInodes > bytes>>9 {
-		return fmt.Errorf("needs %d bytes, %d files: impossible", fs.NeedBytes, fs.NeedInodes)
-	}
-	// Two tables of 4 bytes for each cluster of 512 are a 64th; a cluster is
-	// lost to each file's end, and 4 KiB are common.
-	free := bytes - bytes/64 - 64<<10 - fs.NeedInodes*4096
-	if fs.NeedBytes > free {
-		return fmt.Errorf("the files take %d bytes, a partition of %d MB has room for %d", fs.NeedBytes, bytes>>20, max(free, 0))
-	}
-	return nil
-}
-
-// checkLabel takes what ext and swap can hold: 16 bytes
-// (ext2_fs.h s_volume_name, swap header volume_name).
-func checkLabel(label string) error {
-	if len(label) > 16 || strings.ContainsAny(label, "\x00\n") {
-		return fmt.Errorf("label %q: want at most 16 bytes", label)
+func checkMountPoint(at string) error {
+	if at == "" || at[0] != '/' || path.Clean(at) != at || strings.ContainsRune(at, 0) {
+		return fmt.Errorf("mount point %q: want a clean absolute path", at)
 	}
 	return nil
 }
@@ -156,32 +185,32 @@ func powerWithin(n, least, most int) bool {
 
 // checkPrograms looks for the programs that the plan will need, and tries the
 // file systems, before the disk is touched rather than half-way.
-func checkPrograms(plan wire.Plan, fitted []layout.Fitted) error {
-	need := []string{"sfdisk"}
+func checkPrograms(ctx context.Context, plan wire.Plan, at map[string]room) error {
+	need := []string{"sfdisk", "blkid"}
+	if len(plan.Stack.Arrays) > 0 {
+		need = append(need, "mdadm")
+	}
+	if len(plan.Stack.Crypts) > 0 {
+		need = append(need, "cryptsetup", "dmsetup")
+	}
+	if len(plan.Stack.Groups) > 0 {
+		need = append(need, "lvm", "dmsetup")
+	}
 	for _, fs := range plan.Filesystems {
-		need = append(need, maker(fs.Type))
+		need = append(need, kinds()[fs.Type].programs...)
+		if len(fs.Subvolumes) > 0 {
+			need = append(need, "btrfs")
+		}
 	}
 	for _, p := range need {
 		if _, err := exec.LookPath(p); err != nil {
-			return fmt.Errorf("check programs: %w", err)
+			return fmt.Errorf("check programs: stage 2's image lacks one that the plan needs: %w", err)
 		}
 	}
 	for _, fs := range plan.Filesystems {
-		if fs.Type == "swap" {
-			continue
-		}
-		f := fitted[fs.Disk]
-		part, _ := find(f, fs.Part) // checkFilesystems saw it
-		if err := tryMkfs(context.Background(), fs, roomOf(f, part)); err != nil {
+		if err := tryMkfs(ctx, fs, at[onName(plan, fs)]); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-func maker(fstype string) string {
-	if fstype == "swap" {
-		return "mkswap"
-	}
-	return "mkfs." + fstype
 }

@@ -1,6 +1,7 @@
 package disk
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -9,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/moby/sys/mountinfo"
+	"golang.org/x/sys/unix"
 
 	"github.com/kamethod/kamethod/golden/layout"
 )
@@ -58,12 +60,16 @@ func inventory(sys string, also []string) ([]Device, error) {
 	if err != nil {
 		return nil, err
 	}
+	swaps, err := swapAreas()
+	if err != nil {
+		return nil, err
+	}
 	var devs []Device
 	for _, e := range entries {
 		if !isDisk(e.Name()) && !slices.Contains(also, strings.ReplaceAll(e.Name(), "!", "/")) {
 			continue
 		}
-		d, err := describe(sys, e.Name(), used)
+		d, err := describe(sys, e.Name(), used, swaps)
 		if err != nil {
 			return nil, fmt.Errorf("disk %s: %w", e.Name(), err)
 		}
@@ -73,7 +79,7 @@ func inventory(sys string, also []string) ([]Device, error) {
 	return devs, nil
 }
 
-func describe(sys, name string, used map[string]string) (Device, error) {
+func describe(sys, name string, used, swaps map[string]string) (Device, error) {
 	dir := filepath.Join(sys, "block", name)
 	// sysfs has a ! where a name has a /, as in cciss!c0d0.
 	slashed := strings.ReplaceAll(name, "!", "/")
@@ -109,7 +115,7 @@ func describe(sys, name string, used map[string]string) (Device, error) {
 	if d.Sector, err = strconv.ParseInt(attr(dir, "queue/logical_block_size"), 10, 64); err != nil {
 		return d, fmt.Errorf("sector size: %w", err)
 	}
-	d.InUse, d.Holders = users(sys, dir, used)
+	d.InUse, d.Holders = users(sys, dir, used, swaps)
 	return d, nil
 }
 
@@ -118,7 +124,7 @@ func (d Device) sysName() string { return strings.ReplaceAll(d.Name, "/", "!") }
 
 // users is what uses the disk in dir, one of its partitions, or something that
 // is made of them; and what is made of them, if that is all.
-func users(sys, dir string, used map[string]string) (inUse string, holders []string) {
+func users(sys, dir string, used, swaps map[string]string) (inUse string, holders []string) {
 	above := holdersOf(sys, dir)
 	for _, d := range append(nodesOf(dir), above...) {
 		if u, ok := used[attr(d, "dev")]; ok {
@@ -126,6 +132,9 @@ func users(sys, dir string, used map[string]string) (inUse string, holders []str
 				u = fmt.Sprintf("part of %s, %s", of, u)
 			}
 			return u, nil
+		}
+		if path, ok := swaps[attr(d, "dev")]; ok {
+			holders = append(holders, swapOn+path)
 		}
 	}
 	for _, h := range above {
@@ -167,7 +176,7 @@ func holdersOf(sys, dir string) []string {
 	return all
 }
 
-// inUse maps device numbers ("8:1") to what uses them.
+// inUse maps device numbers ("8:1") to what uses them and mustn't be disturbed.
 func inUse() (map[string]string, error) {
 	mounts, err := mountinfo.GetMounts(nil)
 	if err != nil {
@@ -176,16 +185,32 @@ func inUse() (map[string]string, error) {
 	used := map[string]string{}
 	for _, m := range mounts {
 		used[fmt.Sprintf("%d:%d", m.Major, m.Minor)] = "mounted on " + m.Mountpoint
-	}
-	swaps, _ := os.ReadFile("/proc/swaps") // absent without CONFIG_SWAP
-	for _, line := range strings.Split(string(swaps), "\n") {
-		if name, ok := strings.CutPrefix(strings.SplitN(line, " ", 2)[0], "/dev/"); ok {
-			if n := attr("/sys/class/block/"+strings.ReplaceAll(name, "/", "!"), "dev"); n != "" {
-				used[n] = "swap"
-			}
+		// A btrfs has a number of its own: its device stands in the line.
+		if n := attr("/sys/class/block/"+strings.ReplaceAll(strings.TrimPrefix(m.Source, "/dev/"), "/", "!"), "dev"); n != "" && strings.HasPrefix(m.Source, "/dev/") {
+			used[n] = "mounted on " + m.Mountpoint
 		}
 	}
 	return used, nil
+}
+
+// swapAreas maps device numbers to the paths of swap areas in use.
+func swapAreas() (map[string]string, error) {
+	areas := map[string]string{}
+	swaps, err := os.ReadFile("/proc/swaps")
+	if errors.Is(err, os.ErrNotExist) { // without CONFIG_SWAP
+		return areas, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list swap areas: %w", err)
+	}
+	for line := range strings.Lines(string(swaps)) {
+		path := strings.SplitN(line, " ", 2)[0]
+		var st unix.Stat_t
+		if strings.HasPrefix(path, "/dev/") && unix.Stat(path, &st) == nil {
+			areas[fmt.Sprintf("%d:%d", unix.Major(st.Rdev), unix.Minor(st.Rdev))] = path
+		}
+	}
+	return areas, nil
 }
 
 // attr is a sysfs file's text, empty where there is none.

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"path/filepath"
 	"regexp"
+	"slices"
 
 	"github.com/google/uuid"
 
@@ -21,23 +23,30 @@ import (
 //	tables ─▶ file systems' superblocks ─▶ e2fsck -p ─▶ mkswap, mkfs.vfat ─▶ mount
 func keep(ctx context.Context, plan wire.Plan, a Assignment, root string, opt Options) (wire.DiskResult, error) {
 	res := wire.DiskResult{Kept: true}
+	if len(a.order) > 0 {
+		return res, fmt.Errorf("%s is always made anew", a.order[0])
+	}
 	fitted := make([]layout.Fitted, len(a.Devices))
 	for i, d := range a.Devices {
 		var err error
+		if a.Fitted[i].Table == layout.None {
+			return res, fmt.Errorf("%s: a disk that is used as a whole is always made anew", d.Path)
+		}
 		if fitted[i], err = sameTable(ctx, d, a.Fitted[i]); err != nil {
 			return res, fmt.Errorf("%s: %w", d.Path, err)
 		}
 		res.Disks = append(res.Disks, d.Path)
 	}
 	for _, fs := range plan.Filesystems {
-		f := fitted[fs.Disk]
-		part, _ := find(f, fs.Part) // Check saw it
-		r := wire.FilesystemResult{Device: a.Devices[fs.Disk].Partition(fs.Part), PartID: partID(f, part)}
-		if r.PartID == fs.OldPartID {
+		dev, err := deviceOf(plan, a.Devices, nil, onName(plan, fs))
+		if err != nil {
+			return res, err
+		}
+		r := wire.FilesystemResult{Device: dev, PartID: partIDOf(plan, fs, fitted)}
+		if r.PartID == fs.OldPartID && r.PartID != "" {
 			return res, fmt.Errorf("%s: it is golden's own: PARTUUID %s", r.Device, r.PartID)
 		}
-		var err error
-		if r.UUID, err = sameFilesystem(ctx, fs, r.Device, part.Count*f.SectorSize); err != nil {
+		if r.UUID, err = sameFilesystem(ctx, fs, r.Device, a.places[onName(plan, fs)].bytes); err != nil {
 			return res, fmt.Errorf("%s: %w", r.Device, err)
 		}
 		res.Filesystems = append(res.Filesystems, r)
@@ -51,17 +60,17 @@ func keep(ctx context.Context, plan wire.Plan, a Assignment, root string, opt Op
 			return res, err
 		}
 	}
-	return res, reuse(ctx, plan, fitted, res, root, opt)
+	return res, reuse(ctx, plan, a, res, root, opt)
 }
 
 // reuse makes the file systems that are there ready.
-func reuse(ctx context.Context, plan wire.Plan, fitted []layout.Fitted, res wire.DiskResult, root string, opt Options) error {
+func reuse(ctx context.Context, plan wire.Plan, a Assignment, res wire.DiskResult, root string, opt Options) error {
 	for i, fs := range plan.Filesystems {
 		if anew(fs) {
 			continue
 		}
 		opt.step("checking %s", describeFS(fs, res.Filesystems[i].Device))
-		if err := preen(ctx, res.Filesystems[i].Device); err != nil {
+		if err := preen(ctx, fs, res.Filesystems[i].Device, filepath.Join(filepath.Dir(root), ".checked")); err != nil {
 			return err
 		}
 	}
@@ -70,9 +79,7 @@ func reuse(ctx context.Context, plan wire.Plan, fitted []layout.Fitted, res wire
 			continue
 		}
 		r := res.Filesystems[i]
-		f := fitted[fs.Disk]
-		part, _ := find(f, fs.Part)
-		if err := mkfs(ctx, fs, r.Device, r.UUID, roomOf(f, part)); err != nil {
+		if err := mkfs(ctx, fs, r.Device, r.UUID, a.places[onName(plan, fs)]); err != nil {
 			return err
 		}
 	}
@@ -90,7 +97,10 @@ func anew(fs wire.Filesystem) bool { return fs.Type == "swap" || fs.Type == wire
 
 // preen replays the journal and repairs what can be repaired without a
 // question. e2fsck(8): 0 nothing was wrong, 1 it was, and is repaired.
-func preen(ctx context.Context, dev string) error {
+func preen(ctx context.Context, fs wire.Filesystem, dev, at string) error {
+	if fs.Type == "xfs" || fs.Type == "btrfs" {
+		return preenOther(ctx, fs, dev, at)
+	}
 	err := run(ctx, "", "e2fsck", "-p", dev)
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && exit.ExitCode() == 1 {
@@ -112,6 +122,9 @@ func sameFilesystem(ctx context.Context, fs wire.Filesystem, dev string, bytes i
 	case wire.VFAT:
 		return vfatUUID(ctx, fs, dev, found)
 	}
+	if slices.Contains([]string{"jfs", "reiserfs", "f2fs"}, fs.Type) {
+		return "", fmt.Errorf("%s is always made anew", fs.Type)
+	}
 	if found != fs.Type {
 		return "", fmt.Errorf("it holds %s, want %s", orNothing(found), fs.Type)
 	}
@@ -121,6 +134,9 @@ func sameFilesystem(ctx context.Context, fs wire.Filesystem, dev string, bytes i
 	}
 	if label != fs.Label {
 		return "", fmt.Errorf("its label is %q, want %q", label, fs.Label)
+	}
+	if fs.Type == "xfs" || fs.Type == "btrfs" {
+		return sameOther(ctx, fs, dev, bytes)
 	}
 	s, err := readSuper(ctx, dev)
 	if err != nil {

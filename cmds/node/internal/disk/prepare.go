@@ -39,6 +39,10 @@ type Assignment struct {
 	Devices []Device
 	Fitted  []layout.Fitted
 	Why     []string // for each device, why it was taken or left
+
+	order  []string        // in which the stack is made
+	stack  layout.Stack    // the plan's, with volumes that don't shrink below their files
+	places map[string]room // of all that file systems can be on, under golden's names
 }
 
 // Assign chooses the disks and checks the plan against them; it writes
@@ -48,11 +52,15 @@ func Assign(plan wire.Plan, opt Options) (Assignment, error) {
 	if err != nil {
 		return Assignment{}, err
 	}
-	var a Assignment
-	if a.Devices, a.Why, err = Choose(plan, devs); err != nil {
-		return a, err
+	chosen, why, err := Choose(plan, devs)
+	if err != nil {
+		return Assignment{Why: why}, err
 	}
-	a.Fitted, err = fit(plan, a.Devices)
+	if err := checkHolders("/sys", chosen); err != nil {
+		return Assignment{Devices: chosen, Why: why}, fmt.Errorf("choose disks: %w", err)
+	}
+	a, err := fit(context.Background(), plan, chosen)
+	a.Why = why
 	return a, err
 }
 
@@ -98,6 +106,13 @@ func Prepare(ctx context.Context, plan wire.Plan, root string, opt Options) (wir
 	if err := ctx.Err(); err != nil {
 		return wire.DiskResult{}, fmt.Errorf("prepare: nothing was written: %w", err)
 	}
+	var disks []string
+	for _, d := range a.Devices {
+		disks = append(disks, d.sysName())
+	}
+	if err := release(ctx, opt, disks); err != nil {
+		return wire.DiskResult{}, fmt.Errorf("prepare: nothing was written: %w", err)
+	}
 	if plan.Update {
 		res, err := keep(ctx, plan, a, root, opt)
 		if err == nil {
@@ -109,31 +124,12 @@ func Prepare(ctx context.Context, plan wire.Plan, root string, opt Options) (wir
 		}
 		opt.step("no earlier clone to bring up to date, all is made anew: %v", err)
 	}
-	var res wire.DiskResult
-	for i, d := range a.Devices {
-		res.Disks = append(res.Disks, d.Path)
-		if err := identify(&a.Fitted[i]); err != nil {
-			return wire.DiskResult{}, err
-		}
-		opt.step("partitioning %s for %s: %d partitions", d, plan.Disks[i].Name, len(a.Fitted[i].Parts))
-		for _, n := range a.Fitted[i].Notes {
-			opt.step("%s: %s", d.Path, n)
-		}
-		if err := writeTable(ctx, d, a.Fitted[i]); err != nil {
-			return wire.DiskResult{}, err
-		}
-		if err := writeBootCode(d.Path, plan.Disks[i].BootCode); err != nil {
-			return wire.DiskResult{}, err
-		}
+	res, err := makeDisks(ctx, plan, a, root, opt)
+	if err == nil {
+		err = mountAll(plan, res.Filesystems, root)
 	}
-	if res.Blocks, err = placeBlocks(plan, a.Devices, res.Stack); err != nil {
-		return wire.DiskResult{}, err
-	}
-	if res.Filesystems, err = makeAll(ctx, plan, a, opt); err != nil {
-		return wire.DiskResult{}, err
-	}
-	if err := mountAll(plan, res.Filesystems, root); err != nil {
-		if uerr := Unmount(root); uerr != nil {
+	if err != nil {
+		if uerr := Unmount(root, res.Disks...); uerr != nil {
 			err = fmt.Errorf("%w; then: %w", err, uerr)
 		}
 		return wire.DiskResult{}, err
@@ -142,24 +138,85 @@ func Prepare(ctx context.Context, plan wire.Plan, root string, opt Options) (wir
 	return res, nil
 }
 
+// makeDisks makes tables, the stack and the file systems, from below.
+func makeDisks(ctx context.Context, plan wire.Plan, a Assignment, root string, opt Options) (wire.DiskResult, error) {
+	var res wire.DiskResult
+	for i, d := range a.Devices {
+		res.Disks = append(res.Disks, d.Path)
+		if err := identify(&a.Fitted[i]); err != nil {
+			return res, err
+		}
+		if a.Fitted[i].Table == layout.None {
+			opt.step("wiping %s for %s: it is used as a whole", d, plan.Disks[i].Name)
+		} else {
+			opt.step("partitioning %s for %s: %d partitions", d, plan.Disks[i].Name, len(a.Fitted[i].Parts))
+		}
+		for _, n := range a.Fitted[i].Notes {
+			opt.step("%s: %s", d.Path, n)
+		}
+		if err := writeTable(ctx, d, a.Fitted[i]); err != nil {
+			return res, err
+		}
+		if err := writeBootCode(d.Path, plan.Disks[i].BootCode); err != nil {
+			return res, err
+		}
+	}
+	var err error
+	if res.Stack, err = makeStack(ctx, plan, a, opt); err != nil {
+		return res, err
+	}
+	if res.Blocks, err = placeBlocks(plan, a.Devices, res.Stack); err != nil {
+		return res, err
+	}
+	if res.Filesystems, err = makeAll(ctx, plan, a, res.Stack, root, opt); err != nil {
+		return res, err
+	}
+	return res, nil
+}
+
 // makeAll makes the plan's file systems, each with a UUID of its own.
-func makeAll(ctx context.Context, plan wire.Plan, a Assignment, opt Options) ([]wire.FilesystemResult, error) {
+func makeAll(ctx context.Context, plan wire.Plan, a Assignment, stack []wire.StackResult, root string, opt Options) ([]wire.FilesystemResult, error) {
 	var all []wire.FilesystemResult
 	for _, fs := range plan.Filesystems {
 		id, err := newUUID(fs.Type)
 		if err != nil {
 			return nil, fmt.Errorf("make %s: uuid: %w", title(fs), err)
 		}
-		f := a.Fitted[fs.Disk]
-		part, _ := find(f, fs.Part) // Check saw it
-		r := wire.FilesystemResult{Device: a.Devices[fs.Disk].Partition(fs.Part), UUID: id, PartID: partID(f, part)}
+		dev, err := deviceOf(plan, a.Devices, stack, onName(plan, fs))
+		if err != nil {
+			return nil, fmt.Errorf("make %s: %w", title(fs), err)
+		}
+		r := wire.FilesystemResult{Device: dev, UUID: id, PartID: partIDOf(plan, fs, a.Fitted)}
+		var size room
+		if size.bytes, err = sizeOf(dev); err == nil {
+			size.sector, err = sectorOf(dev)
+		}
+		if err == nil && fs.Type != "swap" {
+			err = checkRoom(fs, size.bytes) // a volume may have come out smaller than was thought
+		}
+		if err != nil {
+			return nil, fmt.Errorf("make %s: %w", title(fs), err)
+		}
 		opt.step("making %s", describeFS(fs, r.Device))
-		if err := mkfs(ctx, fs, r.Device, r.UUID, roomOf(f, part)); err != nil {
+		if err := mkfs(ctx, fs, r.Device, r.UUID, size); err != nil {
+			return nil, err
+		}
+		if err := makeSubvolumes(ctx, fs, r.Device, filepath.Join(filepath.Dir(root), ".subvolumes")); err != nil {
 			return nil, err
 		}
 		all = append(all, r)
 	}
 	return all, nil
+}
+
+// partIDOf is the PARTUUID of a file system's partition, if it is on one.
+func partIDOf(plan wire.Plan, fs wire.Filesystem, fitted []layout.Fitted) string {
+	i, n, ok := diskOf(plan, onName(plan, fs))
+	if !ok || n == 0 {
+		return ""
+	}
+	part, _ := find(fitted[i], n) // Check saw it
+	return partID(fitted[i], part)
 }
 
 // describeFS is a file system as a person is told of it.

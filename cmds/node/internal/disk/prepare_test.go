@@ -216,7 +216,7 @@ func TestRefusedUntouched(t *testing.T) {
 		change func(*wire.Plan)
 		want   []string
 	}{
-		"layout too large": {func(p *wire.Plan) { *p = manual(t, "linux 300") }, []string{"367 MB", "139 MB", dev}},
+		"layout too large": {func(p *wire.Plan) { *p = manual(t, "linux 300") }, []string{"the layout takes 399 MB", "139 MB", dev}},
 		"files too large":  {func(p *wire.Plan) { p.Filesystems[2].NeedBytes = 500 << 20 }, []string{"/: the files take 500 MB", "of 30 MB"}},
 		"too many inodes":  {func(p *wire.Plan) { p.Filesystems[2].NeedInodes = 500000 }, []string{"/: the files take", "500000 inodes"}},
 		"unknown type":     {func(p *wire.Plan) { p.Filesystems[0].Type = "zfs" }, []string{`"zfs"`, "ext4"}},
@@ -326,7 +326,7 @@ func TestRoom(t *testing.T) {
 		if err := os.Truncate(file, c.bytes); err != nil {
 			t.Fatal(err)
 		}
-		args := mkfsArgs(c.fs, file, "11111111-2222-4333-8444-555555555555", room{c.bytes, 512})
+		args := extArgs(c.fs, file, "11111111-2222-4333-8444-555555555555", room{c.bytes, 512})
 		must(t, "mkfs."+c.fs.Type, args...)
 		super := must(t, "dumpe2fs", "-h", file)
 		real := number(t, super, "Free blocks:") * number(t, super, "Block size:")

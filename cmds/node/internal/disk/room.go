@@ -1,10 +1,6 @@
 package disk
 
-import (
-	"fmt"
-
-	"github.com/kamethod/kamethod/golden/wire"
-)
+import "github.com/kamethod/kamethod/golden/wire"
 
 // geometry is what mke2fs makes of a partition, as far as it takes room.
 type geometry struct {
@@ -91,19 +87,4 @@ func copies(groups int64) int64 {
 		}
 	}
 	return n
-}
-
-// checkRoom refuses files that will not fit into a partition of so many bytes.
-func checkRoom(fs wire.Filesystem, bytes int64) error {
-	if fs.NeedBytes < 0 || fs.NeedInodes < 0 || fs.NeedInodes > 1<<32-16 {
-		return fmt.Errorf("needs %d bytes, %d inodes: impossible", fs.NeedBytes, fs.NeedInodes)
-	}
-	g := guess(fs, bytes)
-	if g.blocks < 64 {
-		return fmt.Errorf("partition of %d bytes: too small for %s", bytes, fs.Type)
-	}
-	if room := g.usable(); fs.NeedBytes > room {
-		return fmt.Errorf("the files take %d MB and %d inodes, a partition of %d MB has room for %d MB", fs.NeedBytes>>20, fs.NeedInodes, bytes>>20, max(room, 0)>>20)
-	}
-	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"os"
 	"os/exec"
 	"strings"
 	"time"
@@ -17,12 +18,20 @@ func run(ctx context.Context, stdin, name string, args ...string) error {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Stdin = strings.NewReader(stdin)
 	cmd.WaitDelay = 10 * time.Second
+	cmd.Env = programEnv()
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("%s %s: %w: %s", name, strings.Join(args, " "), err, tail(said.String()))
 	}
 	return nil
+}
+
+// programEnv has programs speak English, and those of volumes do without a
+// udev, which stage 2 hasn't: they make their nodes themselves (dm_udev(7),
+// mdadm(8)).
+func programEnv() []string {
+	return append(os.Environ(), "LC_ALL=C", "DM_DISABLE_UDEV=1", "MDADM_NO_UDEV=1", "LVM_SUPPRESS_FD_WARNINGS=1")
 }
 
 // tail is the last lines of a program's output, in one line.

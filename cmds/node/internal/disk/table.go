@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 	"unsafe"
@@ -19,6 +20,12 @@ import (
 func writeTable(ctx context.Context, d Device, f layout.Fitted) error {
 	if err := wipe(d, f); err != nil {
 		return err
+	}
+	if f.Table == layout.None {
+		if err := reread(d, f); err != nil {
+			return fmt.Errorf("reread table of %s: %w", d.Path, err)
+		}
+		return nil
 	}
 	// sfdisk isn't to tell the kernel: it fails where the kernel can't read
 	// tables itself, and reread below does it either way.
@@ -38,11 +45,11 @@ func wipe(d Device, f layout.Fitted) error {
 		return err
 	}
 	defer file.Close()
-	if err := wipeEnds(file, 0, d.Bytes); err != nil {
+	if err := wipeAll(file, 0, d.Bytes); err != nil {
 		return err
 	}
 	for _, p := range f.Parts {
-		if err := wipeEnds(file, p.Start*f.SectorSize, p.Count*f.SectorSize); err != nil {
+		if err := wipeAll(file, p.Start*f.SectorSize, p.Count*f.SectorSize); err != nil {
 			return err
 		}
 	}
@@ -69,22 +76,27 @@ func reread(d Device, f layout.Fitted) error {
 		time.Sleep(200 * time.Millisecond) // something probes the disk
 	}
 	// EINVAL: a device that isn't scanned for partitions, such as a loop.
-	if err != nil && err != unix.EINVAL {
+	// EBUSY: something holds a partition; the others can be told all the same,
+	// and if it is one that has to change, that fails below.
+	if err != nil && err != unix.EINVAL && err != unix.EBUSY {
 		return fmt.Errorf("BLKRRPART: %w", err)
 	}
 	have, err := known(d)
 	if err != nil {
 		return err
 	}
-	if agree(have, f) {
-		return nil
-	}
-	for _, n := range have {
-		if err := blkpg(file, unix.BLKPG_DEL_PARTITION, unix.BlkpgPartition{Pno: int32(n.number)}); err != nil {
-			return fmt.Errorf("forget partition %d: %w", n.number, err)
+	for _, h := range have {
+		if h.agrees(f) {
+			continue
+		}
+		if err := blkpg(file, unix.BLKPG_DEL_PARTITION, unix.BlkpgPartition{Pno: int32(h.number)}); err != nil {
+			return fmt.Errorf("forget partition %d: %w", h.number, err)
 		}
 	}
 	for _, p := range f.Parts {
+		if slices.ContainsFunc(have, func(h kernelPart) bool { return h.number == p.Number && h.agrees(f) }) {
+			continue
+		}
 		length := p.Count * f.SectorSize
 		if p.Kind == layout.Extended {
 			// The kernel shows just its first two sectors, enough
@@ -138,39 +150,18 @@ func known(d Device) ([]kernelPart, error) {
 	return parts, nil
 }
 
-// agree says whether the kernel has the table's partitions and no other.
-func agree(have []kernelPart, f layout.Fitted) bool {
-	if len(have) != len(f.Parts) {
-		return false
-	}
+// agrees says whether the table has just this partition.
+func (h kernelPart) agrees(f layout.Fitted) bool {
+	p, ok := find(f, h.number)
 	unit := f.SectorSize / 512
-	for _, h := range have {
-		p, ok := find(f, h.number)
-		if !ok || h.start != p.Start*unit || p.Kind != layout.Extended && h.count != p.Count*unit {
-			return false
-		}
-	}
-	return true
+	return ok && h.start == p.Start*unit && (p.Kind == layout.Extended || h.count == p.Count*unit)
 }
 
-// waitNodes waits until /dev has every partition: devtmpfs makes them at once,
-// a udev takes its time.
+// waitNodes waits until /dev has every partition.
 func waitNodes(ctx context.Context, d Device, f layout.Fitted) error {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
 	for _, p := range f.Parts {
-		path := d.Partition(p.Number)
-		for {
-			var st unix.Stat_t
-			err := unix.Stat(path, &st)
-			if err == nil && st.Mode&unix.S_IFMT == unix.S_IFBLK {
-				break
-			}
-			select {
-			case <-ctx.Done():
-				return fmt.Errorf("wait for %s: not there after 10 s: %w", path, ctx.Err())
-			case <-time.After(50 * time.Millisecond):
-			}
+		if err := waitNode(ctx, d.Partition(p.Number)); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -58,10 +58,10 @@ func TestVFAT(t *testing.T) {
 			}
 		}
 		must(t, "fsck.vfat", "-n", file)
-		if err := checkVFAT(wire.Filesystem{NeedBytes: freeFAT(t, file) + 1}, c.mib<<20); err == nil {
+		if err := checkRoom(wire.Filesystem{Type: wire.VFAT, NeedBytes: freeFAT(t, file) + 1}, c.mib<<20); err == nil {
 			t.Errorf("%d MiB: more than fits is accepted", c.mib)
 		}
-		if err := checkVFAT(wire.Filesystem{NeedBytes: freeFAT(t, file) * 96 / 100}, c.mib<<20); err != nil {
+		if err := checkRoom(wire.Filesystem{Type: wire.VFAT, NeedBytes: freeFAT(t, file) * 96 / 100}, c.mib<<20); err != nil {
 			t.Errorf("%d MiB: %v", c.mib, err)
 		}
 		os.Remove(file)

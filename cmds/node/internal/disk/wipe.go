@@ -9,19 +9,29 @@ import (
 
 const mib = 1 << 20
 
-// wipeEnds zeroes the first and the last MiB of n bytes from at on: where
+// oddPlaces is where else things are known by: the second headers of LUKS2 at
+// up to 4 MiB (libblkid's luks.c), and a btrfs's further superblocks (btrfs(5),
+// disk-io.h).
+func oddPlaces() []int64 { return []int64{mib, 2 * mib, 4 * mib, 64 * mib, 256 << 30} }
+
+// wipeAll zeroes the first and the last MiB of n bytes from at on, where
 // partition tables, RAID, LVM, LUKS and file systems keep what they are known
-// by (md 0.90 at 64 KiB from the end, ZFS within 512 KiB of either end, a GPT
-// in the last 33 sectors).
-func wipeEnds(f *os.File, at, n int64) error {
-	zero := make([]byte, mib)
-	head := min(n, mib)
-	if _, err := f.WriteAt(zero[:head], at); err != nil {
-		return fmt.Errorf("wipe %s at %d: %w", f.Name(), at, err)
+// by (jfs at 32 KiB, reiserfs at 64 KiB, md 0.90 at 64 KiB from the end and 1.0
+// at 8, ZFS within 768 KiB of either end, a GPT in the last 33 sectors), and the
+// odd places.
+func wipeAll(f *os.File, at, n int64) error {
+	type stretch struct{ from, count int64 }
+	all := []stretch{{0, min(n, mib)}, {max(n-mib, 0), min(n, mib)}}
+	for _, odd := range oddPlaces() {
+		if odd < n {
+			all = append(all, stretch{odd, min(n-odd, 8<<10)})
+		}
 	}
-	tail := max(n-mib, 0)
-	if _, err := f.WriteAt(zero[:n-tail], at+tail); err != nil {
-		return fmt.Errorf("wipe %s at %d: %w", f.Name(), at+tail, err)
+	zero := make([]byte, mib)
+	for _, s := range all {
+		if _, err := f.WriteAt(zero[:s.count], at+s.from); err != nil {
+			return fmt.Errorf("wipe %s at %d: %w", f.Name(), at+s.from, err)
+		}
 	}
 	return nil
 }

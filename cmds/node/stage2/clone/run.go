@@ -79,7 +79,7 @@ func (r *replica) fail(state status.State, err error) error {
 		state = f.state
 	}
 	r.s.Fail(string(state), err)
-	if uerr := disk.Unmount(r.root); uerr != nil {
+	if uerr := disk.Unmount(r.root, r.made.Disks...); uerr != nil {
 		r.log.Warn("unmount the clone", "err", uerr)
 	}
 	return fmt.Errorf("%s: %w", state, err)
@@ -209,7 +209,7 @@ func (r *replica) fixup(ctx context.Context, files bool) error {
 			return failure{status.Fixing, err}
 		}
 	}
-	if err := disk.Unmount(r.root); err != nil { // nothing may be lost after "done"
+	if err := disk.Unmount(r.root, r.made.Disks...); err != nil { // nothing may be lost after "done"
 		return failure{status.Fixing, err}
 	}
 	done := r.did.Done()
