@@ -59,7 +59,7 @@ func TestParseErrors(t *testing.T) {
 		{"linux 5\nlogical efi 5", "desc:2: efi: an EFI system partition can't be logical"},
 		{"extended fill\nlogical linux 5\nefi 100", "desc:1: extended: the efi line makes this a GPT"},
 		{"efi 100\nlogical linux 5", "desc:2: logical: the efi line makes this a GPT"},
-		{"efi 100\ntype0c 5", "desc:2: type0c: the efi line makes this a GPT, where that type"},
+		{"efi 100\ntypea5 5", "desc:2: typea5: the efi line makes this a GPT, where that type"},
 		{"efi 100\n" + strings.Repeat("linux 1\n", 128), "desc:129: linux: more than 128"},
 		{"linux 5 ext4", `desc:1: "ext4"`},
 		{"logical linux 5\nextended fill", "desc:1: logical linux: no extended"},

@@ -74,7 +74,7 @@ func fromGUID(guid string) byte {
 }
 
 // toGUID is the GPT type for an MBR type, where there is one: what fromGUID
-// turns back.
+// turns back, and Windows's type of all its file systems for FAT's many.
 func toGUID(t byte) (string, bool) {
 	switch t {
 	case TypeLinux:
@@ -85,7 +85,7 @@ func toGUID(t byte) (string, bool) {
 		return GUIDESP, true
 	case typeNonFS:
 		return GUIDBIOSBoot, true
-	case typeNTFS:
+	case typeNTFS, 0x01, 0x04, 0x06, 0x0b, 0x0c, 0x0e:
 		return guidData, true
 	case typeLVM:
 		return GUIDLVM, true

@@ -15,7 +15,7 @@ func (d Disk) Desc() string {
 	var b strings.Builder
 	if _, ok := d.ESP(); d.Table == GPT && !ok {
 		b.WriteString("# from a GPT disk; as a desc it makes an MBR\n")
-		d = d.asMBR()
+		d, _ = d.asMBR()
 	}
 	parts := slices.Clone(d.Parts)
 	slices.SortStableFunc(parts, func(p, q Part) int { return cmp.Compare(p.Number, q.Number) })
@@ -47,27 +47,6 @@ func (d Disk) ESP() (number int, ok bool) {
 		return 0, false
 	}
 	return d.Parts[i].Number, true
-}
-
-// asMBR numbers a GPT's partitions as an MBR has them: without the BIOS boot
-// partition, which an MBR has no use for, and from the fourth on as logicals
-// when there are more than four.
-func (d Disk) asMBR() Disk {
-	var m Disk
-	m.Table = MBR
-	kept := slices.DeleteFunc(slices.Clone(d.Parts), func(p Part) bool { return p.GUID == GUIDBIOSBoot })
-	slices.SortStableFunc(kept, func(p, q Part) int { return cmp.Compare(p.Number, q.Number) })
-	for i, p := range kept {
-		if len(kept) > 4 && i == 3 {
-			m.Parts = append(m.Parts, Part{Number: 4, Kind: Extended, Type: TypeExtended, Fill: true})
-		}
-		p.Kind, p.Number = Primary, i+1
-		if len(kept) > 4 && i >= 3 {
-			p.Kind, p.Number = Logical, i+2
-		}
-		m.Parts = append(m.Parts, p)
-	}
-	return m
 }
 
 // FromTable is the layout of a disk that exists: t has the type, number, start
