@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/kamethod/kamethod/golden/internal/capture"
+	"github.com/kamethod/kamethod/golden/layout"
 	"github.com/kamethod/kamethod/golden/stream"
 	"github.com/kamethod/kamethod/golden/wire"
 )
@@ -25,6 +26,12 @@ type Original struct {
 	BlocksHow string            // which of their blocks come, wire.BlocksUsed and its like; empty: as seems best
 	BootCode  map[string]string // -m, -M: disk to the file with its boot record; empty: golden's own
 	NoFiles   bool              // nothing but blocks
+	Images    string            // folder that make image filled; empty: what the nodes' stage 2 has is unknown
+
+	Layout      string       // -p: layout file for all disks, in place of Descs
+	Table       layout.Table // --table: for all disks; empty: as they have
+	Matches     []string     // --match
+	Passphrases []string     // --luks-passphrase
 }
 
 // Described is an original that was looked at.
@@ -45,8 +52,7 @@ func Describe(ctx context.Context, o Original, log *slog.Logger) (*Described, er
 	if o.NoFiles {
 		return describeBlocks(ctx, o, log)
 	}
-	m, err := capture.Describe(ctx, capture.Options{Root: o.Root, Descs: o.Descs, SkipDisks: o.SkipDisks,
-		Excludes: o.Excludes, Loader: o.Loader, Log: log})
+	m, err := o.capture(ctx, log)
 	if err != nil {
 		return nil, err
 	}
@@ -66,6 +72,21 @@ func Describe(ctx context.Context, o Original, log *slog.Logger) (*Described, er
 		return nil, errors.Join(err, t.Close())
 	}
 	return d, nil
+}
+
+func (o Original) capture(ctx context.Context, log *slog.Logger) (*capture.Machine, error) {
+	programs, err := stage2Programs(o.Images)
+	if err != nil {
+		return nil, err
+	}
+	opt := capture.Options{
+		Root: o.Root, Descs: o.Descs, Layout: o.Layout, Table: o.Table, Matches: o.Matches, SkipDisks: o.SkipDisks, Excludes: o.Excludes,
+		Loader: o.Loader, Passphrases: o.Passphrases, Programs: programs, Log: log,
+	}
+	for _, b := range o.Blocks {
+		opt.Blocks = append(opt.Blocks, b.On)
+	}
+	return capture.Describe(ctx, opt)
 }
 
 // Scanned is a tree of files, and the snapshot that it is read from.

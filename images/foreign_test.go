@@ -122,7 +122,7 @@ func smallRoot(t *testing.T, dir string) string {
 	t.Helper()
 	writeAll(t, dir, map[string]string{
 		"desc": "linux fill\n", "root/etc/fstab": "/dev/sda1 / ext4 defaults 0 1\n", "root/usr/bin/true": "", "root/sbin/init": "",
-		"root/usr/lib/grub/i386-pc/modinfo.sh": "",
+		"root/usr/lib/grub/i386-pc/modinfo.sh": "", "root/boot/vmlinuz": "",
 	})
 	return filepath.Join(dir, "root")
 }

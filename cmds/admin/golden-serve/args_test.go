@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/kamethod/kamethod/golden"
 )
 
 // The manual's command lines mean what they meant.
@@ -19,6 +21,8 @@ func TestManualsCommandLines(t *testing.T) {
 		"desc sda":                            "desc sda",
 		"--help":                              "--help",
 		"-p sda":                              "clone -p sda",
+		"-n 2 -p l.yaml -X sdb":               "clone -n 2 -p l.yaml -X sdb",
+		"-p sda l.yml -n 1":                   "clone -p sda=l.yml -n 1",
 		"nonsense":                            "nonsense",
 		"-n 1 -p sda /root/desc -x /tmp -d 5": "clone -n 1 -p sda=/root/desc -x /tmp -d 5",
 	} {
@@ -30,8 +34,8 @@ func TestManualsCommandLines(t *testing.T) {
 }
 
 func TestOriginal(t *testing.T) {
-	o := cloneFlags{common: common{snapshot: "auto"}, root: "/", loader: "grub --with=jfs --with=ata_piix", descs: []string{"/dev/sda=/tmp/desc"},
-		skip: []string{"sdb|sdc", "sdd"}, excludes: []string{"/tmp", "/a|/b"}}
+	o := cloneFlags{common: common{snapshot: "auto"}, root: "/", disk: diskFlags{loader: "grub --with=jfs --with=ata_piix", layouts: []string{"/dev/sda=/tmp/desc"},
+		skip: []string{"sdb|sdc", "sdd"}}, excludes: []string{"/tmp", "/a|/b"}}
 	g, err := o.original()
 	if err != nil {
 		t.Fatal(err)
@@ -50,6 +54,33 @@ func TestOriginal(t *testing.T) {
 	}
 	if d := cmp.Diff([]string{"/tmp", "/a", "/b", "/etc/kamethod", "/var/lib/kamethod"}, g.Excludes); d != "" {
 		t.Error(d)
+	}
+}
+
+// TestDiskFlags: what is wrong with a flag is said with the flag.
+func TestDiskFlags(t *testing.T) {
+	for _, c := range []struct {
+		flags diskFlags
+		want  string // in the error; empty: none
+	}{
+		{diskFlags{loader: "auto", layouts: []string{"/tmp/a=b/layout.yaml"}, table: "mbr"}, ""},
+		{diskFlags{loader: "--with=ahci", layouts: []string{"sda=x.yaml", "sdb=desc"}}, ""},
+		{diskFlags{loader: "lilo --with=jfs"}, ""},
+		{diskFlags{loader: "lilo2"}, `"lilo2"`},
+		{diskFlags{loader: ""}, "want one of auto, grub"},
+		{diskFlags{loader: "auto", table: "bsd"}, "--table bsd"},
+		{diskFlags{loader: "auto", layouts: []string{"sda"}}, "-p sda: want a disk and its desc file"},
+		{diskFlags{loader: "auto", layouts: []string{"a.yaml", "b.yml"}}, "-p b.yml: a layout file has all disks"},
+		{diskFlags{loader: "auto", layouts: []string{"sda=a", "/dev/sda=b"}}, "disk sda has a desc already"},
+	} {
+		g := golden.Original{}
+		if err := c.flags.apply(&g); (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%+v: %v, want %q", c.flags, err, c.want)
+		}
+	}
+	o := cloneFlags{common: common{snapshot: "auto", plain: true}, disk: diskFlags{loader: "auto", passphrases: []string{"x"}}}
+	if _, err := o.original(); err == nil || !strings.Contains(err.Error(), "--plain") {
+		t.Errorf("a passphrase in the clear: %v", err)
 	}
 }
 

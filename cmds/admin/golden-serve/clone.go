@@ -23,22 +23,23 @@ import (
 
 type cloneFlags struct {
 	common
-	root, loader, hostname, macs string
-	descs, excludes, skip        []string
-	blocks, bootOf, bootFrom     []string
-	blocksHow                    string
-	noFiles                      bool
-	who                          identityFlags
-	delay                        int
-	dhcp, images, tftp, console  string
-	from, to, router, domain     string
-	dns, subnets                 []string
-	fixed                        string
-	httpPort                     int
-	bootFiles                    []string
-	option43                     string
-	force, yes, update           bool
-	linger, armFor               time.Duration
+	disk                        diskFlags
+	root, hostname, macs        string
+	excludes                    []string
+	blocks, bootOf, bootFrom    []string
+	blocksHow                   string
+	noFiles                     bool
+	who                         identityFlags
+	delay                       int
+	dhcp, images, tftp, console string
+	from, to, router, domain    string
+	dns, subnets                []string
+	fixed                       string
+	httpPort                    int
+	bootFiles                   []string
+	option43                    string
+	force, yes, update          bool
+	linger, armFor              time.Duration
 }
 
 func cloneCommand() *cobra.Command {
@@ -58,15 +59,13 @@ func cloneCommand() *cobra.Command {
 	f.SortFlags = false
 	o.add(f)
 	f.StringVar(&o.root, "root", "/", "clone the system in this folder; default: the running machine")
-	f.StringArrayVarP(&o.descs, "partition", "p", nil, "DISK DESC: partition the disk by this desc file (also DISK=DESC)")
+	o.disk.add(f)
 	f.StringArrayVarP(&o.excludes, "exclude", "x", nil, "folder that is recreated empty; repeated, or 'A|B'")
-	f.StringArrayVarP(&o.skip, "skip-disk", "X", nil, "disk that is left out; repeated, or 'sdb|sdc'")
 	f.StringArrayVarP(&o.blocks, "blocks", "D", nil, "PARTITION, disk or volume that is copied as blocks, whatever is on it (also PARTITION=FILE with its contents); repeated, or 'sda3|sda4'")
 	f.StringVar(&o.blocksHow, "blocks-sent", "auto", "of -D: used, those of its file system; nonzero; raw, all; auto: the fewest that can be")
 	f.StringArrayVarP(&o.bootOf, "boot-record", "m", nil, "DISK whose boot record (446 bytes, without the table) is copied, for Windows; repeated, or 'sda|sdb'")
 	f.StringArrayVarP(&o.bootFrom, "boot-record-file", "M", nil, "DISK FILE: boot record for the disk, 446 bytes long (also DISK=FILE)")
 	f.BoolVar(&o.noFiles, "no-files", false, "clone nothing but -D and -m: a machine with Windows alone, that runs a rescue system now")
-	f.StringVarP(&o.loader, "loader", "r", "grub", "boot loader, and modules for the initrd: 'grub --with=ata_piix'; none")
 	f.IntVarP(&o.delay, "delay", "d", 0, "between the release of two nodes, in tenths of a second")
 	f.DurationVar(&o.linger, "linger", 3*time.Minute, "after the release, answer the nodes' network boots with their own disks for so long at most")
 	f.StringVar(&o.hostname, "hostname", "node%d", "the clones' names, %d or %03d is the node's number")
@@ -152,15 +151,12 @@ func (o *cloneFlags) run(ctx context.Context) error {
 }
 
 func (o *cloneFlags) original() (golden.Original, error) {
-	g := golden.Original{
-		Root: o.root, Descs: map[string]string{}, Excludes: split(o.excludes), SkipDisks: split(o.skip), Hostname: o.hostname,
+	g := golden.Original{Root: o.root, Excludes: split(o.excludes), Hostname: o.hostname, Images: o.images}
+	if err := o.disk.apply(&g); err != nil {
+		return g, err
 	}
-	for _, p := range o.descs {
-		disk, file, ok := strings.Cut(p, "=")
-		if !ok || disk == "" || file == "" {
-			return g, fmt.Errorf("-p %s: want a disk and its desc file: -p sda /tmp/desc", p)
-		}
-		g.Descs[strings.TrimPrefix(disk, "/dev/")] = file
+	if o.plain && len(o.disk.passphrases) > 0 {
+		return g, errors.New("--luks-passphrase and --plain: a passphrase is sent to machines that are known to be golden's only: leave --plain out")
 	}
 	var err error
 	if g.Snapshot, err = o.wantsSnapshot(); err != nil {
@@ -175,18 +171,6 @@ func (o *cloneFlags) original() (golden.Original, error) {
 	}
 	if err := o.addBlocks(&g); err != nil {
 		return g, err
-	}
-	words := strings.Fields(o.loader)
-	if len(words) == 0 || words[0] != "grub" && words[0] != "none" {
-		return g, fmt.Errorf("-r %q: want grub or none, then --with=MODULE for each module", o.loader)
-	}
-	g.Loader.Kind = words[0]
-	for _, w := range words[1:] {
-		m, ok := strings.CutPrefix(w, "--with=")
-		if !ok || m == "" {
-			return g, fmt.Errorf("-r %q: %q is no --with=MODULE", o.loader, w)
-		}
-		g.Loader.With = append(g.Loader.With, m)
 	}
 	return g, nil
 }
@@ -278,7 +262,7 @@ func (o *cloneFlags) confirm(nodes []*golden.Node) error {
 		return nil
 	}
 	if !term.IsTerminal(int(os.Stdin.Fd())) {
-		return fmt.Errorf("%w: give --yes, or name the machines with --macs or --nodes, where nobody can be asked", errNotConfirmed)
+		return fmt.Errorf("%w: give --yes, or name the machines with --macs or --nodes-file, where nobody can be asked", errNotConfirmed)
 	}
 	fmt.Fprint(os.Stderr, "Type yes to go on: ")
 	line, err := bufio.NewReader(os.Stdin).ReadString('\n')

@@ -73,7 +73,7 @@ func exitStatus(ctx context.Context, err error) int {
 func oneWord(args []string) []string {
 	var out []string
 	for i := 0; i < len(args); i++ {
-		if (args[i] == "-p" || args[i] == "-M") && i+2 < len(args) && !strings.Contains(args[i+1], "=") {
+		if (args[i] == "-p" || args[i] == "-M") && i+2 < len(args) && !strings.Contains(args[i+1], "=") && !golden.IsLayoutFile(args[i+1]) {
 			out = append(out, args[i], args[i+1]+"="+args[i+2])
 			i += 2
 			continue

@@ -26,7 +26,7 @@ type identityFlags struct {
 
 func (o *identityFlags) add(f *pflag.FlagSet) {
 	f.StringVar(&o.mode, "identity", wire.IdentityClone, "clone: machines of their own; same: this machine's hardware is replaced, and it stays who it is; template: clone, and logs, histories and users' traces go too")
-	f.StringVar(&o.nodes, "nodes", "", "YAML file with the machines to clone to, and their names and addresses (instead of --macs); -n defaults to their number")
+	f.StringVar(&o.nodes, "nodes-file", "", "YAML file with the machines to clone to, and their names and addresses (instead of --macs); -n defaults to their number")
 	f.StringSliceVar(&o.scrub, "scrub", nil, "apps: remove what programs know this machine by (kubelet, puppet, Kerberos, subscriptions, ...); else it is only listed")
 	f.StringVar(&o.post, "post-dir", "", "folder with programs that run in each clone before its boot loader is written; default: "+filepath.Join(trust.Dir(), "post.d")+" where that is")
 	f.StringVar(&o.known, "known-hosts", "", "add the clones' ssh host keys to this file; default: one in "+filepath.Join(stateDir(), "known_hosts"))
@@ -38,7 +38,7 @@ func (o *cloneFlags) readNodes() error {
 		return nil
 	}
 	if o.macs != "" {
-		return errors.New("--macs and --nodes both name the machines: give one of them")
+		return errors.New("--macs and --nodes-file both name the machines: give one of them")
 	}
 	var err error
 	if o.who.named, err = golden.ReadNodes(o.who.nodes); err != nil {

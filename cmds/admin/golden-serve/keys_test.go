@@ -9,7 +9,7 @@ import (
 func TestKeysAreNotCloned(t *testing.T) {
 	t.Setenv("KAMETHOD_ETC", "/srv/keys")
 	t.Setenv("KAMETHOD_STATE", "/srv/state/")
-	o := cloneFlags{root: "/", loader: "none", excludes: []string{"/tmp|/etc/kamethod"}}
+	o := cloneFlags{root: "/", disk: diskFlags{loader: "none"}, excludes: []string{"/tmp|/etc/kamethod"}}
 	o.snapshot = "off"
 	g, err := o.original()
 	if err != nil {

@@ -53,7 +53,7 @@ func newOffice(t *testing.T) *office {
 	}
 	for name, text := range map[string]string{
 		"desc": "linux 1000\nswap fill\n", "root/etc/fstab": "/dev/sda1 / ext4 defaults 0 1\n", "root/etc/hostname": "golden\n",
-		"root/usr/bin/true": "", "root/sbin/init": "", "root/usr/lib/grub/i386-pc/modinfo.sh": "",
+		"root/usr/bin/true": "", "root/sbin/init": "", "root/usr/lib/grub/i386-pc/modinfo.sh": "", "root/boot/vmlinuz": "",
 		"images/rescue.sqfs": "x", "images/tftp/pxelinux.0": "x",
 		"images/tftp/ldlinux.c32": "x", "images/tftp/images/vmlinuz": "x", "images/tftp/images/all.rdz": "x",
 	} {

@@ -67,7 +67,7 @@ func (l *lab) files() {
 	l.t.Helper()
 	for name, text := range map[string]string{"desc": "linux 1000\nswap fill\n", "root/etc/fstab": "/dev/sda1 / ext4 defaults 0 1\n",
 		"root/etc/hostname": "golden\n", "root/usr/bin/true": "x", "root/sbin/init": "x",
-		"root/usr/lib/grub/i386-pc/modinfo.sh": "x"} {
+		"root/usr/lib/grub/i386-pc/modinfo.sh": "x", "root/boot/vmlinuz": "x"} {
 		l.write(name, []byte(text))
 	}
 	id, err := trust.LoadOrCreate(l.path("etc"))

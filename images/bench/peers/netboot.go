@@ -34,7 +34,7 @@ const warm = time.Second
 // small root that is never cloned here.
 func NetbootTree(dir string, fill func(path string) error) error {
 	for name, text := range map[string]string{
-		"desc": "linux fill\n", "root/etc/fstab": "/dev/sda1 / ext4 defaults 0 1\n", "root/usr/bin/true": "", "root/sbin/init": "", "root/usr/lib/grub/i386-pc/modinfo.sh": "",
+		"desc": "linux fill\n", "root/etc/fstab": "/dev/sda1 / ext4 defaults 0 1\n", "root/usr/bin/true": "", "root/sbin/init": "", "root/usr/lib/grub/i386-pc/modinfo.sh": "", "root/boot/vmlinuz": "",
 		"images/rescue.sqfs": "x", "images/tftp/pxelinux.0": "x", "images/tftp/ldlinux.c32": "x", "images/tftp/images/vmlinuz": "x",
 	} {
 		path := filepath.Join(dir, name)
