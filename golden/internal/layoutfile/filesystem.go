@@ -20,18 +20,19 @@ func types() []string {
 	return []string{"ext2", "ext3", "ext4", "xfs", "jfs", "reiserfs", "btrfs", "f2fs", wire.VFAT, "swap"}
 }
 
-// filesystem takes what fileKeys say; nil if there is none.
+// filesystem takes what fileKeys say; nil if there is none. One that only says
+// where it is mounted is of golden's type.
 func (p *parser) filesystem(f fields) *wire.Filesystem {
 	n := f.get("fs")
-	if n == nil {
+	fs := &wire.Filesystem{Type: p.text(n, f.what+": fs")}
+	switch {
+	case n != nil && !slices.Contains(types(), fs.Type):
+		p.fail(n.Line, "%s: fs %q: want %s", f.what, fs.Type, strings.Join(types(), ", "))
+	case n == nil && f.get("mount") == nil:
 		if key := f.first(fileKeys()); key != "" {
-			p.fail(f.get(key).Line, "%s: %s: of no file system: say which with fs", f.what, key)
+			p.fail(f.get(key).Line, "%s: %s: of no file system: say which with fs or mount", f.what, key)
 		}
 		return nil
-	}
-	fs := &wire.Filesystem{Type: p.text(n, f.what+": fs")}
-	if !slices.Contains(types(), fs.Type) {
-		p.fail(n.Line, "%s: fs %q: want %s", f.what, fs.Type, strings.Join(types(), ", "))
 	}
 	fs.Label = p.text(f.get("label"), f.what+": label")
 	fs.Options = p.word(f, "options", "mount options, without blanks", func(r rune) bool { return r > ' ' && r < 0x7f })
@@ -93,7 +94,7 @@ func (p *parser) mount(n *yaml.Node, what, fstype string) string {
 // subvolumes takes a btrfs's: a path and where it is mounted, or more of it.
 func (p *parser) subvolumes(f fields, fs *wire.Filesystem) {
 	n := f.get("subvolumes")
-	if n != nil && fs.Type != "btrfs" {
+	if n != nil && fs.Type != "btrfs" && fs.Type != "" {
 		p.fail(n.Line, "%s: subvolumes: only btrfs has them", f.what)
 		return
 	}
@@ -108,8 +109,8 @@ func (p *parser) subvolumes(f fields, fs *wire.Filesystem) {
 		}
 		k := p.fields(e.value, what, "mount", "inside", "default")
 		mount, inside := k.get("mount"), k.get("inside")
-		if (mount == nil) == (inside == nil) && p.err == nil {
-			p.fail(e.line, "%s: want mount, where it is mounted, or inside, where it lies within another one", what)
+		if mount != nil && inside != nil {
+			p.fail(e.line, "%s: want mount, where it is mounted, or inside, where it lies within another one: not both", what)
 		}
 		v.Mounted = mount != nil
 		if v.Mounted && p.text(mount, what) == fs.MountPoint && fs.MountPoint != "" {

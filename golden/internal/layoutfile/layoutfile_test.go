@@ -1,6 +1,8 @@
 package layoutfile
 
 import (
+	"os"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -100,7 +102,7 @@ func TestPrint(t *testing.T) {
       - {type: linux, size: 20%, min: 5G, max: 1T, fs: xfs, mount: /, label: "r oot", features: [reflink=1]}
       - {type: extended, size: 20G, grow: yes}
       - {type: logical swap, size: 3500M, fs: swap}
-      - {type: logical type7, size: fill}
+      - {type: logical type7, size: fill, mount: /mnt}
       - {type: linux, number: 4, size: 1000B, boot: yes}
   nvme0n1:
     table: gpt
@@ -108,8 +110,9 @@ func TestPrint(t *testing.T) {
       - {type: 933AC7E1-2EB4-4F13-B844-0E14E2AEF915, number: 2, size: fill, partlabel: "größe \"x\"", boot: yes, flags: [RequiredPartition, "GUID:60"], fs: ext4, mount: "/ho me", options: "noatime,data=ordered", inode: 512, block: 4096, reserved: none}
   sdb:
     table: none
-    fs: f2fs
+    fs: btrfs
     mount: /srv
+    subvolumes: {"@": {}, "@a": {inside: /srv/a}, "@b": {mount: /b}}
 `
 	f := parse(t, text)
 	if got := Print(f); got != text {
@@ -161,7 +164,7 @@ func TestParseErrors(t *testing.T) {
 		{disk("      - logical swap fill\n"), `f:4: partition of sda: number 5: kind "logical" in a gpt table`},
 		{disk("      - {type: linux, size: fill, flags: [bootable]}\n"), `f:4: partition of sda: number 1: flag "bootable"`},
 		{disk("      - {size: 5G, fs: ext5}\n"), `f:4: partition of sda: fs "ext5": want ext2, ext3`},
-		{disk("      - {size: 5G, mount: /}\n"), `f:4: partition of sda: mount: of no file system`},
+		{disk("      - {size: 5G, label: x}\n"), `f:4: partition of sda: label: of no file system`},
 		{disk("      - {size: 5G, fs: ext4, mount: home}\n"), `f:4: partition of sda: mount: "home": want an absolute path`},
 		{disk("      - {size: 5G, fs: swap, mount: /x}\n"), `f:4: partition of sda: mount: "/x": swap isn't mounted`},
 		{disk("      - 5G\n"), `f:4: partition of sda: type "5G"`},
@@ -169,7 +172,7 @@ func TestParseErrors(t *testing.T) {
 		{disk("      - {size: 5G, fs: ext4, reserved: 60%}\n"), `f:4: partition of sda: reserved: "60%": want a percentage`},
 		{disk("      - {size: 5G, fs: ext4, subvolumes: {a: /}}\n"), `f:4: partition of sda: subvolumes: only btrfs`},
 		{disk("      - {size: 5G, fs: btrfs, subvolumes: {../a: /}}\n"), `f:4: partition of sda: subvolume ../a: want a path`},
-		{disk("      - {size: 5G, fs: btrfs, subvolumes: {a: {}}}\n"), `f:4: partition of sda: subvolume a: want mount`},
+		{disk("      - {size: 5G, fs: btrfs, subvolumes: {a: {mount: /a, inside: /b}}}\n"), `f:4: partition of sda: subvolume a: want mount`},
 		{"disks:\n  sda: {table: mbr, partitions: [linux 1, linux 1, linux 1, linux 1,\n    linux 1]}", `f:3: partition of sda: number 5: a primary number is 1 to 4`},
 		{"disks:\n  sda: {table: mbr, partitions: [logical linux 5]}", `f:2: disk sda: layout has 0 extended partitions for 1 logical`},
 		{disk("      - raid 5\nraid:\n  md0: {level: 1, of: [sda1,\n    sda2]}"), `f:7: raid md0: of "sda2": no such partition`},
@@ -187,6 +190,26 @@ func TestParseErrors(t *testing.T) {
 		_, err := Parse(strings.NewReader(c.text), "f")
 		if err == nil || !strings.HasPrefix(err.Error(), c.want) {
 			t.Errorf("%.120q:\n got %v\nwant %s", c.text, err, c.want)
+		}
+	}
+}
+
+// TestDocs: the layout files of docs/disks.md are what they are said to be.
+func TestDocs(t *testing.T) {
+	text, err := os.ReadFile("../../../docs/disks.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := regexp.MustCompile("(?s)```yaml\n(disks:.*?)```").FindAllStringSubmatch(string(text), -1)
+	if len(blocks) == 0 {
+		t.Fatal("no layout file in docs/disks.md")
+	}
+	for _, b := range blocks {
+		f := parse(t, b[1])
+		for _, d := range f.Disks {
+			if _, err := d.Layout.Fit(100<<30, 512); err != nil {
+				t.Errorf("%v:\n%s", err, b[1])
+			}
 		}
 	}
 }
