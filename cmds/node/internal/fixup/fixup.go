@@ -77,6 +77,8 @@ func steps() []step {
 		{"network", own(fixNetwork)},
 		{"dhcp-leases", own(fixLeases)},
 		{"seeds", own(fixSeeds)},
+		{"apps", own(fixApps)},
+		{"traces", own(fixTraces)},
 		{"resume", fixResume},
 		{"uuids", fixUUIDs},
 		{"boot-entries", fixEntries},
@@ -174,6 +176,9 @@ func newClone(env Env, report *Report) (*clone, error) {
 	c := &clone{env: env, host: host, vols: vols, stk: stk, ids: append(vols.ids(), stk.ids...), tree: t, report: report}
 	c.chroot = &chroot{tree: t, log: env.Log, vols: vols, stk: stk}
 	c.learnGolden()
+	if fstab, err := t.read("/etc/fstab"); err == nil {
+		vols.learn(string(fstab))
+	}
 	if env.same() {
 		c.host = c.oldHost
 	}

@@ -16,7 +16,7 @@ func fixFstab(_ context.Context, c *clone, rep *StepReport) error {
 	const name, why = "/etc/fstab", "file systems by their new UUIDs"
 	change := func(s string) string {
 		out, notes := rewriteFstab(s, c.vols)
-		out, added := addMissing(out, c.vols)
+		out, added := addMissing(renameContainers(out, c.stk.ids), c.vols)
 		for _, l := range added {
 			notes = append(notes, "fstab: golden's has no such line, added: "+l)
 		}
@@ -29,6 +29,19 @@ func fixFstab(_ context.Context, c *clone, rep *StepReport) error {
 	}
 	rep.touch(name, why)
 	return c.tree.write(name, []byte(change("")), 0o644)
+}
+
+// renameContainers renames what is named after a container's UUID, but in
+// comments.
+func renameContainers(text string, ids []id) string {
+	var b strings.Builder
+	for s := range strings.SplitAfterSeq(text, "\n") {
+		if _, ok := parseFstabLine(s); ok {
+			s = replaceIDs(s, ids)
+		}
+		b.WriteString(s)
+	}
+	return b.String()
 }
 
 // fstabLine is a line of fstab(5) taken apart so that it can be put together

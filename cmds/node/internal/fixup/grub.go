@@ -72,6 +72,9 @@ func (c *clone) grub(ctx context.Context, rep *StepReport) error {
 	disks := c.bootDisks(boot)
 	all := strings.Join(disks, ", ")
 	c.tellDebconf(ctx, rep, "grub-pc", "grub-pc grub-pc/install_devices multiselect "+all, "grub-pc updates the boot record of "+all)
+	if err := c.suseDevices(rep, disks); err != nil {
+		return err
+	}
 	// Golden's is taken away first: what is there afterwards was made here.
 	core := path.Join(names.dir, "i386-pc/core.img")
 	if err := c.tree.remove(core); err != nil {
@@ -88,6 +91,21 @@ func (c *clone) grub(ctx context.Context, rep *StepReport) error {
 		rep.touch(disk, "boot record and "+path.Dir(core))
 	}
 	return nil
+}
+
+// suseDevices tells SUSE's updates of GRUB where it is: the lines of this file
+// are devices and, behind them, words.
+func (c *clone) suseDevices(rep *StepReport, disks []string) error {
+	_, err := c.edit(rep, "/etc/default/grub_installdevice", "the disks that GRUB is on", func(s string) string {
+		out := strings.Join(disks, "\n") + "\n"
+		for line := range strings.SplitAfterSeq(s, "\n") {
+			if !strings.HasPrefix(line, "/dev/") {
+				out += line
+			}
+		}
+		return out
+	})
+	return err
 }
 
 // grubMenu makes the boot menu, which is the same for any firmware, but for the

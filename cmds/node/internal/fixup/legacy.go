@@ -88,6 +88,9 @@ func (d drives) clonePart(disk, part int) (string, bool) {
 		return d.name(slices.Index(d.clone, d.golden[disk]), part), true // the map is the clone's already
 	}
 	v, ok := d.find(layout.PartitionName(d.golden[disk], part+1))
+	if !ok { // of udev's links
+		v, ok = d.find(d.golden[disk] + "-part" + strconv.Itoa(part+1))
+	}
 	if !ok || v.old.On != "" || v.old.Part == 0 {
 		return "", false
 	}
@@ -101,7 +104,9 @@ func (d drives) clonePart(disk, part int) (string, bool) {
 // knows says whether a partition of golden's disk is one of the plan.
 func (d drives) knows(disk string) bool {
 	for n := 1; n < 32; n++ {
-		if _, ok := d.find(layout.PartitionName(disk, n)); ok {
+		_, byName := d.find(layout.PartitionName(disk, n))
+		_, byLink := d.find(disk + "-part" + strconv.Itoa(n))
+		if byName || byLink {
 			return true
 		}
 	}
@@ -115,7 +120,8 @@ func (drives) name(disk, part int) string { return fmt.Sprintf("(hd%d,%d)", disk
 func rewriteLegacy(text string, d drives, vols volumes) (out string, notes []string) {
 	place := regexp.MustCompile(`\(hd(\d{1,2}),(\d{1,3})\)`)
 	var b strings.Builder
-	for line := range strings.SplitAfterSeq(text, "\n") {
+	lines := strings.SplitAfter(text, "\n")
+	for i, line := range lines {
 		if strings.HasPrefix(strings.TrimSpace(line), "#") {
 			b.WriteString(line)
 			continue
@@ -133,11 +139,36 @@ func rewriteLegacy(text string, d drives, vols volumes) (out string, notes []str
 			}
 			return now
 		})
-		line, more := rewriteCmdline(line, vols)
+		name := volume.spec
+		if !hasInitrd(lines, i) {
+			name = volume.device
+		}
+		line, more := rewriteParameters(line, vols, name)
 		notes = append(notes, more...)
 		b.WriteString(line)
 	}
 	return b.String(), notes
+}
+
+// hasInitrd says whether the entry that a line is of has an initrd: the kernel
+// alone knows no UUIDs.
+func hasInitrd(lines []string, at int) bool {
+	word := func(i int) string {
+		f := strings.Fields(lines[i])
+		if len(f) == 0 {
+			return ""
+		}
+		return f[0]
+	}
+	for at > 0 && word(at) != "title" {
+		at--
+	}
+	for i := at + 1; i < len(lines) && word(i) != "title"; i++ {
+		if strings.HasPrefix(word(i), "initrd") {
+			return true
+		}
+	}
+	return false
 }
 
 // legacyMap writes GRUB's map of the node's disks.

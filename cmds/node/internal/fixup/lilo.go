@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/kamethod/kamethod/golden/layout"
 )
 
 const liloConf = "/etc/lilo.conf"
@@ -15,9 +18,20 @@ const liloConf = "/etc/lilo.conf"
 // rewriteLilo is lilo.conf(5) for the clone: the disk that the boot record goes
 // to, the roots and the kernels' parameters. Comments and all else stay.
 func rewriteLilo(text string, c *clone) (out string, notes []string) {
-	device := regexp.MustCompile(`^([ \t]*(boot|root|disk|raid-extra-boot)[ \t]*=[ \t]*)("[^"\n]*"|[^\s"#,]+)`)
+	device := regexp.MustCompile(`^([ \t]*(boot|root|disk|raid-extra-boot|other)[ \t]*=[ \t]*)("[^"\n]*"|[^\s"#,]+)`)
+	other := regexp.MustCompile(`^[ \t]*(image|other)[ \t]*=[ \t]*"?([^\s"#]*)`)
 	var b strings.Builder
+	gone := false
 	for line := range strings.SplitAfterSeq(text, "\n") {
+		if m := other.FindStringSubmatch(line); m != nil {
+			if gone = m[1] == "other" && !c.onClone(m[2]); gone {
+				notes = append(notes, "other="+m[2]+" is not on the clone, commented out")
+			}
+		}
+		if gone && strings.TrimSpace(line) != "" && !strings.HasPrefix(strings.TrimSpace(line), "#") {
+			b.WriteString(notCloned + line)
+			continue
+		}
 		m := device.FindStringSubmatch(line)
 		if m == nil {
 			if !strings.HasPrefix(strings.TrimSpace(line), "#") {
@@ -41,6 +55,17 @@ func rewriteLilo(text string, c *clone) (out string, notes []string) {
 		b.WriteString(line)
 	}
 	return b.String(), notes
+}
+
+// onClone says whether a device of golden's is on the clone: LILO refuses the
+// whole file for one that isn't there.
+func (c *clone) onClone(device string) bool {
+	if _, ok := c.vols.find(device); ok || c.vols.stays(device) || !strings.HasPrefix(device, "/dev/") {
+		return true
+	}
+	disk, n := layout.SplitPartition(strings.TrimPrefix(device, "/dev/"))
+	i := slices.Index(c.stk.disks, disk)
+	return i >= 0 && slices.ContainsFunc(c.env.Plan.Disks[i].Layout.Parts, func(p layout.Part) bool { return p.Number == n })
 }
 
 // liloDevice is what golden's device is on the clone. LILO writes the number

@@ -76,6 +76,11 @@ func resumeVolume(spec string, vols volumes) (volume, bool) {
 // rewriteCmdline changes the words resume=, resume_offset= and root= wherever
 // in a file they stand, and leaves everything around them.
 func rewriteCmdline(text string, vols volumes) (out string, notes []string) {
+	return rewriteParameters(text, vols, volume.spec)
+}
+
+// rewriteParameters is rewriteCmdline with names of another kind than UUIDs.
+func rewriteParameters(text string, vols volumes, name func(volume) string) (out string, notes []string) {
 	re := regexp.MustCompile(`(^|[\s"'=])(resume|resume_offset|root|rootflags)=([^\s"'#]+)`)
 	var b strings.Builder
 	for line := range strings.SplitAfterSeq(text, "\n") {
@@ -85,7 +90,7 @@ func rewriteCmdline(text string, vols volumes) (out string, notes []string) {
 		}
 		b.WriteString(re.ReplaceAllStringFunc(line, func(m string) string {
 			g := re.FindStringSubmatch(m)
-			now, note := rewriteWord(g[2], g[3], vols)
+			now, note := rewriteWord(g[2], g[3], vols, name)
 			if note != "" {
 				notes = append(notes, note)
 			}
@@ -108,7 +113,7 @@ func rootFlags(val string, vols volumes) (now, note string) {
 }
 
 // rewriteWord is one parameter for the clone; "" takes it away.
-func rewriteWord(key, val string, vols volumes) (now, note string) {
+func rewriteWord(key, val string, vols volumes, name func(volume) string) (now, note string) {
 	same := key + "=" + val
 	switch {
 	case vols.stays(val):
@@ -120,7 +125,7 @@ func rewriteWord(key, val string, vols volumes) (now, note string) {
 		return rootFlags(val, vols)
 	case key == "root":
 		if v, ok := vols.find(val); ok {
-			return "root=" + v.spec(), ""
+			return "root=" + name(v), ""
 		}
 		if strings.HasPrefix(val, "/dev/") || strings.HasPrefix(val, "UUID=") || strings.HasPrefix(val, "PARTUUID=") {
 			return same, same + " is not a file system of the plan"
@@ -131,7 +136,7 @@ func rewriteWord(key, val string, vols volumes) (now, note string) {
 		return "", same + " is taken away: the swap file lies elsewhere on the clone"
 	}
 	if v, ok := resumeVolume(val, vols); ok {
-		return "resume=" + v.spec(), ""
+		return "resume=" + name(v), ""
 	}
 	return "", same + " is taken away: there is no such swap area on the clone"
 }

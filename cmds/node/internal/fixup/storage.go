@@ -61,7 +61,7 @@ func rewriteCrypttab(text string, c *clone) (out string, notes []string) {
 		now, known := c.cryptSource(f[0], source)
 		switch {
 		case known:
-			b.WriteString(s[:at] + now + s[at+len(source):])
+			b.WriteString(replaceIDs(s[:at]+now+s[at+len(source):], c.stk.ids))
 		case isGoldenDisk(source):
 			b.WriteString(l.lead + notCloned + strings.TrimLeft(s, blanks))
 			notes = append(notes, "crypttab: "+source+" ("+f[0]+") is not on the clone, commented out")

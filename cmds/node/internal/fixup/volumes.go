@@ -105,6 +105,9 @@ func (v volume) swap() bool { return v.old.Type == "swap" }
 // spec is how the clone's files are to name the volume.
 func (v volume) spec() string { return "UUID=" + v.now.UUID }
 
+// device is the node's name of it.
+func (v volume) device() string { return v.now.Device }
+
 // find looks a volume up by anything that the golden node, or an earlier run
 // here, may have called it: a device, UUID=, PARTUUID=, LABEL=, PARTLABEL= or
 // a link under /dev/disk.
@@ -139,6 +142,33 @@ func (v volume) is(tag, val string) bool {
 		return slices.Contains(v.devices, val) || slices.Contains(v.names, val)
 	}
 	return false
+}
+
+// learn takes golden's own names of its devices from its fstab: what is called
+// by a link that udev makes from a disk's serial number or place is known by
+// where it is mounted.
+func (vs volumes) learn(fstab string) {
+	lines := strings.SplitAfter(fstab, "\n")
+	spare, hasSpare := spareSwap(lines, vs)
+	for _, s := range lines {
+		l, ok := parseFstabLine(s)
+		if !ok || !strings.HasPrefix(l.spec, "/dev/") || !isGoldenDisk(l.spec) {
+			continue
+		}
+		if _, known := vs.find(l.spec); known || vs.stays(l.spec) {
+			continue
+		}
+		v, found := vs.at(l.mount)
+		if l.swap() {
+			v, found = spare, hasSpare
+		}
+		for i := range vs {
+			if found && vs[i].now.UUID == v.now.UUID {
+				_, name := splitSpec(l.spec)
+				vs[i].devices = append(vs[i].devices, name)
+			}
+		}
+	}
 }
 
 // splitSpec takes fstab's first field apart; a device has no tag.
