@@ -15,7 +15,7 @@ const notCloned = "# not on the clone: "
 func fixFstab(_ context.Context, c *clone, rep *StepReport) error {
 	const name, why = "/etc/fstab", "file systems by their new UUIDs"
 	change := func(s string) string {
-		out, notes := rewriteFstab(s, c.vols)
+		out, notes := rewriteFstab(s, slices.Concat(c.vols, c.stk.blocks))
 		out, added := addMissing(renameContainers(out, c.stk.ids), c.vols)
 		for _, l := range added {
 			notes = append(notes, "fstab: golden's has no such line, added: "+l)

@@ -30,6 +30,7 @@ type stack struct {
 	places map[string]place // by name
 	crypts []crypt
 	ids    []id
+	blocks volumes // what came as blocks: the clone has it, and nothing of it is mounted
 }
 
 // crypt is a LUKS container.
@@ -108,7 +109,7 @@ func newStack(p wire.Plan, d wire.DiskResult) (stack, error) {
 		}
 	}
 	s.renameCrypts()
-	return s, nil
+	return s, s.addBlocks(p, d)
 }
 
 // stackID is any of mdadm's (hexadecimal, with colons), LUKS's (RFC 9562) and
