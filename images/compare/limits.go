@@ -39,7 +39,7 @@ func LimitsOf(fs string, inodeSize int) (Limits, error) {
 		}
 		l.Flags &^= 0x800000
 		l.Xattrs = []string{"btrfs."}
-		l.NoProject = true // unless it has the feature of that name
+		l.NoProject = true         // unless it has the feature of that name
 		l.NoReserve = fs != "ext4" // no extents
 		l.LargestXattrSize = 4000  // one block, less its header
 	case "xfs":

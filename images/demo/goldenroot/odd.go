@@ -19,18 +19,29 @@ func AddOdd(dir string) error {
 		return err
 	}
 	for _, c := range cases {
-		sub := filepath.Join(dir, c.name)
-		if err := os.Mkdir(sub, 0o755); err != nil {
-			return err
-		}
-		if err := c.fill(sub); err != nil {
-			return fmt.Errorf("make odd files: %s: %w", c.name, err)
-		}
-		if err := setTime(sub, 1_234_567_890, 987_654_321); err != nil {
+		if err := AddCase(dir, c.name); err != nil {
 			return err
 		}
 	}
 	return setTime(dir, 1_111_111_111, 111_111_111)
+}
+
+// AddCase makes one directory of an odd tree, in dir.
+func AddCase(dir, name string) error {
+	for _, c := range cases {
+		if c.name != name {
+			continue
+		}
+		sub := filepath.Join(dir, name)
+		if err := os.Mkdir(sub, 0o755); err != nil {
+			return err
+		}
+		if err := c.fill(sub); err != nil {
+			return fmt.Errorf("make odd files: %s: %w", name, err)
+		}
+		return setTime(sub, 1_234_567_890, 987_654_321)
+	}
+	return fmt.Errorf("make odd files: no case %q", name)
 }
 
 var cases = []struct {
