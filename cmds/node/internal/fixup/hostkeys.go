@@ -10,13 +10,16 @@ import (
 // made under another name first: a node that stops in between has golden's
 // keys or its own, and a second run sees which types there are to be.
 func fixHostKeys(ctx context.Context, c *clone, rep *StepReport) error {
+	if err := c.dropbearKeys(ctx, rep); err != nil {
+		return err
+	}
 	keys := c.tree.glob("/etc/ssh/ssh_host_*_key")
-	if len(keys) == 0 {
+	if len(keys) == 0 && len(rep.Files) == 0 {
 		rep.Skipped = "the golden node has no ssh host keys"
 		return nil
 	}
 	_, canMake := c.tree.program("ssh-keygen")
-	if canMake {
+	if canMake && len(keys) > 0 {
 		if err := c.chroot.open(); err != nil {
 			return err
 		}
@@ -27,7 +30,7 @@ func fixHostKeys(ctx context.Context, c *clone, rep *StepReport) error {
 			return err
 		}
 	}
-	if !canMake {
+	if !canMake && len(keys) > 0 {
 		rep.warn("the clone has no ssh-keygen: golden's host keys are removed, sshd has none until somebody makes them")
 	}
 	for _, cert := range c.tree.glob("/etc/ssh/ssh_host_*-cert.pub") {
@@ -36,8 +39,47 @@ func fixHostKeys(ctx context.Context, c *clone, rep *StepReport) error {
 	if err := c.remove(rep, "certificate of golden's key", "/etc/ssh/ssh_host_*-cert.pub"); err != nil {
 		return err
 	}
-	for _, other := range c.tree.glob("/etc/dropbear/dropbear_*_host_key") {
-		rep.warn("%s is still the golden node's key", other)
+	return nil
+}
+
+// dropbearKeys are the keys of the small ssh server, also of that in an initrd
+// (dropbear-initramfs), which is made with them.
+func (c *clone) dropbearKeys(ctx context.Context, rep *StepReport) error {
+	var keys []string
+	for _, p := range []string{"/etc/dropbear/dropbear_*_host_key", "/etc/dropbear/initramfs/dropbear_*_host_key", "/etc/dropbear-initramfs/dropbear_*_host_key"} {
+		keys = append(keys, c.tree.glob(p)...)
+	}
+	if len(keys) == 0 {
+		return nil
+	}
+	_, canMake := c.tree.program("dropbearkey")
+	for _, key := range keys {
+		if !canMake {
+			rep.warn("the clone has no dropbearkey: golden's %s is removed", key)
+			if err := c.remove(rep, "golden's key", key); err != nil {
+				return err
+			}
+			continue
+		}
+		kind := strings.TrimSuffix(strings.TrimPrefix(path.Base(key), "dropbear_"), "_host_key")
+		fresh := path.Join(path.Dir(key), ".kamethod_"+kind)
+		if err := c.remove(rep, "left by an interrupted run", fresh); err != nil {
+			return err
+		}
+		if err := c.chroot.run(ctx, "dropbearkey", "-t", kind, "-f", fresh); err != nil {
+			if ctx.Err() != nil {
+				return err
+			}
+			rep.warn("no new key of type %s: %v", kind, err)
+			if err := c.remove(rep, "golden's key", key); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := c.tree.rename(fresh, key); err != nil {
+			return err
+		}
+		rep.touch(key, "new key")
 	}
 	return nil
 }

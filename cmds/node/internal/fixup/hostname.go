@@ -11,13 +11,18 @@ import (
 // fixHostname names the clone, and takes golden's name away from the
 // addresses that are the machine's own.
 func fixHostname(_ context.Context, c *clone, rep *StepReport) error {
-	if c.tree.firstLine("/etc/hostname") != c.host {
+	named, err := c.olderNames(rep)
+	if err != nil {
+		return err
+	}
+	// Who has never had the file is not given one, where the name is elsewhere.
+	if (!named || c.tree.isFile("/etc/hostname")) && c.tree.firstLine("/etc/hostname") != c.host {
 		if err := c.tree.write("/etc/hostname", []byte(c.host+"\n"), 0o644); err != nil {
 			return err
 		}
 		rep.touch("/etc/hostname", "named "+c.host)
 	}
-	_, err := c.edit(rep, "/etc/hosts", "own name", func(s string) string {
+	_, err = c.edit(rep, "/etc/hosts", "own name", func(s string) string {
 		out, notes := rewriteHosts(s, c.oldHost, c.host)
 		rep.Warnings = append(rep.Warnings, notes...)
 		return out
@@ -25,13 +30,55 @@ func fixHostname(_ context.Context, c *clone, rep *StepReport) error {
 	if err != nil {
 		return err
 	}
-	for _, f := range []string{"/etc/mailname", "/etc/machine-info"} {
-		_, err := c.edit(rep, f, "own name", func(s string) string { return rename(s, c.oldHost, c.host) })
+	_, err = c.editAll(rep, "own name", func(s string) string { return rename(s, c.oldHost, c.host) },
+		"/etc/mailname", "/etc/machine-info", "/etc/dhcp/dhclient.conf", "/etc/dhclient.conf", "/etc/dhclient-*.conf",
+		"/etc/sysconfig/network-scripts/ifcfg-*") // DHCP_HOSTNAME=
+	if err != nil {
+		return err
+	}
+	c.pointAtNames(rep)
+	return nil
+}
+
+// olderNames are where systems before /etc/hostname have theirs: SUSE and
+// Slackware, Red Hat and Mandriva, Gentoo, Arch.
+func (c *clone) olderNames(rep *StepReport) (found bool, err error) {
+	if c.tree.isFile("/etc/HOSTNAME") && c.tree.firstLine("/etc/HOSTNAME") != c.host {
+		if err := c.tree.write("/etc/HOSTNAME", []byte(c.host+"\n"), 0o644); err != nil {
+			return true, err
+		}
+		rep.touch("/etc/HOSTNAME", "named "+c.host)
+	}
+	found = c.tree.isFile("/etc/HOSTNAME")
+	for _, f := range []struct{ file, key string }{
+		{"/etc/sysconfig/network", "HOSTNAME"}, {"/etc/conf.d/hostname", "hostname"}, {"/etc/rc.conf", "HOSTNAME"},
+	} {
+		line := regexp.MustCompile(`(?m)^([ \t]*` + f.key + `=)(["']?)[^"'\s#]*(["']?)`)
+		_, err := c.edit(rep, f.file, "named "+c.host, func(s string) string {
+			found = found || line.MatchString(s)
+			return line.ReplaceAllString(s, "${1}${2}"+c.host+"${3}")
+		})
 		if err != nil {
-			return err
+			return found, err
 		}
 	}
-	return nil
+	return found, nil
+}
+
+// pointAtNames: a mail server's name, or a file server's, is known to others
+// and not always the machine's; who cloned it decides.
+func (c *clone) pointAtNames(rep *StepReport) {
+	short, _, _ := strings.Cut(c.oldHost, ".")
+	if short == "" || strings.EqualFold(short, "localhost") {
+		return
+	}
+	name := regexp.MustCompile(`(?i)^\s*(myhostname|myorigin|mydestination|dc_\w+|netbios name|server string|ServerName|hostname|rewriteDomain|host_name)\b.*(^|[^A-Za-z0-9_.-])` + regexp.QuoteMeta(short) + `([^A-Za-z0-9_-]|$)`)
+	for _, file := range []string{
+		"/etc/postfix/main.cf", "/etc/exim4/update-exim4.conf.conf", "/etc/samba/smb.conf", "/etc/ssmtp/ssmtp.conf", "/etc/msmtprc",
+		"/etc/munin/munin-node.conf", "/etc/zabbix/zabbix_agentd.conf", "/etc/zabbix/zabbix_agent2.conf", "/etc/collectd/collectd.conf", "/etc/telegraf/telegraf.conf",
+	} {
+		c.pointAt(rep, file, name, "is still golden's name: no step changes it")
+	}
 }
 
 // nodeName is the clone's name: given, or the template's with the number in it.

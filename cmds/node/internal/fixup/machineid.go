@@ -17,7 +17,22 @@ const (
 // one DHCP address (systemd-networkd's DUID comes from it) and mix journals.
 // Where golden has none, or has "uninitialized", each clone's systemd makes
 // its own at the first boot, machine-id(5), and that stays so.
+//
+// The boot loader's entries that are named by it are a later step's. The
+// journal keeps golden's folder (/var/log/journal/ID): what golden has logged is
+// golden's, and journald begins one of the clone's own.
 func fixMachineID(_ context.Context, c *clone, rep *StepReport) error {
+	if err := c.newMachine(rep); err != nil {
+		return err
+	}
+	own := c.ownMachineID()
+	_, err := c.editAll(rep, "the same id as "+etcMachineID, func(s string) string { return replaceMachine(s, own) },
+		"/etc/machine-info", // KERNEL_INSTALL_MACHINE_ID=
+		"/etc/kernel/install.conf")
+	return err
+}
+
+func (c *clone) newMachine(rep *StepReport) error {
 	etc, dbus := c.tree.firstLine(etcMachineID), c.tree.firstLine(dbusMachineID)
 	if !isMachineID(etc) {
 		return c.dropDbusID(rep, dbus)

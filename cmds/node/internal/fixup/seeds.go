@@ -15,10 +15,14 @@ import (
 // the storage names that nothing makes anew: two NVMe or iSCSI initiators of
 // one name end each other's sessions, or write to one another's disks.
 func fixSeeds(_ context.Context, c *clone, rep *StepReport) error {
-	err := c.remove(rep, "golden's random seed",
-		"/var/lib/systemd/random-seed", "/var/lib/urandom/random-seed", "/var/lib/random-seed", "/var/lib/misc/random-seed",
-		"/boot/loader/random-seed", "/boot/efi/loader/random-seed", "/efi/loader/random-seed")
-	if err != nil {
+	seeds := []string{
+		"/var/lib/systemd/random-seed", "/var/lib/urandom/random-seed", "/var/lib/random-seed", "/var/lib/misc/random-seed", "/var/run/random-seed",
+		"/var/lib/seedrng/seed.*", "/var/lib/systemd/loader/random-seed",
+	}
+	for _, dir := range append(c.bootFolders(), "/boot/efi", "/efi") {
+		seeds = append(seeds, dir+"/loader/random-seed")
+	}
+	if err := c.remove(rep, "golden's random seed", seeds...); err != nil {
 		return err
 	}
 	const secret = "/var/lib/systemd/credential.secret"
@@ -28,7 +32,27 @@ func fixSeeds(_ context.Context, c *clone, rep *StepReport) error {
 	if err := c.remove(rep, "golden's credential key", secret); err != nil {
 		return err
 	}
+	if err := c.newHostID(rep); err != nil {
+		return err
+	}
 	return c.newInitiators(rep)
+}
+
+// newHostID: ZFS takes pools of another hostid for another machine's, and two
+// machines of one hostid for one (hostid(5): 4 bytes).
+func (c *clone) newHostID(rep *StepReport) error {
+	const file = "/etc/hostid"
+	if fi, err := c.tree.stat(file); err != nil || fi.Size() != 4 {
+		return nil
+	}
+	var id [4]byte
+	for id == [4]byte{} { // 0: none
+		if _, err := rand.Read(id[:]); err != nil {
+			return fmt.Errorf("make a host id: %w", err)
+		}
+	}
+	rep.touch(file, "own host id")
+	return c.tree.write(file, id[:], 0o644)
 }
 
 // newInitiators gives the storage clients names of their own.
