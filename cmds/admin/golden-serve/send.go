@@ -104,18 +104,3 @@ func spool(in io.Reader) (source, error) {
 	}
 	return stream.OpenImage(0, f.Name())
 }
-
-func descCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "desc DISK",
-		Short: "Print the desc of a disk, for -p",
-		Args:  cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			text, err := golden.Desc(args[0])
-			if err == nil {
-				fmt.Print(text)
-			}
-			return err
-		},
-	}
-}

@@ -39,26 +39,6 @@ func readTable(ctx context.Context, dev string) (layout.Fitted, error) {
 	return layout.ParseTable([]byte(out), dev)
 }
 
-// DescribeDisk is the layout of the disk dev, "sda" or "/dev/sda": what
-// golden-serve desc prints.
-func DescribeDisk(dev string) (layout.Disk, error) {
-	if !strings.HasPrefix(dev, "/") {
-		dev = "/dev/" + dev
-	}
-	if _, err := os.Stat(dev); err != nil {
-		return layout.Disk{}, fmt.Errorf("describe disk: %w", err)
-	}
-	t, err := readTable(context.Background(), dev)
-	if err != nil {
-		return layout.Disk{}, fmt.Errorf("describe disk %s: %w", dev, err)
-	}
-	d, err := layout.FromTable(t)
-	if err != nil {
-		return d, fmt.Errorf("describe disk %s: %w", dev, err)
-	}
-	return d, nil
-}
-
 // signature is what blkid finds on a device.
 type signature struct{ kind, uuid, label, partID string }
 
@@ -71,7 +51,10 @@ func probe(ctx context.Context, dev string) (signature, error) {
 		}
 		return signature{}, fmt.Errorf("probe %s: %w", dev, err)
 	}
-	var s signature
+	return parseSignature(out), nil
+}
+
+func parseSignature(out string) (s signature) {
 	for line := range strings.Lines(out) {
 		key, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "=")
 		switch key {
@@ -85,7 +68,7 @@ func probe(ctx context.Context, dev string) (signature, error) {
 			s.partID = value
 		}
 	}
-	return s, nil
+	return s
 }
 
 // unhex undoes blkid's \x20 for what udev allows in no name.

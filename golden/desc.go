@@ -1,0 +1,27 @@
+package golden
+
+import (
+	"context"
+	"log/slog"
+
+	"github.com/kamethod/kamethod/golden/internal/capture"
+	"github.com/kamethod/kamethod/golden/internal/layoutfile"
+	"github.com/kamethod/kamethod/golden/wire"
+)
+
+// DescYAML describes a disk as a layout file; without one the running machine:
+// all disks that it has files on, as a clone would get them.
+func DescYAML(ctx context.Context, dev string, log *slog.Logger) (string, error) {
+	if dev != "" {
+		f, err := capture.DescribeLayout(ctx, dev)
+		if err != nil {
+			return "", err
+		}
+		return layoutfile.Print(f), nil
+	}
+	m, err := capture.Describe(ctx, capture.Options{Loader: wire.Loader{Kind: "none"}, Log: log})
+	if err != nil {
+		return "", err
+	}
+	return layoutfile.Print(layoutfile.File{Disks: m.Plan.Disks, Stack: m.Plan.Stack, Filesystems: m.Plan.Filesystems}), nil
+}
