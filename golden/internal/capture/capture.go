@@ -156,7 +156,7 @@ func Describe(ctx context.Context, opt Options) (*Machine, error) {
 	if err != nil {
 		return nil, err
 	}
-	if filesystems, err = d.convert(filesystems); err != nil {
+	if err := d.convert(filesystems); err != nil {
 		return nil, err
 	}
 	loader := d.opt.Loader

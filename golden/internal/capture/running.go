@@ -141,11 +141,10 @@ func realTables(ctx context.Context, disks, whole map[string]bool) map[string]re
 
 // fromMount is what a mount wants; nil if nothing of a clone's.
 func (d *describer) fromMount(ctx context.Context, m *mountinfo.Info) (*want, error) {
-	name := kernelName(fmt.Sprintf("%s/dev/block/%d:%d", d.m.sys, m.Major, m.Minor))
-	name = strings.ReplaceAll(filepath.Base(name), "!", "/")
+	name := d.m.byNumber(m.Major, m.Minor)
 	onDisk := m.Major != 0
 	if m.FSType == "btrfs" || m.FSType == "zfs" { // which have a device number of their own making
-		name, onDisk = kernelName(m.Source), true
+		name, onDisk = d.m.kernelName(m.Source), true
 	}
 	switch {
 	case !onDisk || noDisk(m.FSType) || medium(m.Source):
@@ -219,7 +218,7 @@ func (d *describer) fromSwaps(ctx context.Context) ([]want, error) {
 		if len(words) < 2 || words[1] != "partition" {
 			continue
 		}
-		name := kernelName(unescape(words[0]))
+		name := d.m.kernelName(unescape(words[0]))
 		disk := d.skipped(name)
 		switch {
 		case strings.HasPrefix(name, "zram"):
@@ -303,7 +302,7 @@ func (d *describer) idleSwap(ctx context.Context, wants []want, tables map[strin
 			return nil, err
 		}
 		if s.kind == "swap" {
-			idle = append(idle, d.newSwap(ref, kernelName("/dev/"+ref)))
+			idle = append(idle, d.newSwap(ref, d.m.kernelName("/dev/"+ref)))
 		}
 	}
 	return idle, nil
@@ -321,7 +320,7 @@ func (d *describer) nameLikeFstab(wants []want) {
 		if !strings.HasPrefix(e.spec, "/dev/") || strings.HasPrefix(e.spec, "/dev/disk/") {
 			continue
 		}
-		name := kernelName(e.spec)
+		name := d.m.kernelName(e.spec)
 		for i, w := range wants {
 			if w.MountPoint == e.file && w.MountPoint != "" || w.swap() && e.kind == "swap" && "/dev/"+name == w.node {
 				wants[i].OldDevice = e.spec

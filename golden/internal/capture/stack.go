@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/kamethod/kamethod/golden/layout"
 )
 
@@ -56,12 +58,24 @@ func (m machine) slaves(name string) []string {
 }
 
 // kernelName is what the kernel calls the device behind a path such as
-// /dev/mapper/vg0-root.
-func kernelName(path string) string {
-	if real, err := filepath.EvalSymlinks(path); err == nil {
-		path = real
+// /dev/mapper/vg0-root: by its number, for not everywhere is that a link.
+func (m machine) kernelName(path string) string {
+	var st unix.Stat_t
+	if unix.Stat(path, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFBLK {
+		if name := m.byNumber(int(unix.Major(st.Rdev)), int(unix.Minor(st.Rdev))); name != "" {
+			return name
+		}
 	}
 	return strings.TrimPrefix(path, "/dev/")
+}
+
+// byNumber is the kernel's name of a block device.
+func (m machine) byNumber(major, minor int) string {
+	to, err := os.Readlink(fmt.Sprintf("%s/dev/block/%d:%d", m.sys, major, minor))
+	if err != nil {
+		return ""
+	}
+	return strings.ReplaceAll(filepath.Base(to), "!", "/")
 }
 
 // device finds out what a block device is called in the plan, and adds all
@@ -128,7 +142,7 @@ func (d *describer) volume(ctx context.Context, name string) (string, error) {
 		d.note("%s", n)
 	}
 	for i, dev := range g.Devices {
-		if g.Devices[i], err = d.device(ctx, kernelName(dev)); err != nil {
+		if g.Devices[i], err = d.device(ctx, d.m.kernelName(dev)); err != nil {
 			return "", fmt.Errorf("volume group %s: %w", vg, err)
 		}
 	}
