@@ -63,6 +63,9 @@ func (c *clone) onClone(device string) bool {
 	if _, ok := c.vols.find(device); ok || c.vols.stays(device) || !strings.HasPrefix(device, "/dev/") {
 		return true
 	}
+	if slices.ContainsFunc(c.stk.nodes, func(n string) bool { return strings.HasPrefix(device, n) }) {
+		return true // it is the clone's already
+	}
 	disk, n := layout.SplitPartition(strings.TrimPrefix(device, "/dev/"))
 	i := slices.Index(c.stk.disks, disk)
 	return i >= 0 && slices.ContainsFunc(c.env.Plan.Disks[i].Layout.Parts, func(p layout.Part) bool { return p.Number == n })

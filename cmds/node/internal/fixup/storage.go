@@ -147,6 +147,10 @@ func rewriteArrays(text string, arrays []id) (out string, notes []string) {
 	for s := range strings.SplitAfterSeq(text, "\n") {
 		goesOn := s != "" && strings.ContainsAny(s[:1], blanks) && strings.TrimSpace(s) != ""
 		f := strings.Fields(s)
+		if len(f) > 0 && f[0][0] == '#' {
+			b.WriteString(s)
+			continue
+		}
 		if goesOn && drop {
 			b.WriteString(notCloned + strings.TrimLeft(s, blanks))
 			continue

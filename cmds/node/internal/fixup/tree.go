@@ -18,9 +18,9 @@ import (
 var errAbsent = errors.New("absent")
 
 const (
-	maxText  = 4 << 20  // bytes; a configuration file that is larger isn't one
-	maxImage = 64 << 20 // bytes; a boot loader has ten at most
-	maxLinks = 40       // MAXSYMLINKS, include/linux/namei.h
+	maxText   = 4 << 20  // bytes; a configuration file that is larger isn't one
+	maxLoader = 64 << 20 // bytes; a boot loader has ten at most
+	maxLinks  = 40       // MAXSYMLINKS, include/linux/namei.h
 )
 
 // tree is the clone's files. Names are absolute, as the clone sees them
@@ -301,7 +301,7 @@ func (t *tree) copy(from, to string) error {
 	if err != nil {
 		return err
 	}
-	if !fi.Mode().IsRegular() || fi.Size() > maxImage {
+	if !fi.Mode().IsRegular() || fi.Size() > maxLoader {
 		return fmt.Errorf("copy %s: %d bytes, mode %v: not a boot loader's", from, fi.Size(), fi.Mode())
 	}
 	p, err := t.resolve(from, true)
@@ -313,7 +313,7 @@ func (t *tree) copy(from, to string) error {
 		return err
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxImage))
+	data, err := io.ReadAll(io.LimitReader(f, maxLoader))
 	if err != nil {
 		return err
 	}
