@@ -241,7 +241,7 @@ func isSnapshot(top string) (bool, error) {
 // askBtrfs adds the subvolumes that hold others and are mounted nowhere, and
 // marks the default.
 func (d *describer) askBtrfs(ctx context.Context, w *want, snapshots []wire.Subvolume) error {
-	list, err := output(ctx, "btrfs", "subvolume", "list", w.MountPoint)
+	list, err := output(ctx, "btrfs", "subvolume", "list", "-a", w.MountPoint) // -a: paths from the top
 	if err != nil {
 		return fmt.Errorf("list the subvolumes of %s: %w", w.device(), err)
 	}
