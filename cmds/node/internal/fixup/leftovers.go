@@ -9,20 +9,21 @@ import (
 )
 
 const (
-	maxScanned   = 1 << 20 // bytes: a text file that is longer isn't configuration
-	maxLeftovers = 200     // a golden node called "debian" is named everywhere
-	maxDepth     = 32      // folders
+	maxScanned   = 1 << 20  // bytes: a text file that is longer isn't configuration
+	maxBinary    = 16 << 20 // bytes: a boot loader or a data base that is longer isn't either
+	maxLeftovers = 200      // a golden node called "debian" is named everywhere
+	maxDepth     = 32       // folders
 )
 
 var errEnough = errors.New("enough leftovers")
 
-// findLeftovers reads /etc and /boot once more and reports where golden is
-// still named. It changes nothing and fails for nothing: a package's comment
-// may well name the host that it was made on.
+// findLeftovers reads /etc, /boot, the EFI partition and the initrds once more
+// and reports where golden is still named. It changes nothing and fails for
+// nothing: a package's comment may well name the host that it was made on.
 func findLeftovers(ctx context.Context, c *clone, rep *StepReport) error {
-	s := scan{c: c, seek: c.traces()}
-	for _, dir := range []string{"/etc", "/boot"} {
-		err := s.walk(ctx, dir, 0)
+	s := scan{ctx: ctx, c: c, rep: rep, seek: c.traces()}
+	for _, dir := range c.scannedFolders() {
+		err := s.walk(dir, 0)
 		if errors.Is(err, errEnough) {
 			s.found = append(s.found, fmt.Sprintf("more than %d places", maxLeftovers))
 			break
@@ -38,15 +39,32 @@ func findLeftovers(ctx context.Context, c *clone, rep *StepReport) error {
 	return nil
 }
 
+// scannedFolders are /etc, /boot, and where an EFI partition is mounted
+// elsewhere.
+func (c *clone) scannedFolders() []string {
+	dirs := []string{"/etc", "/boot"}
+	for _, dir := range c.bootFolders() {
+		if dir != "/boot" && !strings.HasPrefix(dir, "/boot/") && dir != "/" && c.tree.isDir(dir) {
+			dirs = append(dirs, dir)
+		}
+	}
+	return dirs
+}
+
 // trace is something that names the golden node.
-type trace struct{ what, text, before, after string }
+type trace struct {
+	what, text, before, after string
+
+	low  string // text in small letters
+	long bool   // nothing else looks like it: looked for in binaries too
+}
 
 // traces are all of them that aren't the clone's too.
 func (c *clone) traces() []trace {
 	var ts []trace
 	add := func(what, text, now, before, after string) {
 		if text != "" && !strings.EqualFold(text, now) {
-			ts = append(ts, trace{what, text, before, after})
+			ts = append(ts, trace{what: what, text: text, before: before, after: after, low: strings.ToLower(text), long: len(text) >= 32})
 		}
 	}
 	for _, d := range c.ids {
@@ -58,21 +76,31 @@ func (c *clone) traces() []trace {
 	if old != "localhost" {
 		add("host name", old, now, nameBefore, nameAfter)
 	}
+	for _, mac := range c.env.Plan.Golden.MACs {
+		if !isMAC(mac) || c.env.same() || hasMAC(c.env.MACs, mac) || strings.EqualFold(mac, c.env.MAC) {
+			continue
+		}
+		add("network card", mac, "", alnum+":", alnum+":")
+		add("network card", strings.ReplaceAll(mac, ":", "-"), "", "", alnum+"-") // BOOTIF=01-…
+		add("network card", strings.ReplaceAll(mac, ":", ""), "", alnum, alnum)
+	}
 	return ts
 }
 
 // scan is one walk over the clone.
 type scan struct {
 	// config
+	ctx  context.Context
 	c    *clone
+	rep  *StepReport
 	seek []trace
 
 	// state
 	found []string
 }
 
-func (s *scan) walk(ctx context.Context, dir string, depth int) error {
-	if err := ctx.Err(); err != nil {
+func (s *scan) walk(dir string, depth int) error {
+	if err := s.ctx.Err(); err != nil {
 		return err
 	}
 	if depth > maxDepth || s.c.tree.isLink(dir) {
@@ -80,13 +108,13 @@ func (s *scan) walk(ctx context.Context, dir string, depth int) error {
 	}
 	for _, e := range s.c.tree.list(dir) {
 		name := path.Join(dir, e.Name())
-		if err := s.match(name+": name has", e.Name()); err != nil {
+		if err := s.name(name, e.Name()); err != nil {
 			return err
 		}
 		var err error
 		switch {
 		case e.IsDir():
-			err = s.walk(ctx, name, depth+1)
+			err = s.walk(name, depth+1)
 		case e.Type().IsRegular():
 			err = s.file(name)
 		}
@@ -97,44 +125,74 @@ func (s *scan) walk(ctx context.Context, dir string, depth int) error {
 	return nil
 }
 
+// file looks into one file. One that can't be read is no leftover.
 func (s *scan) file(name string) error {
+	if isInitrd(name) {
+		return s.initrd(name)
+	}
 	fi, err := s.c.tree.stat(name)
-	if err != nil || fi.Size() > maxScanned {
+	if err != nil || fi.Size() > maxBinary {
 		return nil
 	}
-	b, err := s.c.tree.read(name)
+	if strings.EqualFold(path.Ext(name), ".efi") {
+		return s.kernelImage(name)
+	}
+	b, err := s.c.tree.readAtMost(name, maxBinary)
 	if err != nil {
 		return nil
 	}
-	text := string(b)
-	if strings.IndexByte(text, 0) >= 0 { // not a text
+	return s.contents(name, b)
+}
+
+// contents looks through a text line by line; through what is no text only
+// for what can't be there by chance.
+func (s *scan) contents(name string, b []byte) error {
+	low := strings.ToLower(string(b))
+	isText := strings.IndexByte(low, 0) < 0
+	if isText && len(b) > maxScanned {
 		return nil
 	}
 	for _, t := range s.seek {
-		for at := 0; ; {
-			i := indexToken(text, t.text, at, t.before, t.after)
-			if i < 0 {
-				break
-			}
-			line := strings.Count(text[:i], "\n") + 1
-			if err := s.add(fmt.Sprintf("%s:%d: golden's %s %s", name, line, t.what, t.text)); err != nil {
+		if len(low) != len(b) || !strings.Contains(low, t.low) || !isText && !t.long {
+			continue // one that small letters make longer is no text that anything reads
+		}
+		if !isText {
+			if err := s.add(fmt.Sprintf("%s: golden's %s %s", name, t.what, t.text)); err != nil {
 				return err
 			}
-			end := strings.IndexByte(text[i:], '\n')
-			if end < 0 {
-				break
-			}
-			at = i + end
+			continue
+		}
+		if err := s.lines(name, low, t); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// match looks at one short text.
-func (s *scan) match(where, text string) error {
+// lines reports every line that has the trace.
+func (s *scan) lines(name, low string, t trace) error {
+	for at := 0; ; {
+		i := indexToken(low, t.low, at, t.before, t.after)
+		if i < 0 {
+			return nil
+		}
+		line := strings.Count(low[:i], "\n") + 1
+		if err := s.add(fmt.Sprintf("%s:%d: golden's %s %s", name, line, t.what, t.text)); err != nil {
+			return err
+		}
+		end := strings.IndexByte(low[i:], '\n')
+		if end < 0 {
+			return nil
+		}
+		at = i + end
+	}
+}
+
+// name looks at a file's own name.
+func (s *scan) name(where, base string) error {
 	for _, t := range s.seek {
-		if indexToken(text, t.text, 0, t.before, t.after) >= 0 {
-			if err := s.add(fmt.Sprintf("%s golden's %s %s", where, t.what, t.text)); err != nil {
+		if indexToken(base, t.text, 0, t.before, t.after) >= 0 {
+			if err := s.add(fmt.Sprintf("%s: name has golden's %s %s", where, t.what, t.text)); err != nil {
 				return err
 			}
 		}
