@@ -48,6 +48,7 @@ func (o Original) addBlocks(ctx context.Context, plan *wire.Plan, log *slog.Logg
 			}
 			path = "/dev/" + c.On
 		}
+		c.On = planName(plan.Stack, c.On)
 		u, err := blockuse.Look(ctx, blockuse.Partition{Path: path, How: o.BlocksHow, Log: log})
 		if err != nil {
 			return all, nil, fmt.Errorf("-D %s: %w", c.On, err)
@@ -92,11 +93,14 @@ func (o Original) placeBlocks(plan *wire.Plan, c BlockCopy, bytes int64) error {
 		if on == "" {
 			on = layout.PartitionName(plan.Disks[fs.Disk].Name, fs.Part)
 		}
-		if on == c.On || fs.On == "" && plan.Disks[fs.Disk].Name == c.On {
+		if on == c.On {
 			return fmt.Errorf("-D %s: its files are cloned already (%s %s): unmount it, exclude them with -x, or leave -D out", c.On, fs.Type, fs.MountPoint)
 		}
 	}
 	if planned(plan.Stack, c.On) {
+		if o.Layout == "" {
+			volumeSize(plan.Stack, c.On, bytes)
+		}
 		return nil // the node sees whether it is large enough
 	}
 	disk, part, ok := findPartition(*plan, c.On)
@@ -117,13 +121,30 @@ func (o Original) placeBlocks(plan *wire.Plan, c BlockCopy, bytes int64) error {
 	switch {
 	case p.Kind == layout.Extended:
 		return fmt.Errorf("-D %s: an extended partition holds others: name those to copy", c.On)
-	case o.Descs[d.Name] == "": // golden's own layout
+	case o.Descs[d.Name] == "" && o.Layout == "": // golden's own layout
 		const mib = 1 << 20
 		p.Size, p.Min, p.Max, p.Percent, p.Fill = (bytes+mib-1)/mib*mib, 0, 0, 0, false
 	case p.Size > 0 && !p.Fill && p.Size < bytes:
 		return fmt.Errorf("-D %s: its desc has %d bytes for it, its contents are %d: they can't be made smaller", c.On, p.Size, bytes)
 	}
 	return nil
+}
+
+// planName is what the plan calls a device: a volume has a second name among
+// the device mapper's, in which a hyphen is written twice (lvm(8)).
+func planName(s layout.Stack, name string) string {
+	double := func(s string) string { return strings.ReplaceAll(s, "-", "--") }
+	for _, g := range s.Groups {
+		for _, v := range g.Volumes {
+			if name == "mapper/"+double(g.Name)+"-"+double(v.Name) {
+				return g.Name + "/" + v.Name
+			}
+		}
+	}
+	if n, ok := strings.CutPrefix(name, "md/"); ok && planned(s, "md"+n) {
+		return "md" + n
+	}
+	return name
 }
 
 // planned says whether the stack has a thing of that name.
@@ -146,6 +167,18 @@ func planned(s layout.Stack, name string) bool {
 		}
 	}
 	return false
+}
+
+// volumeSize makes a volume as large as golden's.
+func volumeSize(s layout.Stack, name string, bytes int64) {
+	for _, g := range s.Groups {
+		for i, v := range g.Volumes {
+			if g.Name+"/"+v.Name == name {
+				v.Size, v.Min, v.Max, v.Percent, v.Fill = bytes, 0, 0, 0, false
+				g.Volumes[i] = v
+			}
+		}
+	}
 }
 
 // findPartition finds a partition of the plan's disks; part -1: a disk.

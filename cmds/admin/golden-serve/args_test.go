@@ -24,6 +24,8 @@ func TestManualsCommandLines(t *testing.T) {
 		"-n 2 -p l.yaml -X sdb":               "clone -n 2 -p l.yaml -X sdb",
 		"-p sda l.yml -n 1":                   "clone -p sda=l.yml -n 1",
 		"nonsense":                            "nonsense",
+		"-n 1 -M sda /tmp/mbr -m sdb":         "clone -n 1 -M sda=/tmp/mbr -m sdb",
+		"-n 1 -M sda=/tmp/mbr -D sda3":        "clone -n 1 -M sda=/tmp/mbr -D sda3",
 		"-n 1 -p sda /root/desc -x /tmp -d 5": "clone -n 1 -p sda=/root/desc -x /tmp -d 5",
 	} {
 		got := verbFirst(newCommand(), oneWord(strings.Fields(line)))

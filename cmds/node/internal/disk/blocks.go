@@ -14,41 +14,38 @@ import (
 const maxBlocks = 128
 
 // checkBlocks refuses blocks that have no place, or too small a one, or one
-// that something else is to be on. What is on the plan's stack has to be
-// announced there; how large it is, placeBlocks sees.
-func checkBlocks(plan wire.Plan, fitted []layout.Fitted) error {
+// that something else is to be on.
+func checkBlocks(plan wire.Plan, at map[string]room) error {
 	if len(plan.Blocks) > maxBlocks {
 		return fmt.Errorf("%d partitions as blocks, at most %d", len(plan.Blocks), maxBlocks)
 	}
-	seen := map[string]bool{}
+	disks := map[string]layout.Disk{}
+	for _, d := range plan.Disks {
+		disks[d.Name] = d.Layout
+	}
+	used, err := plan.Stack.Uses(disks)
+	if err != nil {
+		return err
+	}
 	for _, fs := range plan.Filesystems {
-		seen[onName(plan, fs)] = true
+		used[onName(plan, fs)] = "file system " + title(fs)
 	}
 	for _, b := range plan.Blocks {
 		if b.Bytes <= 0 {
 			return fmt.Errorf("blocks of %s: %d bytes", b.On, b.Bytes)
 		}
-		if seen[b.On] {
-			return fmt.Errorf("blocks of %s: something else is to be on it as well", b.On)
+		if by := used[b.On]; by != "" {
+			return fmt.Errorf("blocks of %s: something else is to be on it as well: %s", b.On, by)
 		}
-		seen[b.On] = true
-		if inStack(plan.Stack, b.On) {
-			continue
-		}
-		i, n, ok := diskOf(plan, b.On)
-		if !ok || i >= len(fitted) {
-			return fmt.Errorf("blocks of %s: nothing of the plan is called so", b.On)
-		}
-		part, ok := find(fitted[i], n)
+		used[b.On] = "blocks"
+		r, ok := at[b.On]
 		switch {
-		case n == 0 && len(fitted[i].Parts) > 0:
+		case !ok && slices.ContainsFunc(plan.Disks, func(d wire.DiskPlan) bool { return d.Name == b.On }):
 			return fmt.Errorf("blocks of %s: the disk as a whole, but it gets partitions", b.On)
-		case n == 0:
-			continue // placeBlocks has its size
-		case !ok || part.Kind == layout.Extended:
-			return fmt.Errorf("blocks of %s: no partition %d on %s to hold them", b.On, n, plan.Disks[i].Name)
-		case part.Count*fitted[i].SectorSize < b.Bytes:
-			return fmt.Errorf("blocks of %s: the partition gets %d bytes here, golden's has %d: it can't be made smaller", b.On, part.Count*fitted[i].SectorSize, b.Bytes)
+		case !ok:
+			return fmt.Errorf("blocks of %s: nothing of the plan is called so that could hold them", b.On)
+		case r.bytes < b.Bytes:
+			return fmt.Errorf("blocks of %s: it gets %d bytes here, golden's has %d: it can't be made smaller", b.On, r.bytes, b.Bytes)
 		}
 	}
 	return nil
@@ -75,16 +72,6 @@ func diskOf(plan wire.Plan, name string) (disk, part int, ok bool) {
 		}
 	}
 	return 0, 0, false
-}
-
-func inStack(s layout.Stack, name string) bool {
-	if slices.ContainsFunc(s.Arrays, func(a layout.Array) bool { return a.Name == name }) ||
-		slices.ContainsFunc(s.Crypts, func(c layout.Crypt) bool { return "mapper/"+c.Name == name }) {
-		return true
-	}
-	return slices.ContainsFunc(s.Groups, func(g layout.Group) bool {
-		return slices.ContainsFunc(g.Volumes, func(v layout.Volume) bool { return g.Name+"/"+v.Name == name })
-	})
 }
 
 // placeBlocks is the device of each of the plan's blocks, when tables and

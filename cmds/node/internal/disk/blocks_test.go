@@ -96,7 +96,7 @@ func TestBlocksRefused(t *testing.T) {
 		"can't be made smaller":       func(p *wire.Plan) { p.Blocks = []wire.Blocks{{On: "sda2", Bytes: 101 * mib}} },
 		"something else is to be on":  func(p *wire.Plan) { p.Blocks = []wire.Blocks{{On: "sda1", Bytes: mib}} },
 		"nothing of the plan":         func(p *wire.Plan) { p.Blocks = []wire.Blocks{{On: "sda9", Bytes: mib}} },
-		"no partition 3":              func(p *wire.Plan) { p.Blocks = []wire.Blocks{{On: "sda3", Bytes: 512}} },
+		"called so that could hold":   func(p *wire.Plan) { p.Blocks = []wire.Blocks{{On: "sda3", Bytes: 512}} },
 		"as a whole":                  func(p *wire.Plan) { p.Blocks = []wire.Blocks{{On: "sda", Bytes: mib}} },
 		"-1 bytes":                    func(p *wire.Plan) { p.Blocks = []wire.Blocks{{On: "sda2", Bytes: -1}} },
 		"nothing of the plan is":      func(p *wire.Plan) { p.Blocks = []wire.Blocks{{On: "../sda2", Bytes: mib}} },

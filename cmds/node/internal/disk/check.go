@@ -48,7 +48,7 @@ func fit(ctx context.Context, plan wire.Plan, chosen []Device) (Assignment, erro
 	}
 	for _, check := range []func() error{
 		func() error { return checkFilesystems(plan, a.Fitted, a.places) },
-		func() error { return checkBlocks(plan, a.Fitted) },
+		func() error { return checkBlocks(plan, a.places) },
 		func() error { return checkBootCode(plan) },
 	} {
 		if err := check(); err != nil {
