@@ -17,7 +17,8 @@ func descCommand() *cobra.Command {
 		Short: "Print the layout of a disk, for -p",
 		Long: "Print the layout of a disk, or of a disk in an image file, as -p takes it: as a desc, or with --yaml as a\n" +
 			"layout file, which also says what is on each partition. --yaml without a disk prints all disks of this\n" +
-			"machine, and what is made of them.\n",
+			"machine, and what is made of them.\n" +
+			"\nEXIT STATUS\n  0    it is printed\n  2    the disk has no layout that a clone could be given; the reason is told\n",
 		Example: "  golden-serve desc sda > /tmp/desc\n" +
 			"  golden-serve desc --yaml > /tmp/layout.yaml\n",
 		Args: cobra.MaximumNArgs(1),
