@@ -215,7 +215,7 @@ func makeNode(t *testing.T) {
 
 // plantFamily makes a family's tree. A line "programs: a b" of the archive's
 // comment names its programs.
-func plantFamily(t *testing.T, root, name string) (before map[string]string) {
+func plantFamily(t *testing.T, root, name string, scripts map[string]string) (before map[string]string) {
 	t.Helper()
 	ar, err := txtar.ParseFile(filepath.Join("testdata", "families", name+".txt"))
 	if err != nil {
@@ -245,7 +245,6 @@ func plantFamily(t *testing.T, root, name string) (before map[string]string) {
 			t.Fatal(err)
 		}
 	}
-	scripts := standIns()
 	programs := regexp.MustCompile(`(?m)^programs: (.*)$`).FindSubmatch(ar.Comment)
 	if programs == nil {
 		t.Fatalf("%s.txt names no programs", name)
@@ -298,7 +297,7 @@ func TestFamilies(t *testing.T) {
 	for _, f := range families() {
 		t.Run(f.name, func(t *testing.T) {
 			root := t.TempDir()
-			before := plantFamily(t, root, f.name)
+			before := plantFamily(t, root, f.name, standIns())
 			env := f.env(t, root)
 			report, err := runBoot(t, env)
 			if err != nil {
