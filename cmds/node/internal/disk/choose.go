@@ -151,15 +151,16 @@ func (c *choice) byName() {
 }
 
 // byFamily takes the devices in the order of their names, where those can
-// mean nothing else: no disk is left over on either side, no hint or name has
-// spoken, and all are attached in one way.
+// mean nothing else: no disk is left over on either side, no name has spoken,
+// and all that no hint is true of are attached in one way.
 func (c *choice) byFamily() {
-	if len(c.open()) != len(c.plan.Disks) || len(c.fit) != len(c.plan.Disks) {
+	open, left := c.open(), c.left()
+	if len(open) == 0 || len(open) != len(left) || len(open) != len(c.plan.Disks)-c.hinted() {
 		return
 	}
 	var golden, here []string
-	for i := range c.fit {
-		golden, here = append(golden, c.plan.Disks[i].Name), append(here, c.fit[i].Name)
+	for i, k := range open {
+		golden, here = append(golden, c.plan.Disks[k].Name), append(here, left[i].Name)
 	}
 	of, is := oneFamily(golden), oneFamily(here)
 	if of == "" || is == "" {
@@ -167,10 +168,10 @@ func (c *choice) byFamily() {
 	}
 	slices.SortFunc(golden, natural)
 	slices.SortFunc(here, natural)
-	for i, p := range c.plan.Disks {
-		at := here[slices.Index(golden, p.Name)]
-		d := c.fit[slices.IndexFunc(c.fit, func(d Device) bool { return d.Name == at })]
-		c.take(i, d, fmt.Sprintf("of %d disks %s the same in order as of golden's %s", len(here), is, of))
+	for _, k := range open {
+		at := here[slices.Index(golden, c.plan.Disks[k].Name)]
+		d := left[slices.IndexFunc(left, func(d Device) bool { return d.Name == at })]
+		c.take(k, d, fmt.Sprintf("of %d disks %s the same in order as of golden's %s", len(here), is, of))
 	}
 }
 

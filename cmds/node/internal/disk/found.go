@@ -28,7 +28,7 @@ func output(ctx context.Context, name string, args ...string) ([]byte, error) {
 	cmd.Stderr = &said
 	out, err := cmd.Output()
 	if err != nil {
-		return nil, fmt.Errorf("%s %s: %w: %s", name, strings.Join(args, " "), err, tail(said.String()))
+		return nil, fmt.Errorf("%s %s: %w: %s", name, brief(args), err, tail(said.String()))
 	}
 	return out, nil
 }

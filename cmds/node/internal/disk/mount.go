@@ -35,7 +35,11 @@ func mountPoints(fs wire.Filesystem) []mountPoint {
 		}
 	}
 	if fs.MountPoint != "" && !slices.ContainsFunc(all, func(m mountPoint) bool { return m.at == fs.MountPoint }) {
-		all = append(all, mountPoint{at: fs.MountPoint})
+		top := mountPoint{at: fs.MountPoint}
+		if len(fs.Subvolumes) > 0 {
+			top.options = "subvolid=5" // whichever is the default (btrfs(5))
+		}
+		all = append(all, top)
 	}
 	return all
 }

@@ -114,30 +114,36 @@ func remove(ctx context.Context, dir string) error {
 		if err := run(ctx, "", "dmsetup", "remove", "--retry", name); err != nil {
 			return err
 		}
-		return unlinkMapped(name)
+		return unlinkAll(func(to string) bool {
+			return filepath.Base(to) == name && filepath.Base(filepath.Dir(to)) == "mapper"
+		})
 	case attr(dir, "md/array_state") != "":
 		if _, err := exec.LookPath("mdadm"); err == nil {
-			return run(ctx, "", "mdadm", "--stop", "/dev/"+filepath.Base(dir))
+			err = run(ctx, "", "mdadm", "--stop", "/dev/"+filepath.Base(dir))
+			if err != nil {
+				return err
+			}
+		} else if err := os.WriteFile(filepath.Join(dir, "md/array_state"), []byte("clear"), 0); err != nil {
+			return err // Documentation/admin-guide/md.rst: as mdadm --stop
 		}
-		// Documentation/admin-guide/md.rst: as mdadm --stop.
-		return os.WriteFile(filepath.Join(dir, "md/array_state"), []byte("clear"), 0)
+		return unlinkAll(func(to string) bool { return filepath.Base(to) == filepath.Base(dir) })
 	}
 	return errors.New("it is neither of md nor of the device mapper")
 }
 
-// unlinkMapped removes the names that LVM gave a volume, /dev/vg0/root: without
-// a udev nobody else does.
-func unlinkMapped(name string) error {
+// unlinkAll removes the names that LVM and mdadm gave to what is gone,
+// /dev/vg0/root and /dev/md/home: without a udev nobody else does.
+func unlinkAll(gone func(to string) bool) error {
 	links, err := filepath.Glob("/dev/*/*")
 	if err != nil {
 		return err
 	}
 	for _, l := range links {
 		to, err := os.Readlink(l)
-		if err != nil || filepath.Base(to) != name || filepath.Base(filepath.Dir(to)) != "mapper" {
+		if err != nil || !gone(to) {
 			continue
 		}
-		if err := os.Remove(l); err != nil {
+		if err := os.Remove(l); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}
 		_ = os.Remove(filepath.Dir(l)) // unless another volume is there
@@ -176,6 +182,7 @@ func swapOff(disks []string, opt Options) error {
 			if !ok {
 				continue
 			}
+			delete(swaps, attr(node, "dev")) // it may lie on several of the disks
 			opt.step("switching off swap on %s", path)
 			if err := swapoff(path); err != nil {
 				return fmt.Errorf("switch off swap on %s: %w", path, err)

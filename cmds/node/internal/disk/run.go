@@ -22,9 +22,21 @@ func run(ctx context.Context, stdin, name string, args ...string) error {
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
 	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("%s %s: %w: %s", name, strings.Join(args, " "), err, tail(said.String()))
+		return fmt.Errorf("%s %s: %w: %s", name, brief(args), err, tail(said.String()))
 	}
 	return nil
+}
+
+// brief is a program's arguments for a message: LVM's settings are long.
+func brief(args []string) string {
+	var all []string
+	for _, a := range args {
+		if len(a) > 200 {
+			a = a[:30] + "…"
+		}
+		all = append(all, a)
+	}
+	return strings.Join(all, " ")
 }
 
 // programEnv has programs speak English, and those of volumes do without a

@@ -254,7 +254,7 @@ func lvmConfig(pvs []string) string {
 		accept = append(accept, `"a|^`+strings.NewReplacer(".", "[.]", "+", "[+]").Replace(pv)+`$|"`)
 	}
 	filter := "[" + strings.Join(append(accept, `"r|.*|"`), ",") + "]"
-	return "devices { dir=\"/dev\" scan=\"/dev\" use_devicesfile=0 obtain_device_list_from_udev=0 external_device_info_source=\"none\" filter=" + filter + " global_filter=" + filter + " } " +
+	return "devices { dir=\"/dev\" scan=\"/dev\" use_devicesfile=0 obtain_device_list_from_udev=0 external_device_info_source=\"none\" allow_mixed_block_sizes=1 filter=" + filter + " global_filter=" + filter + " } " +
 		"activation { udev_sync=0 udev_rules=0 verify_udev_operations=0 monitoring=0 } backup { backup=0 archive=0 } global { use_lvmpolld=0 use_lvmlockd=0 }"
 }
 
