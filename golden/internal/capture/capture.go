@@ -146,6 +146,7 @@ func Describe(ctx context.Context, opt Options) (*Machine, error) {
 	if err != nil {
 		return nil, err
 	}
+	d.shrinkVolumes(filesystems)
 	if err := d.checkPrograms(filesystems); err != nil {
 		return nil, err
 	}

@@ -38,7 +38,7 @@ func (d *describer) missing(ref string) bool {
 
 // dropStack leaves out of the stack what the descs have no place for, so that
 // a machine with volumes can become clones with plain partitions.
-func (d *describer) dropStack(wants []want) {
+func (d *describer) dropStack() {
 	lacks := func(what string, of []string) bool {
 		i := slices.IndexFunc(of, d.missing)
 		if i >= 0 {
@@ -52,12 +52,6 @@ func (d *describer) dropStack(wants []want) {
 	s.Arrays = slices.DeleteFunc(s.Arrays, func(a layout.Array) bool { return lacks("array "+a.Name, a.Members) })
 	s.Crypts = slices.DeleteFunc(s.Crypts, func(c layout.Crypt) bool { return lacks("mapper/"+c.Name, []string{c.Device}) })
 	s.Groups = slices.DeleteFunc(s.Groups, func(g layout.Group) bool { return lacks("volume group "+g.Name, g.Devices) })
-	there := made(*s)
-	for i, w := range wants {
-		if w.On != "" && !slices.Contains(there, w.On) {
-			wants[i].On = ""
-		}
-	}
 }
 
 // under is the disks that wants and the stack lie on.

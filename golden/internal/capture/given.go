@@ -101,7 +101,7 @@ func (d *describer) mounted(at string) bool {
 // takeLayout makes the stack what the plan will have, and gives each want the
 // place that a layout file has for it.
 func (d *describer) takeLayout(wants []want) []want {
-	d.dropStack(wants)
+	d.dropStack()
 	s, l := &d.stack.Stack, d.laid.stack
 	s.Arrays = slices.Concat(l.Arrays, slices.DeleteFunc(s.Arrays, func(a layout.Array) bool {
 		return slices.ContainsFunc(l.Arrays, func(b layout.Array) bool { return a.Name == b.Name })

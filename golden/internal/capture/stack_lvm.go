@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/kamethod/kamethod/golden/layout"
+	"github.com/kamethod/kamethod/golden/wire"
 )
 
 // report is what the programs of LVM print with --reportformat json: rows of
@@ -59,9 +60,11 @@ func parseColumns(out string, names []string) ([]map[string]string, error) {
 	return rows, nil
 }
 
-// readGroup is a volume group with all its volumes. Devices are paths.
+// readGroup is a volume group with all its volumes, and what a person should
+// know of it. Devices are paths. Where nothing of the group is free, its largest
+// volume is one that fills it on the clones as well.
 func readGroup(ctx context.Context, m machine, name string) (layout.Group, []string, error) {
-	lvs, err := report(ctx, m, "lvs", "vg_name,vg_uuid,vg_extent_size,lv_name,lv_uuid,lv_size,segtype,stripes,lv_attr", name)
+	lvs, err := report(ctx, m, "lvs", "vg_name,vg_uuid,vg_extent_size,vg_free,lv_name,lv_uuid,lv_size,segtype,stripes,lv_attr", name)
 	if err != nil {
 		return layout.Group{}, nil, err
 	}
@@ -74,6 +77,7 @@ func readGroup(ctx context.Context, m machine, name string) (layout.Group, []str
 
 func makeGroup(name string, lvs, pvs []map[string]string) (g layout.Group, notes []string, err error) {
 	g.Name = name
+	full := false
 	for _, row := range pvs {
 		if row["vg_name"] != name {
 			continue
@@ -108,8 +112,35 @@ func makeGroup(name string, lvs, pvs []map[string]string) (g layout.Group, notes
 		if v.Name != "" {
 			g.Volumes = append(g.Volumes, v)
 		}
+		full = row["vg_free"] == "0"
+	}
+	if full && len(g.Volumes) > 0 {
+		largest := 0
+		for i, v := range g.Volumes {
+			if v.Size > g.Volumes[largest].Size {
+				largest = i
+			}
+		}
+		g.Volumes[largest].Fill = true
 	}
 	return g, notes, nil
+}
+
+// shrinkVolumes lets the volumes of golden's own groups give way on smaller
+// disks: those that hold files, down to what these need, which the node knows.
+func (d *describer) shrinkVolumes(filesystems []wire.Filesystem) {
+	for _, g := range d.stack.Groups {
+		if slices.ContainsFunc(d.laid.stack.Groups, func(l layout.Group) bool { return l.Name == g.Name }) {
+			continue
+		}
+		for i := range g.Volumes {
+			on := g.Name + "/" + g.Volumes[i].Name
+			holds := slices.ContainsFunc(filesystems, func(f wire.Filesystem) bool { return f.On == on && f.Type != "swap" })
+			if holds || slices.ContainsFunc(d.stack.Crypts, func(c layout.Crypt) bool { return c.Device == on }) {
+				g.Volumes[i].Min = max(g.Extent, 1)
+			}
+		}
+	}
 }
 
 // makeVolume is a volume as a clone can have it, linear or striped; none for a
