@@ -29,7 +29,7 @@ type chainLab struct {
 
 func newChainLab(t *testing.T, src chain.Source) *chainLab {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	l := &chainLab{t: t, ctx: ctx, orders: map[uint32]chan wire.LinkOrder{}}
 	id, err := trust.New()
 	if err != nil {
