@@ -169,6 +169,45 @@ func copyBlock(dev, device string) error {
 	return nil
 }
 
+// aliasDisk makes a disk's nodes, and its partitions', under a name that ends in
+// a letter. GRUB legacy calls partition 1 of nvme0n1 nvme0n11: it knows nothing
+// of the p between (grub-legacy's lib/device.c, write_to_partition).
+func (c *chroot) aliasDisk(disk, alias string) error {
+	if err := c.open(); err != nil {
+		return err
+	}
+	p, err := c.tree.resolve("/dev", true)
+	if err != nil {
+		return err
+	}
+	name := filepath.Join(c.tree.path, p, strings.TrimPrefix(alias, "/dev/"))
+	if err := copyAs(name, disk); err != nil {
+		return err
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(disk, &st); err != nil {
+		return err
+	}
+	parts, err := filepath.Glob(fmt.Sprintf("/sys/dev/block/%d:%d/*/partition", unix.Major(st.Rdev), unix.Minor(st.Rdev)))
+	if err != nil {
+		return err
+	}
+	for _, part := range parts {
+		text, err := os.ReadFile(part)
+		if err != nil {
+			return err
+		}
+		number, err := sysNumber(filepath.Dir(part))
+		if err != nil {
+			return err
+		}
+		if err := mknod(name+strings.TrimSpace(string(text)), unix.S_IFBLK|0o660, number); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // copyPartition makes the node of one partition, by what sysfs says of it.
 func copyPartition(dev, sys string) error {
 	number, err := sysNumber(sys)

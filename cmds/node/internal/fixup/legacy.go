@@ -210,7 +210,14 @@ func (c *clone) legacy(ctx context.Context, rep *StepReport) error {
 		if !ok {
 			return fmt.Errorf("GRUB legacy can't read %s, which is on no partition of %s", v.now.Device, disk)
 		}
-		script := fmt.Sprintf("device (hd0) %s\nroot (hd0,%d)\nsetup (hd0)\nquit\n", disk, part-1)
+		name := disk
+		if last := disk[len(disk)-1]; last >= '0' && last <= '9' {
+			name = "/dev/kamethod-disk"
+			if err := c.chroot.aliasDisk(disk, name); err != nil {
+				return err
+			}
+		}
+		script := fmt.Sprintf("device (hd0) %s\nroot (hd0,%d)\nsetup (hd0)\nquit\n", name, part-1)
 		unix.Sync() // all that the loader is to find is on the disk before it is
 		said, err := c.chroot.ask(ctx, script, "grub", "--batch", "--no-floppy", "--device-map="+path.Join(legacyDir, "device.map"))
 		if err != nil {
