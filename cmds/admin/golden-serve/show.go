@@ -64,26 +64,6 @@ func (c *consoleLog) WithAttrs(a []slog.Attr) slog.Handler {
 
 func (c *consoleLog) WithGroup(string) slog.Handler { return c }
 
-func printPlan(w io.Writer, d *golden.Described) {
-	fmt.Fprintln(w, "The clones will have:")
-	for _, disk := range d.Plan.Disks {
-		fmt.Fprintf(w, "  disk %s, %s:\n", disk.Name, disk.Layout.Table)
-		for line := range strings.Lines(disk.Layout.Desc()) {
-			fmt.Fprintf(w, "    %s", line)
-		}
-	}
-	for _, fs := range d.Plan.Filesystems {
-		fmt.Fprintf(w, "  %-5s %-12s on %s partition %d", fs.Type, fs.MountPoint, d.Plan.Disks[fs.Disk].Name, fs.Part)
-		if fs.NeedBytes > 0 {
-			fmt.Fprintf(w, ", needs %s for %d files", size(fs.NeedBytes), fs.NeedInodes)
-		}
-		fmt.Fprintln(w)
-	}
-	for _, n := range d.Notes {
-		fmt.Fprintln(w, "  note:", n)
-	}
-}
-
 func size(n int64) string {
 	switch {
 	case n >= 1e12:
@@ -124,6 +104,9 @@ func (o *common) finish(r golden.Result, err error) error {
 			fmt.Fprintf(os.Stderr, "  note: %s\n", note)
 		}
 		touched(os.Stderr, n, o.report)
+	}
+	if r.Verdict != "" {
+		fmt.Fprintln(os.Stderr, "verdict:", r.Summary())
 	}
 	if werr := o.write(r); err == nil && werr != nil {
 		err = failed{werr}
