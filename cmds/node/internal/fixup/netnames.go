@@ -103,6 +103,19 @@ func (c *clone) hasSystemdUdev() bool {
 	return false
 }
 
+// holdCloudInit keeps cloud-init, which takes the clone for a new instance,
+// from writing golden's way of addresses over the node's own, and its name.
+func (c *clone) holdCloudInit(rep *StepReport, addressed bool) error {
+	const dir = "/etc/cloud/cloud.cfg.d"
+	const file = dir + "/99-kamethod.cfg"
+	_, there := c.tree.program("cloud-init")
+	if !addressed || !there || !c.tree.isDir(dir) || c.tree.isFile("/etc/cloud/cloud-init.disabled") || c.tree.isFile(file) {
+		return nil
+	}
+	rep.touch(file, "cloud-init leaves the node's address and name alone")
+	return c.tree.write(file, []byte("network: {config: disabled}\npreserve_hostname: true\n"), 0o644)
+}
+
 // globalRoutes are the gateways that some dialects keep apart from the
 // interfaces: golden's goes where the clone asks DHCP, and the node's own
 // comes in its place.

@@ -83,6 +83,9 @@ func fixNetwork(_ context.Context, c *clone, rep *StepReport) error {
 	if err := c.globalRoutes(rep, nets, len(list) > 0 && anyDHCP(given)); err != nil {
 		return err
 	}
+	if err := c.holdCloudInit(rep, len(nets) > 0); err != nil {
+		return err
+	}
 	if len(rep.Files) == 0 && len(rep.Warnings) == 0 {
 		rep.Skipped = "no interface has a fixed address or golden's card, and the node was given no address"
 	}

@@ -1,6 +1,7 @@
 package fixup
 
 import (
+	"os"
 	"strings"
 	"testing"
 
@@ -167,4 +168,31 @@ func FuzzNetwork(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestCloudInitIsHeld(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		nets []wire.Network
+		more map[string]string
+		want bool
+	}{
+		{"addressed", ownNetwork(), nil, true},
+		{"by DHCP", nil, nil, false},
+		{"disabled", ownNetwork(), map[string]string{"etc/cloud/cloud-init.disabled": ""}, false},
+	} {
+		root := t.TempDir()
+		plant(t, root, map[string]string{"etc/cloud/cloud.cfg.d/": "", "usr/bin/": "", "etc/network/interfaces": "iface eth0 inet dhcp\n"})
+		plant(t, root, tt.more)
+		if err := os.WriteFile(root+"/usr/bin/cloud-init", []byte("#!/bin/sh\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		c := newTestClone(t, root, nil, func(e *Env) { e.Plan.Identity.Networks = tt.nets })
+		if err := fixNetwork(t.Context(), c, &StepReport{}); err != nil {
+			t.Fatal(err)
+		}
+		if got := c.tree.isFile("/etc/cloud/cloud.cfg.d/99-kamethod.cfg"); got != tt.want {
+			t.Errorf("%s: held %v", tt.name, got)
+		}
+	}
 }
