@@ -32,7 +32,7 @@ func TestInVM(t *testing.T) {
 			{Size: 1100 << 20, Bus: vmlab.AHCI, Serial: "SATA1"}, {Size: 500 << 20, Bus: vmlab.SCSI, Serial: "SCSI1"},
 		},
 		Memory:  1024,
-		Timeout: 25 * time.Minute,
+		Timeout: 15 * time.Minute,
 	})
 }
 
