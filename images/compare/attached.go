@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -63,6 +64,8 @@ func (f *Finding) problem(format string, args ...any) {
 // mounted: its machine ends with it.
 func (a Attached) Inspect(ctx context.Context, root string) (*Finding, error) {
 	f := &Finding{UUIDs: map[string]string{}, Tables: map[string][]Partition{}}
+	started := time.Now()
+	step := func(what string) { fmt.Fprintf(os.Stderr, "%5.1f s  %s\n", time.Since(started).Seconds(), what) }
 	for name, device := range a.Disks {
 		parts, err := Table(ctx, device)
 		if err != nil {
@@ -84,6 +87,7 @@ func (a Attached) Inspect(ctx context.Context, root string) (*Finding, error) {
 			return nil, err
 		}
 	}
+	step("checked and mounted")
 	if a.Swap != "" {
 		a.identify(ctx, f, a.Swap, "swap")
 	}
@@ -91,6 +95,7 @@ func (a Attached) Inspect(ctx context.Context, root string) (*Finding, error) {
 	if f.Tree, err = Scan(root); err != nil {
 		return nil, err
 	}
+	step("scanned")
 	return f, a.read(root, f)
 }
 

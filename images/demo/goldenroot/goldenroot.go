@@ -24,6 +24,7 @@ type Kind string
 const (
 	Full  Kind = "full"  // the kernel for real hardware
 	Cloud Kind = "cloud" // the small kernel for virtual machines
+	Lab   Kind = "lab"   // Full's kernel, and the programs of all file systems, LVM, RAID and LUKS
 )
 
 // MachineID and the other words that golden-root.sh writes into the root and

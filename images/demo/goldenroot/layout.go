@@ -2,6 +2,7 @@ package goldenroot
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -45,16 +46,31 @@ const fstabUEFI = `# device	mount point	type	options	dump	pass
 // ForUEFI turns a root that Make made into that of a machine which starts by
 // UEFI, with files in /boot/efi that aren't the boot loader's.
 func ForUEFI(root string) error {
-	files := map[string]string{
+	return Fit(root, map[string]string{
 		"etc/fstab":                         fstabUEFI,
 		"etc/initramfs-tools/conf.d/resume": "RESUME=/dev/sda3\n",
+		"boot/efi/README.TXT":               "CAPITALS\n",
+	})
+}
+
+// Fit writes files into a root that Make made, and others beside them where
+// there are some in /boot/efi. What matches one of the patterns without is
+// removed first.
+func Fit(root string, files map[string]string, without ...string) error {
+	for _, pattern := range without {
+		names, err := filepath.Glob(filepath.Join(root, pattern))
+		if err != nil {
+			return err
+		}
+		for _, n := range names {
+			if err := os.Remove(n); err != nil {
+				return fmt.Errorf("fit the golden root: %w", err)
+			}
+		}
 	}
-	for name, text := range map[string]string{
-		"startup.nsh": "fs0:\r\n", "EFI/tools/tool.efi": string(noise(3<<20 + 77)), "EFI/tools/empty": "",
-		"EFI/tools/" + strings.Repeat("long name ", 20) + ".txt": "more than 8.3\n", "EFI/tools/größe.txt": "not ASCII\n",
-		"EFI/tools/a/b/c/d/e/deep": "deep\n", "README.TXT": "CAPITALS\n",
-	} {
-		files["boot/efi/"+name] = text
+	files = maps.Clone(files)
+	if _, ok := files["boot/efi/README.TXT"]; ok {
+		addESP(files)
 	}
 	for name, text := range files {
 		path := filepath.Join(root, name)
@@ -62,8 +78,19 @@ func ForUEFI(root string) error {
 			return err
 		}
 		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-			return fmt.Errorf("make a golden root for UEFI: %w", err)
+			return fmt.Errorf("fit the golden root: %w", err)
 		}
 	}
 	return nil
+}
+
+// addESP adds what an EFI system partition may hold besides boot loaders.
+func addESP(files map[string]string) {
+	for name, text := range map[string]string{
+		"startup.nsh": "fs0:\r\n", "EFI/tools/tool.efi": string(noise(3<<20 + 77)), "EFI/tools/empty": "",
+		"EFI/tools/" + strings.Repeat("long name ", 20) + ".txt": "more than 8.3\n", "EFI/tools/größe.txt": "not ASCII\n",
+		"EFI/tools/a/b/c/d/e/deep": "deep\n",
+	} {
+		files["boot/efi/"+name] = text
+	}
 }

@@ -40,7 +40,11 @@ func (r *rehearsal) judge(ctx context.Context, result *Result) error {
 		} else {
 			j.problem("golden-serve's report doesn't name %s", n.spec.MAC)
 		}
-		id, err := r.judgeDisk(ctx, n, j)
+		look := r.judgeDisk
+		if r.Cell != nil {
+			look = r.judgeCell
+		}
+		id, err := look(ctx, n, j)
 		if err != nil {
 			return fmt.Errorf("%s: %w", n.spec.Name, err)
 		}

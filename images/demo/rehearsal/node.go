@@ -2,6 +2,7 @@ package rehearsal
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -44,6 +45,15 @@ func (r *rehearsal) newNode(number int) *node {
 		Disk: r.path(fmt.Sprintf("node%d.img", number)), DiskSize: int64(2+number) << 30,
 		OnReset: n.onReset, Firmware: r.Firmware, HTTPBoot: r.HTTPBoot,
 	}
+	if r.Cell != nil {
+		n.spec.Disk, n.spec.DiskSize = "", 0
+		for i, d := range r.Cell.Disks {
+			d.File = r.path(fmt.Sprintf("node%d-%d.img", number, i))
+			n.spec.More = append(n.spec.More, d)
+			n.spec.DiskSize += d.Size
+		}
+		return n
+	}
 	if number%2 == 0 && r.Firmware == vmlab.BIOS {
 		n.spec.Bus = vmlab.IDE
 		if r.Kind == goldenroot.Full {
@@ -60,21 +70,34 @@ func (n *node) power(ctx context.Context, lab *vmlab.Lab) error {
 	return err
 }
 
-// snapshot is the copy of the disk at the last reset.
-func (n *node) snapshot() string { return strings.TrimSuffix(n.spec.Disk, ".img") + ".cloned.img" }
+// snapshot is the copy of the first disk at the last reset.
+func (n *node) snapshot() string { return n.copies()[0] }
 
-// onReset copies the disk while the machine stands still. Each reset replaces
+// copies are the copies of all disks.
+func (n *node) copies() []string {
+	var out []string
+	for _, d := range n.spec.Disks() {
+		out = append(out, strings.TrimSuffix(d.File, ".img")+".cloned.img")
+	}
+	return out
+}
+
+// onReset copies the disks while the machine stands still. Each reset replaces
 // the copy: the last one is the reset before the clone's own first boot.
 func (n *node) onReset() {
 	n.copying.Lock()
 	defer n.copying.Unlock()
 	n.resetAt = time.Now()
-	out, err := exec.Command("cp", "--sparse=always", "--reflink=auto", n.spec.Disk, n.snapshot()+".new").CombinedOutput()
-	if err != nil {
-		n.copyErr = fmt.Errorf("copy the disk of %s: %w: %s", n.spec.Name, err, out)
-		return
+	n.copyErr = nil
+	for i, to := range n.copies() {
+		from := n.spec.Disks()[i].File
+		out, err := exec.Command("cp", "--sparse=always", "--reflink=auto", from, to+".new").CombinedOutput()
+		if err != nil {
+			n.copyErr = errors.Join(n.copyErr, fmt.Errorf("copy %s of %s: %w: %s", from, n.spec.Name, err, out))
+			continue
+		}
+		n.copyErr = errors.Join(n.copyErr, os.Rename(to+".new", to))
 	}
-	n.copyErr = os.Rename(n.snapshot()+".new", n.snapshot())
 	n.r.say("%s resets itself (%d)", n.spec.Name, n.resets.Add(1))
 }
 
@@ -150,7 +173,9 @@ func (n *node) lookInside(ctx context.Context) error {
 		return fmt.Errorf("%s: log in: %w", n.spec.Name, err)
 	}
 	all := questions
-	if n.spec.Firmware != vmlab.BIOS {
+	if n.r.Cell != nil {
+		all = n.r.Cell.questions()
+	} else if n.spec.Firmware != vmlab.BIOS {
 		all = slices.Concat(questions, questionsUEFI)
 	}
 	for i, q := range all {

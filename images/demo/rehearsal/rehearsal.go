@@ -41,6 +41,7 @@ type Config struct {
 	Out     io.Writer       // progress, for a person
 	Timeout time.Duration   // for the cloning and the boots; 0: by Nodes
 	Serve   []string        // more arguments for golden-serve
+	Cell    *Cell           // a golden root and machines of another make; nil: Kind's and Firmware's own
 
 	Firmware vmlab.Firmware // of the machines; empty: BIOS
 	HTTPBoot bool           // UEFI fetches the boot loader by HTTP
@@ -67,7 +68,9 @@ func Run(ctx context.Context, cfg Config) (*Result, error) {
 		cfg.Timeout = 12*time.Minute + time.Duration(cfg.Nodes)*2*time.Minute
 	}
 	r := &rehearsal{Config: cfg, started: time.Now(), golden: filepath.Join(cfg.Work, "golden"), layout: goldenroot.BIOS()}
-	if cfg.Firmware != vmlab.BIOS {
+	if cfg.Cell != nil {
+		r.Kind, r.Firmware = goldenroot.Lab, cfg.Cell.Firmware
+	} else if cfg.Firmware != vmlab.BIOS {
 		r.layout = goldenroot.UEFI()
 	}
 	if err := os.MkdirAll(cfg.Work, 0o755); err != nil {
@@ -110,6 +113,9 @@ func (r *rehearsal) prepare(ctx context.Context) error {
 		if err == nil && r.layout.ESP != 0 {
 			err = goldenroot.ForUEFI(r.golden)
 		}
+		if err == nil && r.Cell != nil {
+			err = goldenroot.Fit(r.golden, r.Cell.Files, r.Cell.Without...)
+		}
 	}
 	if err != nil {
 		return err
@@ -118,8 +124,14 @@ func (r *rehearsal) prepare(ctx context.Context) error {
 		return err
 	}
 	r.say("the golden root has %d entries", len(r.before))
-	if err := os.WriteFile(r.path("desc"), []byte(r.layout.Desc), 0o644); err != nil {
-		return err
+	layouts := map[string]string{"sda": r.layout.Desc}
+	if r.Cell != nil {
+		layouts = r.Cell.Layouts
+	}
+	for disk, text := range layouts {
+		if err := os.WriteFile(r.layoutFile(disk), []byte(text), 0o644); err != nil {
+			return err
+		}
 	}
 	build := exec.CommandContext(ctx, "go", "build", "-o", r.path("golden-serve"), "./cmds/admin/golden-serve")
 	build.Dir = r.Top
@@ -130,6 +142,8 @@ func (r *rehearsal) prepare(ctx context.Context) error {
 }
 
 func (r *rehearsal) path(name string) string { return filepath.Join(r.Work, name) }
+
+func (r *rehearsal) layoutFile(disk string) string { return r.path("layout-" + disk) }
 
 func (r *rehearsal) say(format string, args ...any) {
 	fmt.Fprintf(r.Out, "%6.1f s  %s\n", time.Since(r.started).Seconds(), fmt.Sprintf(format, args...))
@@ -180,11 +194,16 @@ func (r *rehearsal) cloneAndBoot(ctx context.Context) error {
 func (r *rehearsal) startServe() error {
 	args := []string{
 		r.path("golden-serve"), "clone", "-n", fmt.Sprint(r.Nodes), "--root", r.golden,
-		"-p", "sda", r.path("desc"), "-x", goldenroot.Scratch, "-r", "grub",
+		"-x", goldenroot.Scratch, "-r", "grub",
 		"--interface", vmlab.Bridge, "--dhcp", "full", "--yes", "--report", r.path("report.json"),
 		// Emulated machines share this one's processors, with each other and
 		// with whatever else it does: they can be silent for longer than real ones.
 		"--quiet", "60s",
+	}
+	if r.Cell != nil {
+		args = append(args, r.Cell.serveArgs(r.layoutFile)...)
+	} else {
+		args = append(args, "-p", "sda", r.layoutFile("sda"))
 	}
 	r.say("golden-serve %v", args[1:])
 	p, err := r.lab.Start(vmlab.ProcessSpec{
