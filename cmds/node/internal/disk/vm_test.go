@@ -1,6 +1,7 @@
 package disk
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -30,6 +31,9 @@ func TestInVM(t *testing.T) {
 		Disks: []vmlab.Disk{
 			{Size: 1600 << 20}, {Size: 1600 << 20}, {Size: 1200 << 20, Bus: vmlab.NVMe, Sector: 4096, Serial: "NV1"},
 			{Size: 1100 << 20, Bus: vmlab.AHCI, Serial: "SATA1"}, {Size: 500 << 20, Bus: vmlab.SCSI, Serial: "SCSI1"},
+			{Size: 500 << 20, Bus: vmlab.SCSI, Serial: "BADTABLE", Faults: []vmlab.Fault{{Op: "write", Sectors: []int64{0}}}},
+			{Size: 500 << 20, Bus: vmlab.SCSI, Serial: "BADMKFS", Faults: []vmlab.Fault{{Op: "write", Sectors: []int64{2048 + 2*8193}}}}, // a copy of the superblock
+			{Size: 500 << 20, Bus: vmlab.SCSI, Serial: "GONE"},
 		},
 		Memory:  1024,
 		Timeout: 15 * time.Minute,
@@ -290,11 +294,27 @@ func TestVM2Again(t *testing.T) {
 
 	// As a whole, by hints, over all that: nothing old shows.
 	whole := wire.Plan{
-		Disks:       []wire.DiskPlan{{Name: "sda", Layout: layout.Disk{Table: layout.None}, Match: layout.Match{Path: "*virtio-pci-*", MaxBytes: 1 << 30}}},
+		Disks:       []wire.DiskPlan{{Name: "sda", Layout: layout.Disk{Table: layout.None}, Match: layout.Match{Path: "virtio-pci-*", MaxBytes: 1 << 30}}},
 		Filesystems: []wire.Filesystem{{Disk: 0, Part: 0, Type: "ext4", MountPoint: "/"}},
 	}
 	if _, err := Prepare(t.Context(), whole, root, Options{Devices: []string{"vda", "vdb"}}); err == nil || !strings.Contains(err.Error(), "it has 1677721600 bytes, want at most") {
 		t.Errorf("got %v", err)
+	}
+	for _, d := range []string{"vda", "vdb", "nvme0n1"} {
+		if err := release(t.Context(), Options{}, []string{d}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	whole.Disks[0].Match = layout.Match{}
+	vmPrepare(t, whole, root, "vda")
+	if err := Unmount(root); err != nil {
+		t.Fatal(err)
+	}
+	if out := must(t, "wipefs", "--noheadings", "-O", "TYPE", "/dev/vda"); out != "ext4" {
+		t.Errorf("wipefs finds %q, want ext4", out)
+	}
+	if left, _ := filepath.Glob("/sys/block/vda/vda*"); len(left) > 0 {
+		t.Errorf("partitions %v are there still", left)
 	}
 }
 
@@ -325,24 +345,83 @@ func TestVM3Places(t *testing.T) {
 	}
 }
 
-// TestVM4Kept is the update of an xfs and a btrfs.
-func TestVM4Kept(t *testing.T) {
-	inVM(t)
-	for _, d := range []string{"vda", "vdb", "nvme0n1"} { // what is left of the others
-		if err := release(t.Context(), Options{}, []string{d}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	name := ""
+// serial is the name of the disk with that number.
+func serial(t *testing.T, number string) string {
+	t.Helper()
 	devs, err := Inventory("/sys")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, d := range devs {
-		if d.Serial == "SATA1" {
-			name = d.Name
+	i := slices.IndexFunc(devs, func(d Device) bool { return d.Serial == number })
+	if i < 0 {
+		t.Fatalf("no disk %s", number)
+	}
+	return devs[i].Name
+}
+
+func vmSimple(t *testing.T) wire.Plan {
+	return wire.Plan{
+		Disks:       []wire.DiskPlan{{Name: "hda", Layout: desc(t, "linux 400\nswap fill")}},
+		Filesystems: []wire.Filesystem{{Part: 1, Type: "ext4", MountPoint: "/", BlockSize: 1024}, {Part: 2, Type: "swap"}},
+	}
+}
+
+// TestVM5BadDisks: a disk that fails where the table lies, one that fails in
+// mkfs, and one that is gone while it is written: each ends soon, and says in
+// what.
+func TestVM5BadDisks(t *testing.T) {
+	inVM(t)
+	for number, want := range map[string]string{"BADTABLE": "wipe /dev/sd", "BADMKFS": "make /: ", "GONE": "GONE"} {
+		name := serial(t, number)
+		gone := func(step string) {
+			t.Log(step)
+			if number == "GONE" && strings.HasPrefix(step, "making ext4") {
+				if err := os.WriteFile("/sys/block/"+name+"/device/delete", []byte("1"), 0); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+		if number == "GONE" {
+			want = "/dev/" + name
+		}
+		start := time.Now()
+		_, err := Prepare(t.Context(), vmSimple(t), t.TempDir(), Options{Devices: []string{name}, Progress: gone})
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v: want %s", number, err, want)
+		}
+		t.Logf("%s: after %s: %v", number, time.Since(start), err)
+	}
+}
+
+// TestVM6BrokenTables: nor does what the kernel itself has made of a broken
+// table bother anybody.
+func TestVM6BrokenTables(t *testing.T) {
+	inVM(t)
+	name := serial(t, "SCSI1")
+	for what, spoil := range brokenTables() {
+		f, err := os.OpenFile("/dev/"+name, os.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(spoil(f), f.Sync()); err != nil {
+			t.Fatal(err)
+		}
+		_, err = unix.IoctlRetInt(int(f.Fd()), unix.BLKRRPART)
+		t.Logf("%s: the kernel says %v", what, err)
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
+		_, root, _ := again(t, vmSimple(t), name)
+		if err := Unmount(root); err != nil {
+			t.Fatal(err)
 		}
 	}
+}
+
+// TestVM4Kept is the update of an xfs and a btrfs.
+func TestVM4Kept(t *testing.T) {
+	inVM(t)
+	name := serial(t, "SATA1")
 	plan := wire.Plan{
 		Disks: []wire.DiskPlan{{Name: "hda", Layout: desc(t, "linux 400\nlinux fill")}},
 		Filesystems: []wire.Filesystem{
