@@ -6,7 +6,6 @@ import (
 
 	"github.com/kamethod/kamethod/golden/internal/capture"
 	"github.com/kamethod/kamethod/golden/internal/layoutfile"
-	"github.com/kamethod/kamethod/golden/wire"
 )
 
 // DescYAML describes a disk as a layout file; without one the running machine:
@@ -19,9 +18,9 @@ func DescYAML(ctx context.Context, dev string, log *slog.Logger) (string, error)
 		}
 		return layoutfile.Print(f), nil
 	}
-	m, err := capture.Describe(ctx, capture.Options{Loader: wire.Loader{Kind: "none"}, Log: log})
+	f, err := capture.LayoutFile(ctx, log)
 	if err != nil {
 		return "", err
 	}
-	return layoutfile.Print(layoutfile.File{Disks: m.Plan.Disks, Stack: m.Plan.Stack, Filesystems: m.Plan.Filesystems}), nil
+	return layoutfile.Print(f), nil
 }

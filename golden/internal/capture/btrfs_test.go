@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/kamethod/kamethod/golden/internal/layoutfile"
 )
 
 // TestRunningBtrfs: a machine like a Debian with snapper: subvolumes mounted
@@ -79,6 +81,11 @@ func TestRunningBtrfs(t *testing.T) {
 	}
 	if notes := strings.Join(m.Notes, "\n"); !strings.Contains(notes, "2 subvolumes that are snapshots") || !strings.Contains(notes, "1 subvolumes are snapshots or mounted nowhere, and left out: unseen") {
 		t.Errorf("notes:\n%s", notes)
+	}
+	text := layoutfile.Print(m.layoutFile())
+	f, err := layoutfile.Parse(strings.NewReader(text), "printed")
+	if err != nil || len(f.Filesystems) != 2 || len(f.Filesystems[0].Subvolumes) != 7 {
+		t.Errorf("as a layout file: %v\n%s", err, text)
 	}
 	m, err = inside(t, root, Options{Excludes: []string{"/data", "/home"}})
 	if err != nil {

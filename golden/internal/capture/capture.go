@@ -37,6 +37,7 @@ type Options struct {
 
 	Passphrases []string // of encrypted containers: FILE, or NAME=FILE (--luks-passphrase)
 	Programs    []string // that the nodes' stage 2 has; none: unknown
+	Look        bool     // nothing will be cloned: no passphrase is wanted
 
 	Loader wire.Loader  // Kind "auto": what the golden system has
 	Log    *slog.Logger // nil: no log
@@ -153,9 +154,11 @@ func Describe(ctx context.Context, opt Options) (*Machine, error) {
 	if err := d.takeHints(); err != nil {
 		return nil, err
 	}
-	secrets, err := d.secrets()
-	if err != nil {
-		return nil, err
+	var secrets []wire.Secret
+	if !opt.Look {
+		if secrets, err = d.secrets(); err != nil {
+			return nil, err
+		}
 	}
 	if err := d.convert(filesystems); err != nil {
 		return nil, err

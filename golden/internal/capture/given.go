@@ -1,7 +1,9 @@
 package capture
 
 import (
+	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -30,6 +32,20 @@ type given struct {
 func IsLayoutFile(name string) bool {
 	ext := filepath.Ext(name)
 	return ext == ".yaml" || ext == ".yml"
+}
+
+// LayoutFile is the running machine as a layout file: all disks that it has
+// files on, what is made of them, and what is mounted and swapped to.
+func LayoutFile(ctx context.Context, log *slog.Logger) (layoutfile.File, error) {
+	m, err := Describe(ctx, Options{Look: true, Loader: wire.Loader{Kind: loaderNone}, Log: log})
+	if err != nil {
+		return layoutfile.File{}, err
+	}
+	return m.layoutFile(), nil
+}
+
+func (m *Machine) layoutFile() layoutfile.File {
+	return layoutfile.File{Disks: m.Plan.Disks, Stack: m.Plan.Stack, Filesystems: m.Plan.Filesystems}
 }
 
 // readLayout takes the layout file for all disks.

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/kamethod/kamethod/golden/internal/layoutfile"
 	"github.com/kamethod/kamethod/golden/layout"
 	"github.com/kamethod/kamethod/golden/wire"
 	"github.com/kamethod/kamethod/images/vmlab"
@@ -86,6 +87,9 @@ func TestStackOfVM(t *testing.T) {
 	t.Setenv("PATH", os.Getenv("PATH")+":/tools:/sbin:/usr/sbin:/bin")
 
 	opt := Options{Loader: wire.Loader{Kind: "grub"}, Passphrases: []string{"/tmp/pass"}}
+	if _, err := inside(t, root, Options{Look: true}); err != nil {
+		t.Errorf("only to look at it: %v", err)
+	}
 	if _, err := inside(t, root, Options{}); err == nil || !strings.Contains(err.Error(), "--luks-passphrase FILE") {
 		t.Errorf("without a passphrase: %v", err)
 	}
@@ -155,6 +159,10 @@ func checkVM(t *testing.T, m *Machine) {
 	}
 	if len(m.Plan.Secrets) != 1 || m.Plan.Secrets[0].Crypt != "crypt" || string(m.Plan.Secrets[0].Passphrase) != "a new one" {
 		t.Errorf("secrets %q", m.Plan.Secrets)
+	}
+	text := layoutfile.Print(m.layoutFile())
+	if f, err := layoutfile.Parse(strings.NewReader(text), "printed"); err != nil || len(f.Filesystems) != 4 || len(f.Stack.Arrays) != 2 {
+		t.Errorf("as a layout file: %v\n%s", err, text)
 	}
 	if notes := strings.Join(m.Notes, "\n"); !strings.Contains(notes, "vg-a/idle: stays empty") || strings.Contains(notes, "a new one") {
 		t.Errorf("notes:\n%s", notes)
