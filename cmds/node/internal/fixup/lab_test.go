@@ -210,8 +210,8 @@ func failure() *regexp.Regexp {
 	return regexp.MustCompile(`Timed out waiting for device|Dependency failed|FAILED|Kernel panic|rescue>`)
 }
 
-// boot starts the disk alone and waits for all proofs on its serial port.
-func boot(t *testing.T, img string, proofs []*regexp.Regexp) {
+// boot starts the disk, with others or alone, and waits for all proofs on its serial port.
+func boot(t *testing.T, img string, proofs []*regexp.Regexp, more ...string) {
 	accel := os.Getenv("ACCEL")
 	if accel == "" {
 		accel = "tcg"
@@ -222,6 +222,9 @@ func boot(t *testing.T, img string, proofs []*regexp.Regexp) {
 	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", "-accel", accel, "-machine", "pc", "-m", "512", "-smp", "1",
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-nic", "none", "-serial", "file:"+console,
 		"-drive", "if=virtio,format=raw,cache=unsafe,file="+img)
+	for _, m := range more {
+		cmd.Args = append(cmd.Args, "-drive", "if=virtio,format=raw,cache=unsafe,file="+m)
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	runtime.LockOSThread() // the signal is for the death of this thread
 	defer runtime.UnlockOSThread()

@@ -160,12 +160,23 @@ func (e bootEntry) network() bool {
 }
 
 // placed is the order with one entry right behind the network entries that come
-// before all others.
+// before all others. The firmware's own programs among them, such as its setup,
+// are no systems that a machine boots.
 func (n nvram) placed(own string) []string {
 	order := slices.DeleteFunc(slices.Clone(n.order), func(s string) bool { return s == own })
-	at := 0
-	for at < len(order) && slices.ContainsFunc(n.entries, func(e bootEntry) bool { return e.number == order[at] && e.network() }) {
-		at++
+	is := func(number string, what func(bootEntry) bool) bool {
+		return slices.ContainsFunc(n.entries, func(e bootEntry) bool { return e.number == number && what(e) })
 	}
-	return slices.Insert(order, at, own)
+	place := 0
+	for i, number := range order {
+		if is(number, bootEntry.network) {
+			place = i + 1
+		} else if !is(number, bootEntry.firmware) {
+			break
+		}
+	}
+	return slices.Insert(order, place, own)
 }
+
+// firmware says whether an entry is a program of the firmware's own.
+func (e bootEntry) firmware() bool { return strings.Contains(e.path, "FvFile(") }

@@ -34,6 +34,8 @@ func TestNVRAM(t *testing.T) {
 		{"a disk first", "0001,0003,0004", "0009,0001,0003,0004"},
 		{"already there, first", "0009,0003,0004", "0003,0004,0009"},
 		{"already there, right", "0003,0004,0009,0000", "0003,0004,0009,0000"},
+		{"the firmware's setup, then the network", "0000,0003,0001", "0000,0003,0009,0001"},
+		{"the firmware's setup, then a disk", "0000,0001,0003", "0009,0000,0001,0003"},
 		{"nothing else", "0009", "0009"},
 		{"an entry that isn't there any more", "0042,0003", "0009,0042,0003"},
 	} {

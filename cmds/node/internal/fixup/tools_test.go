@@ -23,8 +23,8 @@ import (
 // it: dracut's initrd, and boot loaders of other families.
 const toolPackages = "linux-image-cloud-amd64,systemd-sysv,udev,kmod,dbus,zstd,dracut,extlinux,syslinux-common,grub-legacy,efibootmgr,openssh-server"
 
-// toolsTar makes that root once. systemd-boot comes last: with it there the
-// kernel's package wants an EFI system partition.
+// toolsTar makes that root once. GRUB legacy wants its folder, or the kernel's
+// package fails, and systemd-boot comes last, or it wants a boot partition.
 func toolsTar(t *testing.T) string {
 	dir := os.Getenv("KAMETHOD_CACHE")
 	if dir == "" {
@@ -43,7 +43,7 @@ func toolsTar(t *testing.T) string {
 		t.Fatal(err)
 	}
 	part := name + ".part"
-	sh(t, "mmdebstrap", "--variant=minbase", "--format=tar", "--include="+toolPackages,
+	sh(t, "mmdebstrap", "--variant=minbase", "--format=tar", "--include="+toolPackages, `--essential-hook=mkdir -p "$1/boot/grub"`,
 		`--customize-hook=chroot "$1" env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends systemd-boot`, "bookworm", part)
 	if err := os.Rename(part, name); err != nil {
 		t.Fatal(err)
