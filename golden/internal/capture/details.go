@@ -27,6 +27,9 @@ func (d *describer) details(ctx context.Context, w *want) error {
 	if !ok {
 		return nil
 	}
+	if w.Type == "xfs" && w.MountPoint != "" && w.node != "" {
+		dev = w.MountPoint // all that xfs_info took before xfsprogs 4.20
+	}
 	out, err := output(ctx, read.program, append(slices.Clone(read.args), dev)...)
 	switch {
 	case err == nil:

@@ -24,8 +24,8 @@ func TestInVM(t *testing.T) {
 	}
 	vmtest.Run(t, vmtest.Machine{
 		Run:      "^TestStackOfVM$",
-		Disks:    []vmlab.Disk{{Size: 400 << 20}, {Size: 400 << 20}, {Size: 100 << 20}},
-		Programs: []string{"mdadm", "lvm", "cryptsetup", "mkfs.jfs", "jfs_tune", "sfdisk", "mkfs.ext4", "dumpe2fs", "mkswap", "blkid", "partx"},
+		Disks:    []vmlab.Disk{{Size: 400 << 20}, {Size: 400 << 20}, {Size: 100 << 20}, {Size: 100 << 20}, {Size: 100 << 20}},
+		Programs: []string{"mkfs.f2fs", "dump.f2fs", "mkfs.reiserfs", "debugreiserfs", "mdadm", "lvm", "cryptsetup", "mkfs.jfs", "jfs_tune", "sfdisk", "mkfs.ext4", "dumpe2fs", "mkswap", "blkid", "partx"},
 	})
 }
 
@@ -53,9 +53,11 @@ func TestStackOfVM(t *testing.T) {
 	must(t, "mkfs.ext4", "-q", "-m", "3", "/dev/vg-a/root")
 	must(t, "mkfs.ext4", "-q", "-L", "boot", "/dev/md0")
 	must(t, "mkfs.jfs", "-q", "-L", "home", "/dev/vdc")
+	must(t, "mkfs.f2fs", "-q", "-O", "extra_attr,inode_checksum", "/dev/vdd")
+	must(t, "mkfs.reiserfs", "-q", "-ff", "/dev/vde")
 	must(t, "mkswap", "/dev/vg-a/my-swap")
 	mount(t, "/dev/vg-a/root", root, "ext4", 0)
-	for _, d := range []string{"boot", "home", "etc", "proc", "sys", "dev", "tmp", "sbin", "bin", "lib", "lib64", "usr", "bbin", "tools"} {
+	for _, d := range []string{"boot", "home", "flash", "old", "etc", "proc", "sys", "dev", "tmp", "sbin", "bin", "lib", "lib64", "usr", "bbin", "tools"} {
 		if err := os.Mkdir(filepath.Join(root, d), 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -69,6 +71,8 @@ func TestStackOfVM(t *testing.T) {
 	mount(t, "tmpfs", root+"/tmp", "tmpfs", 0)
 	mount(t, "/dev/md0", root+"/boot", "ext4", 0)
 	mount(t, "/dev/vdc", root+"/home", "jfs", 0)
+	mount(t, "/dev/vdd", root+"/flash", "f2fs", 0)
+	mount(t, "/dev/vde", root+"/old", "reiserfs", 0)
 	for _, link := range []string{"lvs", "pvs"} { // as lvm2's package has them
 		if err := os.Symlink("/sbin/lvm", filepath.Join(root, "tools", link)); err != nil {
 			t.Fatal(err)
@@ -100,7 +104,7 @@ func TestStackOfVM(t *testing.T) {
 	}
 	checkVM(t, m)
 	write(t, root+"/tmp/desc", "linux 100\nswap 40\nlinux 100\nlinux fill\n")
-	m, err = inside(t, root, Options{Descs: map[string]string{"vda": "/tmp/desc"}, SkipDisks: []string{"vdc"}})
+	m, err = inside(t, root, Options{Descs: map[string]string{"vda": "/tmp/desc"}, SkipDisks: []string{"vdc", "vdd|vde"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,7 +130,7 @@ func checkVM(t *testing.T, m *Machine) {
 			t.Errorf("%s has no UUID", on)
 		}
 	}
-	want := "vg-a/root ext4 / /dev/mapper/vg--a-root|md0 ext4 /boot /dev/md/0 boot|vdc jfs /home /dev/vdc home|vg-a/my-swap swap  /dev/vg-a/my-swap"
+	want := "vg-a/root ext4 / /dev/mapper/vg--a-root|md0 ext4 /boot /dev/md/0 boot|vdc jfs /home /dev/vdc home|vdd f2fs /flash /dev/vdd|vde reiserfs /old /dev/vde|vg-a/my-swap swap  /dev/vg-a/my-swap"
 	if got := strings.Join(list, "|"); got != want {
 		t.Errorf("file systems %s\nwant %s\n%s", got, want, strings.Join(m.Notes, "\n"))
 	}
@@ -154,17 +158,17 @@ func checkVM(t *testing.T, m *Machine) {
 	if g.Name != "vg-a" || strings.Join(g.Devices, " ") != "mapper/crypt" || g.Extent != 4<<20 || strings.Join(volumes, " ") != "idle my-swap root" {
 		t.Errorf("group %+v", g)
 	}
-	if len(m.Plan.Disks) != 3 || m.Plan.Disks[2].Layout.Table != layout.None || len(m.Plan.Disks[0].Layout.Parts) != 3 {
+	if len(m.Plan.Disks) != 5 || m.Plan.Disks[2].Layout.Table != layout.None || len(m.Plan.Disks[0].Layout.Parts) != 3 {
 		t.Errorf("disks %+v", m.Plan.Disks)
 	}
 	if len(m.Plan.Secrets) != 1 || m.Plan.Secrets[0].Crypt != "crypt" || string(m.Plan.Secrets[0].Passphrase) != "a new one" {
 		t.Errorf("secrets %q", m.Plan.Secrets)
 	}
 	text := layoutfile.Print(m.layoutFile())
-	if f, err := layoutfile.Parse(strings.NewReader(text), "printed"); err != nil || len(f.Filesystems) != 4 || len(f.Stack.Arrays) != 2 {
+	if f, err := layoutfile.Parse(strings.NewReader(text), "printed"); err != nil || len(f.Filesystems) != 6 || len(f.Stack.Arrays) != 2 {
 		t.Errorf("as a layout file: %v\n%s", err, text)
 	}
-	if notes := strings.Join(m.Notes, "\n"); !strings.Contains(notes, "vg-a/idle: stays empty") || strings.Contains(notes, "a new one") {
+	if notes := strings.Join(m.Notes, "\n"); !strings.Contains(notes, "vg-a/idle: stays empty") || strings.Contains(notes, "a new one") || strings.Contains(notes, "can't be read") {
 		t.Errorf("notes:\n%s", notes)
 	}
 }
