@@ -35,8 +35,10 @@ type Result struct {
 	Kept    int64        `json:"kept"`  // of these, what every node held already
 	Seconds float64      `json:"seconds"`
 	Nodes   []NodeResult `json:"nodes"`
-	Touched bool         `json:"touched"`        // disks of nodes may have been written
-	Torn    []string     `json:"torn,omitempty"` // files that changed all the time: the copies of them are not one version
+	Touched bool         `json:"touched"`           // disks of nodes may have been written
+	Torn    []string     `json:"torn,omitempty"`    // files that changed all the time: the copies of them are not one version
+	Verdict Verdict      `json:"verdict,omitempty"` // what the clones' files are; empty: no node has them
+	Reread  int          `json:"reread,omitempty"`  // files that changed while they were copied, and were copied again
 	Notes   []string     `json:"notes,omitempty"`
 }
 
@@ -106,6 +108,9 @@ func (d *deployment) result() Result {
 		}
 		n.mu.Unlock()
 		r.Nodes = append(r.Nodes, x)
+	}
+	if slices.ContainsFunc(r.Nodes, func(n NodeResult) bool { return n.State == status.Done || n.State == status.Released }) {
+		r.Verdict, r.Reread = d.tree.judge()
 	}
 	r.Nodes = append(r.Nodes, d.Book.absent(d.nodes)...)
 	slices.SortFunc(r.Nodes, func(a, b NodeResult) int { return a.Number - b.Number })

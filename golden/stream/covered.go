@@ -26,6 +26,7 @@ func (s *scanner) covered(t *dirTask, f *found) {
 	if below.fill(&st); below.Type != Dir {
 		return
 	}
+	below.ctime = stamp{} // there is nothing below it
 	if _, err := below.opened(fd); err == nil {
 		*f = below
 	}

@@ -259,7 +259,9 @@ func (s *scanner) lookDir(t *dirTask, dir int, at, own home, excluded bool, f *f
 	if locked && !t.locked { // its files are too: one policy for all below (fscrypt.rst)
 		s.warn(p, "is encrypted (fscrypt); the clone's copy is not")
 	}
-	if !excluded {
+	if excluded {
+		f.ctime = stamp{}
+	} else {
 		f.sub = &dirTask{path: p, mount: t.mount, locked: locked}
 		if s.mounts[p] {
 			f.sub.mount, f.sub.top = "/"+p, true

@@ -19,6 +19,9 @@ import (
 func (t *Tree) Settle(ctx context.Context, void []wire.Range) ([]wire.Stream, error) {
 	t.settling.Lock()
 	defer t.settling.Unlock()
+	if len(void) == 0 {
+		t.countDirs()
+	}
 	needs, err := t.unsettled(void)
 	if err != nil || len(needs) == 0 {
 		return nil, err

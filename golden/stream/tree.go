@@ -52,6 +52,8 @@ type Tree struct {
 	moving   map[int32]string   // files that have no consistent copy, and why
 	names    map[int32][]int32  // further names of entries, once somebody asks
 	removed  []string
+
+	movedDirs int
 }
 
 // Usage is what the entries below one mount point take on another disk.
