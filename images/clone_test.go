@@ -21,7 +21,7 @@ func TestClone(t *testing.T) {
 }
 
 // playClone is TestClone's body, for machines of any kind.
-func playClone(t *testing.T, cfg rehearsal.Config) {
+func playClone(t *testing.T, cfg rehearsal.Config) *rehearsal.Result {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: network namespaces, mounts, a Debian root")
@@ -68,4 +68,5 @@ func playClone(t *testing.T, cfg rehearsal.Config) {
 			t.Errorf("%s: golden-serve reports %d bytes", n.Name, n.Serve.Bytes)
 		}
 	}
+	return result
 }

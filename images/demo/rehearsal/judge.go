@@ -90,7 +90,7 @@ func (r *rehearsal) judgeDisk(ctx context.Context, n *node, j *NodeResult) (comp
 		if r.layout.ESP != 0 {
 			rules = append(rules, compare.FATRules(r.layout.Mounts[r.layout.ESP])...)
 		}
-		j.Report = compare.Trees(r.before, clone, rules)
+		j.Report = compare.Trees(r.before, clone, append(rules, r.Rules...))
 		for name := range clone {
 			if strings.HasPrefix(name, goldenroot.Scratch+"/") {
 				j.problem("%s is there in spite of -x", name)

@@ -20,6 +20,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -41,6 +42,7 @@ type Config struct {
 	Out     io.Writer       // progress, for a person
 	Timeout time.Duration   // for the cloning and the boots; 0: by Nodes
 	Serve   []string        // more arguments for golden-serve
+	Rules   []compare.Rule  // more differences that the clones may have, by those
 	Cell    *Cell           // a golden root and machines of another make; nil: Kind's and Firmware's own
 
 	Firmware vmlab.Firmware // of the machines; empty: BIOS
@@ -126,7 +128,8 @@ func (r *rehearsal) prepare(ctx context.Context) error {
 	r.say("the golden root has %d entries", len(r.before))
 	layouts := map[string]string{"sda": r.layout.Desc}
 	if r.Cell != nil {
-		layouts = r.Cell.Layouts
+		layouts = maps.Clone(r.Cell.Layouts)
+		layouts["passphrase"] = Passphrase + "\n"
 	}
 	for disk, text := range layouts {
 		if err := os.WriteFile(r.layoutFile(disk), []byte(text), 0o644); err != nil {
@@ -201,7 +204,7 @@ func (r *rehearsal) startServe() error {
 		"--quiet", "60s",
 	}
 	if r.Cell != nil {
-		args = append(args, r.Cell.serveArgs(r.layoutFile)...)
+		args = append(args, r.Cell.ServeArgs(r.layoutFile)...)
 	} else {
 		args = append(args, "-p", "sda", r.layoutFile("sda"))
 	}

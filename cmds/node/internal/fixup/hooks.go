@@ -76,7 +76,7 @@ func (c *clone) checkHook(h wire.Hook) error {
 	line, _, _ := bytes.Cut(script, []byte("\n"))
 	words := strings.Fields(string(line))
 	if len(words) == 0 {
-		return fmt.Errorf("its first line names no interpreter after #!")
+		return fmt.Errorf("its first line has no interpreter")
 	}
 	fi, err := c.tree.stat(words[0])
 	if err != nil || !fi.Mode().IsRegular() || fi.Mode()&0o111 == 0 {

@@ -154,7 +154,7 @@ func TestHooks(t *testing.T) {
 		}, "", map[string]string{"etc/made": "7 node7 " + macNow + " /\n2\n"}, "7 node7 " + macNow},
 		{"one that fails", []wire.Hook{hook("a", "#!/bin/sh\necho because >&2\nexit 3\n"), hook("b", "#!/bin/sh\ntouch /etc/made\n")}, "hook a: run a: exit status 3; it said:\n\tbecause", nil, ""},
 		{"no interpreter", []wire.Hook{hook("a", "#!/opt/no/python\n")}, `hook "a": the clone has no interpreter /opt/no/python`, nil, ""},
-		{"an empty head", []wire.Hook{hook("a", "#!\n")}, "names no interpreter", nil, ""},
+		{"an empty head", []wire.Hook{hook("a", "#!\n")}, "has no interpreter", nil, ""},
 		{"no program", []wire.Hook{hook("a", "hello")}, "exec format error", nil, ""},
 		{"a name that leads elsewhere", []wire.Hook{hook("../a", "#!/bin/sh\n")}, "other characters", nil, ""},
 		{"too large", []wire.Hook{hook("a", strings.Repeat("x", wire.MaxHook+1))}, "want 1 to", nil, ""},

@@ -340,6 +340,9 @@ func (c *clone) freshNetworks(rep *StepReport, used dialect, nets []wire.Network
 			return err
 		}
 		rep.touch(file, "this node's address "+nets[k].Addresses[0])
+		if used.name == "networkd" && !c.enabled("systemd-networkd.service") {
+			rep.warn("%s: golden doesn't start systemd-networkd, nor has it any other configuration of its network: nobody will read this", file)
+		}
 		if used.name == "interfaces" || used.name == "ifcfg" || used.name == "suse" {
 			if err := c.pin(rep, name, strings.ToLower(nets[k].MAC)); err != nil {
 				return err
@@ -359,21 +362,16 @@ func (c *clone) usedDialect() dialect {
 	has := func(patterns ...string) bool {
 		return slices.ContainsFunc(patterns, func(p string) bool { return len(c.tree.glob(p)) > 0 })
 	}
-	enabled := func(unit string) bool {
-		return slices.ContainsFunc(c.tree.list("/etc/systemd/system"), func(e fs.DirEntry) bool {
-			return strings.HasSuffix(e.Name(), ".wants") && c.tree.isLink("/etc/systemd/system/"+e.Name()+"/"+unit)
-		})
-	}
 	switch {
 	case has(all["netplan"].files...):
 		return all["netplan"]
 	case has("/etc/sysconfig/network-scripts/ifcfg-*") && !has(all["keyfile"].files...):
 		return all["ifcfg"]
-	case enabled("wicked.service"), has("/etc/sysconfig/network/ifcfg-*") && !enabled("NetworkManager.service"):
+	case c.enabled("wicked.service"), has("/etc/sysconfig/network/ifcfg-*") && !c.enabled("NetworkManager.service"):
 		return all["suse"]
-	case enabled("NetworkManager.service"):
+	case c.enabled("NetworkManager.service"):
 		return all["keyfile"]
-	case enabled("systemd-networkd.service"):
+	case c.enabled("systemd-networkd.service"):
 		return all["networkd"]
 	case c.tree.isFile("/etc/network/interfaces"):
 		return all["interfaces"]
@@ -387,4 +385,11 @@ func (c *clone) usedDialect() dialect {
 		return all["networkd"]
 	}
 	return dialect{}
+}
+
+// enabled tells whether systemd starts a unit at boot.
+func (c *clone) enabled(unit string) bool {
+	return slices.ContainsFunc(c.tree.list("/etc/systemd/system"), func(e fs.DirEntry) bool {
+		return strings.HasSuffix(e.Name(), ".wants") && c.tree.isLink("/etc/systemd/system/"+e.Name()+"/"+unit)
+	})
 }
