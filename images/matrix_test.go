@@ -1,7 +1,9 @@
 package images
 
 import (
+	"maps"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -26,6 +28,13 @@ var recipes = []rehearsal.Recipe{
 	{Name: "uefi-mbr-old-plain", Firmware: vmlab.UEFI, Mix: rehearsal.Old, Stacking: rehearsal.Plain},
 	{Name: "bios-gpt-old-lvm", GPT: true, Mix: rehearsal.Old, Stacking: rehearsal.LVM},
 	{Name: "bios-mbr-old-raid1", Mix: rehearsal.Old, Stacking: rehearsal.RAID1},
+
+	// And what isn't in the matrix.
+	{Name: "nvme-4096", Firmware: vmlab.UEFI, GPT: true, Mix: rehearsal.Ext4, Stacking: rehearsal.Plain, Bus: vmlab.NVMe, Sector: 4096},
+	{Name: "smaller-disk", Mix: rehearsal.Ext4, Stacking: rehearsal.Plain, Size: 2 << 30, Shrinks: true, Bus: vmlab.SCSI},
+	{Name: "larger-disk", GPT: true, Mix: rehearsal.XFS, Stacking: rehearsal.Plain, Size: 8 << 30, Grows: true, Bus: vmlab.IDE},
+	{Name: "two-disks", Mix: rehearsal.Ext4, Stacking: rehearsal.TwoDisks},
+	{Name: "luks", GPT: true, Mix: rehearsal.Ext4, Stacking: rehearsal.LUKS},
 }
 
 // TestMatrix clones a machine of each kind, one after the other: `make vmtest`.
@@ -49,5 +58,34 @@ func TestMatrix(t *testing.T) {
 	}
 	if !found {
 		t.Errorf("CELL=%s: there is no such cell", only)
+	}
+}
+
+// TestMatrixPlans has golden-serve make the plan of each cell, which it must
+// not refuse: then it waits for nodes, and none comes.
+func TestMatrixPlans(t *testing.T) {
+	r := newRoom(t, 1)
+	writeAll(t, r.dir, map[string]string{
+		"images/rescue.sqfs": "x", "images/tftp/pxelinux.0": "x", "images/tftp/ldlinux.c32": "x",
+		"images/tftp/images/vmlinuz": "x", "images/tftp/images/all.rdz": "x",
+	})
+	for _, recipe := range recipes {
+		c := recipe.Cell()
+		root := filepath.Join(r.dir, recipe.Name)
+		files := map[string]string{"usr/bin/true": "", "sbin/init": "", "boot/vmlinuz": "", "boot/efi/EFI/x": "", "home/x": "", "srv/x": "",
+			"usr/lib/grub/i386-pc/modinfo.sh": "", "usr/lib/grub/x86_64-efi/modinfo.sh": "", "etc/hostname": "golden\n"}
+		maps.Copy(files, c.Files)
+		writeAll(t, root, files)
+		name := func(layout string) string { return filepath.Join(r.dir, recipe.Name+"-"+layout) }
+		for layout, text := range c.Layouts {
+			writeAll(t, r.dir, map[string]string{filepath.Base(name(layout)): text})
+		}
+		writeAll(t, r.dir, map[string]string{filepath.Base(name("passphrase")): rehearsal.Passphrase + "\n"})
+		args := append([]string{"-n", "1", "--images", "images", "--yes", "--dhcp", "off", "--wait", "1s", "--root", root}, c.ServeArgs(name)...)
+		p := r.start(r.name, r.golden, "golden-serve", args...)
+		p.wantExit(t, 2)
+		if !strings.Contains(p.out.String(), "too few nodes came: 0 of 1") {
+			t.Errorf("%s:\n%s\n%v", recipe.Name, p.out, c.Layouts)
+		}
 	}
 }

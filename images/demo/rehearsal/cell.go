@@ -83,9 +83,9 @@ func (c *Cell) questions() []question {
 	return all
 }
 
-// serveArgs are golden-serve's for the cell, when its layouts are in files
+// ServeArgs are golden-serve's for the cell, when its layouts are in files
 // named by name.
-func (c *Cell) serveArgs(name func(disk string) string) []string {
+func (c *Cell) ServeArgs(name func(disk string) string) []string {
 	var args []string
 	for _, disk := range slices.Sorted(maps.Keys(c.Layouts)) {
 		if disk == "layout.yaml" {
@@ -93,6 +93,9 @@ func (c *Cell) serveArgs(name func(disk string) string) []string {
 			continue
 		}
 		args = append(args, "-p", disk, name(disk))
+	}
+	if len(c.Clone.Crypts) > 0 {
+		args = append(args, "--luks-passphrase", name("passphrase"))
 	}
 	return append(args, c.Serve...)
 }

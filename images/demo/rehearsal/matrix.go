@@ -26,9 +26,11 @@ type Stacking string
 
 // Stackings.
 const (
-	Plain Stacking = "plain"
-	LVM   Stacking = "lvm"
-	RAID1 Stacking = "raid1"
+	Plain    Stacking = "plain"
+	LVM      Stacking = "lvm"
+	RAID1    Stacking = "raid1"
+	LUKS     Stacking = "luks" // "/" in a container, with a /boot before it
+	TwoDisks Stacking = "two"  // "/home" is on a second disk
 )
 
 // Recipe is what a cell is made from.
@@ -41,6 +43,8 @@ type Recipe struct {
 	Bus      vmlab.Bus // empty: virtio
 	Sector   int
 	Size     int64 // bytes of the node's disk; 0: 3 GiB
+	Shrinks  bool  // the layout asks for more than the disk has, and may shrink
+	Grows    bool  // the layout has shares of the disk
 }
 
 // piece is a partition or volume on its way into a layout.
@@ -50,6 +54,7 @@ type piece struct {
 	fs   string // "" for none
 	at   string
 	name string // of a volume
+	size string // in a layout file, where mib doesn't say it all
 }
 
 // Sizes in MiB of what is made: golden's files and a clone's new initrd need
@@ -59,20 +64,31 @@ const (
 	rootMiB = 1200
 	swapMiB = 128
 	srvMiB  = 400
+	bootMiB = 200
+
+	shrinkingMiB = 6000 // more than the disk of a cell that shrinks
+	growingMiB   = 1500 // what a share of the disk is limited to
 )
 
 // contents are a cell's file systems and swap.
 func (r Recipe) contents() []piece {
-	out := []piece{{"linux", rootMiB, r.Mix[0], "/", "root"}, {"swap", swapMiB, "swap", "swap", "swap"}}
+	out := []piece{{kind: "linux", mib: rootMiB, fs: r.Mix[0], at: "/", name: "root"}, {kind: "swap", mib: swapMiB, fs: "swap", at: "swap", name: "swap"}}
+	if r.Grows {
+		out[0].mib, out[0].size = growingMiB, fmt.Sprintf("40%%, max: %dM", growingMiB)
+	}
 	if len(r.Mix) > 2 {
-		out = append(out, piece{"linux", srvMiB, r.Mix[2], "/srv", "srv"})
+		out = append(out, piece{kind: "linux", mib: srvMiB, fs: r.Mix[2], at: "/srv", name: "srv"})
 	}
 	if r.Mix[0] == "btrfs" { // "/home" is a subvolume of the same
 		out[0].mib = 0
 		slices.Reverse(out) // what takes the rest comes last
 		return out
 	}
-	return append(out, piece{"linux", 0, r.Mix[1], "/home", "home"})
+	home := piece{kind: "linux", fs: r.Mix[1], at: "/home", name: "home"}
+	if r.Shrinks {
+		home.size = fmt.Sprintf("%dM, min: 200M", shrinkingMiB)
+	}
+	return append(out, home)
 }
 
 // parts are the partitions of golden's n-th disk.
@@ -82,13 +98,14 @@ func (r Recipe) parts(n int) []piece {
 		out = append(out, piece{kind: "boot", mib: 1})
 	}
 	if r.Firmware != vmlab.BIOS && n == 0 {
-		out = append(out, piece{"esp", espMiB, "vfat", "/boot/efi", ""})
+		out = append(out, piece{kind: "esp", mib: espMiB, fs: "vfat", at: "/boot/efi"})
 	}
+	all := r.contents()
 	switch r.Stacking {
 	case LVM:
 		return append(out, piece{kind: "lvm"})
 	case RAID1:
-		for _, p := range r.contents() {
+		for _, p := range all {
 			switch {
 			case p.kind != "swap":
 				out = append(out, piece{kind: "raid", mib: p.mib, at: p.at})
@@ -97,8 +114,16 @@ func (r Recipe) parts(n int) []piece {
 			}
 		}
 		return out
+	case LUKS: // all files but /boot's are in the container
+		return append(out, piece{kind: "linux", mib: bootMiB, fs: "ext4", at: "/boot"}, all[1], piece{kind: "luks"})
+	case TwoDisks:
+		if n == 1 {
+			return all[2:]
+		}
+		all[1].mib = 0 // a disk's last one takes the rest
+		return append(out, all[:2]...)
 	}
-	return append(out, r.contents()...)
+	return append(out, all...)
 }
 
 // numbered is a partition with its place in the table.
@@ -126,6 +151,7 @@ func (r Recipe) number(parts []piece) (out []numbered, extended int) {
 var types = map[string][2]string{
 	"esp": {"ef", "C12A7328-F81F-11D2-BA4B-00A0C93EC93B"}, "linux": {"83", "0FC63DAF-8483-4772-8E79-3D69D8477DE4"},
 	"swap": {"82", "0657FD6D-A4AB-43C4-84E5-0933C84B4F4F"}, "lvm": {"8e", "E6D6D379-F507-44C2-A23C-238F2A3DF928"},
+	"luks": {"e8", "CA7D7CCB-63ED-4C53-861C-1742536059CC"},
 	"raid": {"fd", "A19D880F-05FC-4D3B-A006-743F0F84911E"}, "boot": {"", "21686148-6449-6E6F-744E-656564454649"},
 }
 
@@ -147,12 +173,13 @@ func (r Recipe) wanted(parts []numbered, extended int) []Wanted {
 
 // yaml tells whether a desc has no words for the layout.
 func (r Recipe) yaml() bool {
-	return r.Stacking != Plain || r.GPT && r.Firmware == vmlab.BIOS
+	plain := r.Stacking == Plain || r.Stacking == TwoDisks
+	return !plain || r.Shrinks || r.Grows || r.GPT && r.Firmware == vmlab.BIOS
 }
 
 // disks are golden's.
 func (r Recipe) disks() []string {
-	if r.Stacking == RAID1 {
+	if r.Stacking == RAID1 || r.Stacking == TwoDisks {
 		return []string{"sda", "sdb"}
 	}
 	return []string{"sda"}
@@ -179,6 +206,8 @@ func (r Recipe) Cell() *Cell {
 		for _, p := range parts {
 			on := fmt.Sprintf("%s%d", disk, p.number)
 			switch {
+			case p.kind == "luks":
+				c.Clone.Crypts = []compare.AttachedCrypt{{Name: "crypt", On: on, Key: Passphrase}}
 			case p.kind == "raid":
 				c.member(arrays, p.at, on)
 			case p.kind == "swap":
@@ -196,6 +225,8 @@ func (r Recipe) Cell() *Cell {
 			c.place(p, "vg0/"+p.name)
 		case r.Stacking == RAID1 && p.kind != "swap":
 			c.place(p, arrays[p.at])
+		case r.Stacking == LUKS && p.at == "/":
+			c.place(p, "mapper/crypt")
 		}
 	}
 	if r.Stacking == LVM {
@@ -256,6 +287,9 @@ func (c *Cell) files() {
 	}
 	if len(c.Clone.Arrays) > 0 {
 		c.Files["etc/mdadm/mdadm.conf"] = conf.String()
+	}
+	for _, k := range c.Clone.Crypts {
+		c.Files["etc/crypttab"] = fmt.Sprintf("%s /dev/%s none luks\n", k.Name, k.On)
 	}
 }
 

@@ -24,6 +24,10 @@ func (r Recipe) layout(c *Cell) string {
 		}
 	}
 	r.arrays(&b, c)
+	for _, k := range c.Clone.Crypts {
+		p := c.on("mapper/" + k.Name)
+		fmt.Fprintf(&b, "luks:\n  %s: {of: %s, version: 2, %s}\n", k.Name, k.On, strings.Join(fileSystem(piece{fs: p.Type, at: p.At}, c), ", "))
+	}
 	if r.Stacking == LVM {
 		fmt.Fprintf(&b, "lvm:\n  vg0:\n    of: %s\n    volumes:\n", r.physical(c))
 		for _, p := range r.contents() {
@@ -49,7 +53,10 @@ func partWords(p numbered, c *Cell) []string {
 }
 
 func size(p piece) string {
-	if p.mib == 0 {
+	switch {
+	case p.size != "":
+		return p.size
+	case p.mib == 0:
 		return "fill"
 	}
 	return fmt.Sprintf("%dM", p.mib)

@@ -102,12 +102,20 @@ func (n *node) onReset() {
 }
 
 // loginPrompt is agetty's: the host name, " login: ", at the line's start. The
-// others are where a boot ends that goes no further.
+// others are where a boot ends that goes no further, but for the question for
+// a passphrase.
 var loginPrompt = regexp.MustCompile(`^([A-Za-z0-9][A-Za-z0-9.-]*) login: |` +
-	`^\(initramfs\) |^grub(?: rescue)?> |(?:Kernel panic.*)|(?:You are in emergency mode.*)`)
+	`Please unlock disk \w+:|^\(initramfs\) |^grub(?: rescue)?> |(?:Kernel panic.*)|(?:You are in emergency mode.*)`)
+
+const unlockPrompt = "Please unlock disk "
 
 func (n *node) waitLogin(ctx context.Context) error {
 	m, err := n.machine.Console.ExpectPrompt(ctx, loginPrompt)
+	if err == nil && strings.HasPrefix(m[0], unlockPrompt) {
+		if err = n.machine.Console.Send(Passphrase + "\n"); err == nil {
+			m, err = n.machine.Console.ExpectPrompt(ctx, loginPrompt)
+		}
+	}
 	if err != nil {
 		return fmt.Errorf("%s: boot from its own disk: %w", n.spec.Name, err)
 	}
