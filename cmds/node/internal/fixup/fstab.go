@@ -108,6 +108,11 @@ func rewriteFstab(text string, vols volumes) (out string, notes []string) {
 		default:
 			v, found = vols.at(l.mount)
 		}
+		if found && v.otherType(l.kind) {
+			b.WriteString(l.lead + notCloned + strings.TrimLeft(s, blanks)) // addMissing has its like
+			notes = append(notes, "fstab: "+l.mount+" was "+l.kind+" and is "+v.old.Type+" on the clone")
+			continue
+		}
 		stays := vols.stays(l.spec)
 		if found && l.kind == "btrfs" {
 			l.rest, notes = v.ownSubvolume(l, notes)
@@ -126,6 +131,20 @@ func rewriteFstab(text string, vols volumes) (out string, notes []string) {
 		}
 	}
 	return b.String(), notes
+}
+
+// otherType says whether a line for a file system of that type can't mount the
+// clone's, because a layout file wants another one. The driver of ext4 mounts
+// ext2 and ext3, not the other way round.
+func (v volume) otherType(kind string) bool {
+	made := []string{"ext2", "ext3", "ext4", "xfs", "jfs", "reiserfs", "btrfs", "f2fs"}
+	if !slices.Contains(made, kind) || !slices.Contains(made, v.old.Type) {
+		return false
+	}
+	if strings.HasPrefix(kind, "ext") && strings.HasPrefix(v.old.Type, "ext") {
+		return v.old.Type == "ext4" && kind != "ext4"
+	}
+	return kind != v.old.Type
 }
 
 // ownSubvolume is the rest of a btrfs's line without golden's number of the
