@@ -70,6 +70,10 @@ func TestStackRefuses(t *testing.T) {
 		{`array "md0": level 3`, func(s *Stack) { s.Arrays[0].Level = 3 }},
 		{`array "md0": 2 members: level 6 takes 4`, func(s *Stack) { s.Arrays[0].Level = 6 }},
 		{`array "md0": metadata "imsm"`, func(s *Stack) { s.Arrays[0].Metadata = "imsm" }},
+		{`array "md0": metadata 0.90 can't say`, func(s *Stack) { s.Arrays[0].Level, s.Arrays[0].Metadata = 0, "0.90" }},
+		{`array "md0": metadata 0.90 holds no name`, func(s *Stack) {
+			s.Arrays[0].Metadata, s.Arrays[0].Members = "0.90", make([]string, 29)
+		}},
 		{`array "md0": chunk of 5000 bytes`, func(s *Stack) { s.Arrays[0].Chunk = 5000 }},
 		{`array md0: a array has that name`, func(s *Stack) { s.Arrays = append(s.Arrays, s.Arrays[0]) }},
 		{`container "../x": want a name`, func(s *Stack) { s.Crypts[0].Name = "../x" }},

@@ -65,17 +65,20 @@ func (a Array) Capacity(members []int64) (int64, error) {
 }
 
 // dataOf is what a member has for data. With metadata 1.x there are the
-// superblock and the bitmap, at most 128 KiB and 12 KiB, and before the data
-// room for a later reshape: a 1024th of the member, at most 128 MiB, at least
-// four chunks, in whole MiBs (mdadm's super1.c, validate_geometry1; 1.0 has
-// all of it at the end). 0.90 takes the last whole 64 KiB that is 64 KiB aligned
-// (md(4)), and reaches 2 TB of a member.
+// superblock and the bitmap, at most 12 KiB and 128 KiB, and in 1.1 and 1.2
+// before the data room for a later reshape: a 1024th of the member, at most
+// 128 MiB, at least four chunks, in whole MiBs (mdadm's super1.c,
+// validate_geometry1). 0.90 takes the last whole 64 KiB that is 64 KiB aligned
+// (md(4)), and reaches 2 TB of a member. TestInVM has mdadm judge it.
 func (a Array) dataOf(size, chunk int64) int64 {
-	if a.Metadata == "0.90" {
+	switch a.Metadata {
+	case "0.90":
 		if a.Level > 0 {
 			size = min(size, 2<<40)
 		}
 		return size&^(64<<10-1) - 64<<10
+	case "1.0":
+		return size&^4095 - 140<<10
 	}
 	headroom := max(min(size/1024, 128*mib), 4*chunk)
 	return size - ceil(headroom+140<<10, mib)*mib

@@ -51,6 +51,8 @@ func (a Array) Valid() error {
 		return fmt.Errorf("metadata %q: want 0.90, 1.0, 1.1 or 1.2", a.Metadata)
 	case a.Metadata == "0.90" && (len(a.Members) > 28 || strings.HasPrefix(a.Name, "md/")): // md(4)
 		return errors.New("metadata 0.90 holds no name, and at most 28 members")
+	case a.Metadata == "0.90" && a.Level == 0:
+		return errors.New("metadata 0.90 can't say how level 0 is laid out, and mdadm refuses it: want another one")
 	case a.Chunk != 0 && (a.Chunk < 4<<10 || a.Chunk > 1<<30 || a.Chunk&(a.Chunk-1) != 0):
 		return fmt.Errorf("chunk of %d bytes: want a power of 2 from 4096", a.Chunk)
 	}
