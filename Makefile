@@ -1,10 +1,11 @@
 # Words for developers. What they do is in scripts/ and in the programs.
 .DEFAULT_GOAL := help
-.PHONY: help image test demo bench soak fuzz lint clean
+.PHONY: help image test vmtest demo bench soak fuzz lint clean
 
 help:
 	@echo 'make image   vmlinuz, all.rdz, rescue.sqfs and a TFTP tree, in images/'
 	@echo 'make test    all tests, set-up included; make test PKG=./golden/chain RUN=TestX for some'
+	@echo 'make vmtest  clones of every kind in virtual machines; CELL=name for one of them'
 	@echo 'make demo    clone a Debian to NODES=2 virtual machines; KEEP=1 keeps their disks'
 	@echo 'make bench   what the chain carries, beside its peers; PART=b for a part of it'
 	@echo 'make soak    200 random combinations of faults; SOAK="-n 20 -first 7" for others'
@@ -18,6 +19,9 @@ image:
 
 test:
 	@scripts/test.sh $(PKG) $(RUN)
+
+vmtest:
+	@scripts/vmtest.sh $(CELL)
 
 # Built and executed, not "go run": that one would die of a SIGTERM and leave
 # the demo, which cleans up, without its terminal.

@@ -59,6 +59,6 @@ say "stage 1 in a machine: its lease, the five tries, the reboot"
 go test -count=1 -timeout 10m -run TestBoot ./cmds/node/stage1/init
 
 say "whole clones, by BIOS and UEFI, from PXE to their own log-in prompts"
-go test -count=1 -timeout 30m -v ./images
+go test -count=1 -timeout 60m -v ./images
 
 say "all tests passed"
