@@ -3,7 +3,6 @@ package fixup
 import (
 	"context"
 	"fmt"
-	"os"
 	"path"
 	"path/filepath"
 	"regexp"
@@ -37,7 +36,8 @@ func (c *clone) bootEntry(ctx context.Context, rep *StepReport, esp volume, dir,
 	if _, ok := c.tree.program("efibootmgr"); !ok {
 		return nil // nobody can
 	}
-	if !c.hasFirmwareVariables() {
+	if err := c.openVariables(); err != nil {
+		rep.warn("the firmware's list stays as it is: %v", err)
 		return nil
 	}
 	if esp.old.On != "" || esp.old.Part == 0 {
@@ -53,22 +53,22 @@ func (c *clone) bootEntry(ctx context.Context, rep *StepReport, esp volume, dir,
 	return nil
 }
 
-// hasFirmwareVariables mounts the firmware's variables in the clone, if the
-// node's kernel has them.
-func (c *clone) hasFirmwareVariables() bool {
+// openVariables mounts the firmware's variables in the clone. The node's kernel
+// has a folder for them where it was started by UEFI.
+func (c *clone) openVariables() error {
 	const vars = "/sys/firmware/efi/efivars"
-	if _, err := os.Stat(vars); err != nil || c.chroot.open() != nil {
-		return false
+	if err := c.chroot.open(); err != nil {
+		return err
 	}
 	on := filepath.Join(c.tree.path, vars)
-	if names, err := filepath.Glob(on + "/Boot*"); err == nil && len(names) > 0 {
-		return true
+	if slices.Contains(c.chroot.mounts, on) {
+		return nil
 	}
 	if err := unix.Mount("efivarfs", on, "efivarfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
-		return false
+		return fmt.Errorf("mount efivarfs on %s: %w", on, err)
 	}
 	c.chroot.mounts = append(c.chroot.mounts, on)
-	return true
+	return nil
 }
 
 func (c *clone) writeEntry(ctx context.Context, rep *StepReport, esp volume, dir, loader string) error {

@@ -125,6 +125,9 @@ func rewriteWord(key, val string, vols volumes, name func(volume) string) (now, 
 		return rootFlags(val, vols)
 	case key == "root":
 		if v, ok := vols.find(val); ok {
+			if strings.HasPrefix(val, "PARTUUID=") && v.now.PartID != "" {
+				return "root=PARTUUID=" + v.now.PartID, "" // a kernel alone finds this too
+			}
 			return "root=" + name(v), ""
 		}
 		if strings.HasPrefix(val, "/dev/") || strings.HasPrefix(val, "UUID=") || strings.HasPrefix(val, "PARTUUID=") {

@@ -62,6 +62,22 @@ func TestStack(t *testing.T) {
 	}
 }
 
+// TestRenumbered: a clone whose table is of another kind has other numbers, and
+// golden's names are golden's.
+func TestRenumbered(t *testing.T) {
+	p, d := testPlan()
+	p.Filesystems[0].Part, p.Filesystems[2].Part, p.Filesystems[2].OldDevice = 5, 1, "/dev/sda5"
+	vols, err := newVolumes(p, d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{"/dev/sda1": rootNow, "/dev/sda5": swapNow} {
+		if v, ok := vols.find(name); !ok || v.now.UUID != want {
+			t.Errorf("%s is %+v", name, v.now)
+		}
+	}
+}
+
 // TestStackRefuses: what the node didn't make is no clone's.
 func TestStackRefuses(t *testing.T) {
 	p, d := testPlan()
@@ -112,6 +128,7 @@ func TestStorageTexts(t *testing.T) {
 		{"fstab by number", fstab, "UUID=aaaaaaaa-0000-4000-8000-000000000004\t/opt\tbtrfs\trw,subvolid=301\t0 0\n", "UUID=bbbbbbbb-0000-4000-8000-000000000004\t/opt\tbtrfs\trw,subvol=/@opt\t0 0\n"},
 		{"fstab, another group", fstab, "/dev/other/lv /x xfs defaults 0 0\n", notCloned + "/dev/other/lv /x xfs defaults 0 0\n"},
 		{"rootflags", cmdline, "root=/dev/sda1 rootflags=subvolid=256,subvol=@ x", "root=UUID=" + rootNow + " rootflags=subvol=@ x"},
+		{"by PARTUUID", cmdline, "root=PARTUUID=DEADBEEF-01 x", "root=PARTUUID=11111111-01 x"},
 		{"resume by LVM", cmdline, "root=/dev/my-vg/a-b resume=/dev/my-vg/a-b", "root=/dev/my-vg/a-b "},
 		{"lilo", lilo, "# boot=/dev/sda\nboot = /dev/nvme0n1\nroot=\"LABEL=my root\"\nother=/dev/sda5\n  table=/dev/sda\nother=/dev/sdq1\n label=w\nimage=/x\n append=\"root=/dev/sda1\"\n",
 			"# boot=/dev/sda\nboot = /dev/vdb\nroot=\"UUID=" + rootNow + "\"\nother=/dev/vda5\n  table=/dev/sda\n" + notCloned + "other=/dev/sdq1\n" + notCloned + " label=w\nimage=/x\n append=\"root=UUID=" + rootNow + "\"\n"},

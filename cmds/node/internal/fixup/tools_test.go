@@ -20,11 +20,15 @@ import (
 )
 
 // toolPackages are a golden node's that isn't made as Debian's installer makes
-// it: dracut's initrd, and boot loaders of other families.
-const toolPackages = "linux-image-cloud-amd64,systemd-sysv,udev,kmod,dbus,zstd,dracut,extlinux,syslinux-common,grub-legacy,efibootmgr,openssh-server"
+// it: dracut's initrd, and boot loaders of other families. Those of lateTools
+// look for a boot partition and its menu when a kernel is installed, and come
+// after it.
+const (
+	toolPackages = "linux-image-cloud-amd64,systemd-sysv,udev,kmod,dbus,zstd,dracut,extlinux,syslinux-common,efibootmgr,openssh-server"
+	lateTools    = "grub-legacy systemd-boot"
+)
 
-// toolsTar makes that root once. GRUB legacy wants its folder, or the kernel's
-// package fails, and systemd-boot comes last, or it wants a boot partition.
+// toolsTar makes that root once.
 func toolsTar(t *testing.T) string {
 	dir := os.Getenv("KAMETHOD_CACHE")
 	if dir == "" {
@@ -34,7 +38,7 @@ func toolsTar(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sum := sha256.Sum256([]byte(toolPackages))
+	sum := sha256.Sum256([]byte(toolPackages + lateTools))
 	name := filepath.Join(dir, fmt.Sprintf("tools-%x.tar", sum[:8]))
 	if _, err := os.Stat(name); err == nil {
 		return name
@@ -43,8 +47,8 @@ func toolsTar(t *testing.T) string {
 		t.Fatal(err)
 	}
 	part := name + ".part"
-	sh(t, "mmdebstrap", "--variant=minbase", "--format=tar", "--include="+toolPackages, `--essential-hook=mkdir -p "$1/boot/grub"`,
-		`--customize-hook=chroot "$1" env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends systemd-boot`, "bookworm", part)
+	sh(t, "mmdebstrap", "--variant=minbase", "--format=tar", "--include="+toolPackages,
+		`--customize-hook=chroot "$1" env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends `+lateTools, "bookworm", part)
 	if err := os.Rename(part, name); err != nil {
 		t.Fatal(err)
 	}

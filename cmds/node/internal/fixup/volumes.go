@@ -67,7 +67,10 @@ func (s stack) locate(v *volume, p wire.Plan) error {
 		}
 		v.disk = s.nodes[f.Disk]
 		v.disks = []string{v.disk}
-		v.devices = []string{partDevice(p.Disks[f.Disk].Name, f.Part)}
+		// The clone's number need not be golden's: its table may be of another kind.
+		if disk, n := layout.SplitPartition(strings.TrimPrefix(f.OldDevice, "/dev/")); n == 0 || disk != p.Disks[f.Disk].Name {
+			v.devices = []string{partDevice(p.Disks[f.Disk].Name, f.Part)}
+		}
 		for _, part := range p.Disks[f.Disk].Layout.Parts {
 			if part.Number == f.Part {
 				v.partName = part.Name
