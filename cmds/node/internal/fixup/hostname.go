@@ -96,8 +96,12 @@ func nodeName(given, template string, number int) (string, error) {
 	return name, nil
 }
 
-// fromTemplate sets the number into a template with one %d or %0Nd.
+// fromTemplate sets the number into a template with one %d or %0Nd. A name has
+// none, and is what it is.
 func fromTemplate(template string, number int) (string, error) {
+	if template != "" && !strings.Contains(template, "%") {
+		return template, nil
+	}
 	if template == "" {
 		template = "node%d"
 	}

@@ -18,7 +18,7 @@ func TestNodeName(t *testing.T) {
 		{"", "node%03d", 1234, "node1234"},
 		{"", "r1-n%d.cluster.lan", 12, "r1-n12.cluster.lan"},
 		{"mine", "node%d", 0, "mine"},
-		{"", "node", 1, ""},
+		{"", "node", 1, "node"}, // a name: golden has seen to it that each is another one
 		{"", "%d-%d", 1, ""},
 		{"", "node%s", 1, ""},
 		{"", "node%99999999d", 1, ""},

@@ -2,7 +2,7 @@
 // as the node does by itself after it has received everything: for a person in
 // the rescue shell, after a fix-up that failed.
 //
-//	nodefix -plan plan.json -disks disks.json [-root /mnt/disk] [-number N] [-hostname NAME]
+//	nodefix -plan plan.json -disks disks.json [-root /mnt/disk] [-number N] [-hostname NAME] [-mac ADDRESS]
 //
 // EXIT STATUS: 0 all steps are done; 1 a step failed, it is named; 2 usage.
 package main
@@ -23,6 +23,7 @@ func main() {
 	f.StringVar(&o.disks, "disks", "", "what became of it on this node, a JSON `file`")
 	f.StringVar(&o.root, "root", "/mnt/disk", "`folder` where the clone is mounted")
 	f.IntVar(&o.number, "number", 1, "the node's `number`, for its name")
+	f.StringVar(&o.mac, "mac", "", "`address` of the network card that booted; default: as stage 1 has written down")
 	f.StringVar(&o.hostname, "hostname", "", "the clone's `name`, instead of the plan's")
 	f.BoolVar(&o.json, "json", false, "print the report as JSON")
 	_ = f.Parse(os.Args[1:]) // ExitOnError

@@ -9,14 +9,15 @@ import (
 	"os"
 
 	"github.com/kamethod/kamethod/cmds/node/internal/fixup"
+	"github.com/kamethod/kamethod/cmds/node/internal/handover"
 	"github.com/kamethod/kamethod/cmds/node/internal/join"
 	"github.com/kamethod/kamethod/golden/wire"
 )
 
 type options struct {
-	plan, disks, root, hostname string
-	number                      int
-	json                        bool
+	plan, disks, root, hostname, mac string
+	number                           int
+	json                             bool
 }
 
 // run reads the two files, does the work and prints the report, of a failure
@@ -27,6 +28,8 @@ func run(ctx context.Context, o options, stdout, stderr io.Writer) error {
 		Firmware: join.Firmware(),
 		Number:   o.number,
 		Hostname: o.hostname,
+		MAC:      o.mac,
+		MACs:     fixup.Cards("/sys"),
 		Log:      slog.New(slog.NewTextHandler(stderr, nil)),
 	}
 	if err := load(o.plan, &env.Plan); err != nil {
@@ -34,6 +37,11 @@ func run(ctx context.Context, o options, stdout, stderr io.Writer) error {
 	}
 	if err := load(o.disks, &env.Disks); err != nil {
 		return err
+	}
+	if env.MAC == "" {
+		if state, err := handover.Load(handover.Path); err == nil {
+			env.MAC = state.MAC
+		}
 	}
 	report, err := fixup.Run(ctx, env)
 	if o.json {
