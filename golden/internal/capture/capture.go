@@ -99,6 +99,7 @@ type describer struct {
 	skip  []string
 	m     machine
 	disks []wire.DiskPlan
+	real  map[string]bool // disks that are laid out as golden's: whatever a partition's type says, it holds what it holds here
 	stack stacked
 
 	laid  laid
@@ -118,7 +119,7 @@ func Describe(ctx context.Context, opt Options) (*Machine, error) {
 	if opt.Root == "" {
 		opt.Root = "/"
 	}
-	d := &describer{opt: opt, m: machine{sys: "/sys", run: output}, stack: newStacked(), laid: laid{disks: map[string]bool{}}}
+	d := &describer{opt: opt, m: machine{sys: "/sys", run: output}, real: map[string]bool{}, stack: newStacked(), laid: laid{disks: map[string]bool{}}}
 	for _, s := range opt.SkipDisks {
 		for _, name := range strings.Split(s, "|") {
 			d.skip = append(d.skip, diskName(name))

@@ -62,38 +62,57 @@ func diskTable(ctx context.Context, path string) (layout.Fitted, error) {
 func DescribeLayout(ctx context.Context, dev string) (layoutfile.File, error) {
 	path := diskPath(dev)
 	t, err := diskTable(ctx, path)
+	if whole, perr := probe(ctx, path); err != nil && perr == nil && holds(whole.kind) {
+		t, err = layout.Fitted{Table: layout.None}, nil
+	}
 	if err != nil {
 		return layoutfile.File{}, err
 	}
-	d, err := layout.FromTable(t)
-	if err != nil {
-		return layoutfile.File{}, err // diskTable saw it already
-	}
-	mounts, err := mountinfo.GetMounts(nil)
-	if err != nil {
-		return layoutfile.File{}, fmt.Errorf("list mounts: %w", err)
+	d := layout.Disk{Table: layout.None}
+	if t.Table != layout.None {
+		if d, err = layout.FromTable(t); err != nil {
+			return layoutfile.File{}, err // diskTable saw it already
+		}
 	}
 	f := layoutfile.File{Disks: []wire.DiskPlan{{Name: roleOf(path), Layout: d}}}
-	at := map[string]int{} // mount points: a file has each once
-	for _, p := range t.Parts {
+	f.Filesystems, err = found(ctx, path, t)
+	return f, err
+}
+
+// holds says whether a layout file can name what blkid calls so.
+func holds(kind string) bool { return kind == "swap" || known(kind) }
+
+// found is the file systems on a disk.
+func found(ctx context.Context, path string, t layout.Fitted) ([]wire.Filesystem, error) {
+	mounts, err := mountinfo.GetMounts(nil)
+	if err != nil {
+		return nil, fmt.Errorf("list mounts: %w", err)
+	}
+	parts := t.Parts
+	if t.Table == layout.None {
+		parts = []layout.FittedPart{{}} // number 0: the disk
+	}
+	var all []wire.Filesystem
+	seen := map[string]bool{} // mount points: a file has each once
+	for _, p := range parts {
 		if p.Kind == layout.Extended {
 			continue
 		}
 		s, err := probeAt(ctx, path, p.Start*t.SectorSize, p.Count*t.SectorSize)
 		if err != nil {
-			return f, err
+			return nil, err
 		}
-		if s.kind != "swap" && !known(s.kind) {
+		if !holds(s.kind) {
 			continue
 		}
 		fs := wire.Filesystem{Part: p.Number, Type: s.kind, Label: s.label}
-		if m := mountedFrom(mounts, layout.PartitionName(path, p.Number)); s.kind != "swap" && at[m] == 0 {
-			fs.MountPoint = m
-			at[m] = p.Number
+		if at := mountedFrom(mounts, layout.PartitionName(path, p.Number)); s.kind != "swap" && !seen[at] {
+			fs.MountPoint = at
+			seen[at] = at != ""
 		}
-		f.Filesystems = append(f.Filesystems, fs)
+		all = append(all, fs)
 	}
-	return f, nil
+	return all, nil
 }
 
 // roleOf is what a disk is called in a layout: its name below /dev, and sda for
@@ -119,7 +138,7 @@ func mountedFrom(mounts []*mountinfo.Info, dev string) string {
 }
 
 // probeAt looks at a stretch of a disk, so that its partitions need no devices
-// of their own.
+// of their own; no size is up to its end.
 func probeAt(ctx context.Context, path string, offset, size int64) (signature, error) {
 	out, err := output(ctx, "blkid", "--probe", "--output", "udev",
 		"--offset", strconv.FormatInt(offset, 10), "--size", strconv.FormatInt(size, 10), path)

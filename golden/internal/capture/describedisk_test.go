@@ -191,6 +191,19 @@ func TestDescribeLayout(t *testing.T) {
 	if _, err := DescribeLayout(t.Context(), "nosuchdisk"); err == nil || !strings.Contains(err.Error(), "/dev/nosuchdisk") {
 		t.Errorf("got %v", err)
 	}
+	whole := filepath.Join(t.TempDir(), "whole.img")
+	write(t, whole, "")
+	if err := os.Truncate(whole, 50<<20); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := DescribeLayout(t.Context(), whole); err == nil {
+		t.Error("an empty disk has a layout")
+	}
+	must(t, "mkfs.ext4", "-q", "-L", "data", whole)
+	f, err = DescribeLayout(t.Context(), whole)
+	if got, want := layoutfile.Print(f), "disks:\n  sda:\n    table: none\n    fs: ext4\n    label: data\n"; err != nil || got != want {
+		t.Errorf("a disk without a table: %v, got\n%s", err, got)
+	}
 	t.Chdir(filepath.Dir(file))
 	if _, err := DescribeDisk(filepath.Base(file)); err != nil {
 		t.Errorf("a file by its name: %v", err)

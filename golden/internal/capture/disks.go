@@ -54,6 +54,31 @@ func (d *describer) dropStack() {
 	s.Groups = slices.DeleteFunc(s.Groups, func(g layout.Group) bool { return lacks("volume group "+g.Name, g.Devices) })
 }
 
+// pruneStack leaves out of the stack what none of the wants lies on: it was
+// looked at for one that is left out.
+func (d *describer) pruneStack(wants []want) {
+	used := map[string]bool{}
+	var mark func(name string)
+	mark = func(name string) {
+		if used[name] {
+			return
+		}
+		used[name] = true
+		for _, ref := range d.madeOf(name) {
+			mark(ref)
+		}
+	}
+	for _, w := range wants {
+		mark(w.On)
+	}
+	s := &d.stack.Stack
+	s.Arrays = slices.DeleteFunc(s.Arrays, func(a layout.Array) bool { return !used[a.Name] })
+	s.Crypts = slices.DeleteFunc(s.Crypts, func(c layout.Crypt) bool { return !used["mapper/"+c.Name] })
+	s.Groups = slices.DeleteFunc(s.Groups, func(g layout.Group) bool {
+		return !slices.ContainsFunc(g.Volumes, func(v layout.Volume) bool { return used[g.Name+"/"+v.Name] })
+	})
+}
+
 // under is the disks that wants and the stack lie on.
 func (d *describer) under(wants []want) map[string]bool {
 	disks := map[string]bool{}

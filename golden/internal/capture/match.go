@@ -196,7 +196,7 @@ func (d *describer) place(list []slot, w want) (int, error) {
 		return -1, nil
 	}
 	i := slices.IndexFunc(list, func(s slot) bool {
-		return s.ref == ref && (s.use == w.use() || s.use == wild || s.use == others && w.use() == files && w.node != "")
+		return s.ref == ref && (s.use == w.use() || s.use == wild || w.fixed || s.on == "" && d.real[d.disks[s.disk].Name])
 	})
 	if i >= 0 && list[i].taken != "" {
 		return -1, fmt.Errorf("%s: %s: %s is %s already", w.source, w, list[i].name(d), list[i].taken)

@@ -37,6 +37,7 @@ func (d *describer) fromRunning(ctx context.Context) ([]want, error) {
 		return nil, err
 	}
 	wants = append(wants, swaps...)
+	d.pruneStack(wants)
 	tables := realTables(ctx, d.stack.disks, d.stack.whole)
 	idle, err := d.idleSwap(ctx, wants, tables)
 	wants = append(wants, idle...)
@@ -261,6 +262,7 @@ func (d *describer) addRealDisks(tables map[string]realTable, under map[string]b
 		}
 		l := t.Grow()
 		d.addDisk(name, l)
+		d.real[name] = true
 		if l.Table == layout.None {
 			d.note("disk %s: used as a whole, as here", name)
 			continue
@@ -281,7 +283,7 @@ func (d *describer) idleSwap(ctx context.Context, wants []want, tables map[strin
 	var names []string
 	for _, disk := range slices.Sorted(maps.Keys(tables)) {
 		for _, p := range tables[disk].Parts {
-			if p.IsSwap() {
+			if p.IsSwap() || p.IsLinux() {
 				names = append(names, layout.PartitionName(disk, p.Number))
 			}
 		}

@@ -98,7 +98,7 @@ func table(t *testing.T, file, script string) {
 // TestRunning builds a machine on a loop device: its / and /var are mounted
 // from partitions, its programs are this machine's, bound into it.
 func TestRunning(t *testing.T) {
-	dev := disk(t, "label: gpt\nsize=1MiB, type=21686148-6449-6E6F-744E-656564454649, name=\"BIOS boot\"\nsize=200MiB, name=root\nsize=50MiB, type=S\nsize=100MiB\nsize=20MiB, type=L\n")
+	dev := disk(t, "label: gpt\nsize=1MiB, type=21686148-6449-6E6F-744E-656564454649, name=\"BIOS boot\"\nsize=200MiB, name=root\nsize=50MiB\nsize=100MiB\nsize=20MiB, type=L\n")
 	name := filepath.Base(dev)
 	must(t, "mkfs.ext4", "-q", "-L", "golden root", "-O", "^metadata_csum,^64bit", "-I", "128", dev+"p2")
 	must(t, "mkswap", "-L", "swap0", dev+"p3")

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/kamethod/kamethod/golden/layout"
+	"github.com/kamethod/kamethod/golden/wire"
 )
 
 // Recordings of LVM 2.03.16 with the fields that readGroup asks for.
@@ -124,6 +125,14 @@ func TestStack(t *testing.T) {
 	if notes := strings.Join(d.notes, "\n"); !strings.Contains(notes, "vg-a/snap: a snapshot, left out") || !strings.Contains(notes, "vg-a/mirror: raid1 here, linear on the clones") {
 		t.Errorf("notes: %s", notes)
 	}
+	prune(d, "vg-a/home")
+	if len(d.stack.Arrays) != 1 || len(d.stack.Groups) != 1 || len(d.stack.Crypts) != 0 {
+		t.Errorf("what /home doesn't need stays: %+v", d.stack.Stack)
+	}
+	prune(d, "")
+	if len(d.stack.Arrays) > 0 || len(d.stack.Groups) > 0 {
+		t.Errorf("what nothing needs stays: %+v", d.stack.Stack)
+	}
 	d.skip = []string{"sda"}
 	if got := d.skipped("dm-0"); got != "sda" {
 		t.Errorf("the disk under dm-0 that is left out: %q", got)
@@ -134,6 +143,10 @@ func TestStack(t *testing.T) {
 	if got, err := d.device(t.Context(), "dm-0"); got != "vg-a/home" || err != nil || len(d.stack.Groups) != 1 || d.stack.Groups[0].Volumes[0].Fill {
 		t.Errorf("an old LVM: %q, %v, %+v", got, err, d.stack.Groups)
 	}
+}
+
+func prune(d *describer, on string) {
+	d.pruneStack([]want{{Filesystem: wire.Filesystem{On: on}}})
 }
 
 func TestStackRefused(t *testing.T) {
