@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/kamethod/kamethod/golden/chain"
 	"github.com/kamethod/kamethod/golden/internal/blockuse"
@@ -40,6 +41,7 @@ func (o Original) addBlocks(ctx context.Context, plan *wire.Plan, log *slog.Logg
 			closeBlocks(all)
 		}
 	}()
+	own := len(plan.Disks) // of what has files; those behind come for their blocks
 	for n, c := range o.Blocks {
 		path := c.File
 		if path == "" {
@@ -64,7 +66,22 @@ func (o Original) addBlocks(ctx context.Context, plan *wire.Plan, log *slog.Logg
 		plan.Blocks = append(plan.Blocks, wire.Blocks{On: c.On, Type: u.Type, OldUUID: u.UUID, Bytes: u.Map.Bytes, How: u.Map.How})
 		notes = append(append(notes, u.Notes...), fmt.Sprintf("%s as blocks, %s: %s, %d of %d MB", c.On, orUnknown(u.Type), u.Map.How, u.Map.Data()>>20, u.Map.Bytes>>20))
 	}
-	return all, notes, nil
+	return all, append(notes, emptyParts(*plan, own)...), nil
+}
+
+// emptyParts says which partitions the clones get without anything in them, of
+// the disks from the given one on.
+func emptyParts(plan wire.Plan, from int) []string {
+	var notes []string
+	for _, d := range plan.Disks[from:] {
+		for _, p := range d.Layout.Parts {
+			name := layout.PartitionName(d.Name, p.Number)
+			if p.Kind != layout.Extended && !slices.ContainsFunc(plan.Blocks, func(b wire.Blocks) bool { return b.On == name }) {
+				notes = append(notes, fmt.Sprintf("%s: the clones have it empty: -D %s copies it", name, name))
+			}
+		}
+	}
+	return notes
 }
 
 func orUnknown(s string) string {
@@ -278,7 +295,7 @@ func describeBlocks(ctx context.Context, o Original, log *slog.Logger) (*Describ
 	case len(o.Descs) > 0:
 		return nil, errors.New("without files the disks are laid out as golden's: -p can't be given")
 	}
-	d := &Described{Plan: wire.Plan{Loader: wire.Loader{Kind: "none"}}}
+	d := &Described{Plan: wire.Plan{Loader: wire.Loader{Kind: "none"}, Identity: wire.Identity{Hostname: o.Hostname}}}
 	return d, d.addBlocks(ctx, o, log)
 }
 
@@ -303,6 +320,22 @@ func (d *Described) addBlocks(ctx context.Context, o Original, log *slog.Logger)
 		closeBlocks(blocks)
 	}
 	return err
+}
+
+// confirmTime is how long a node may take from its last piece to its last word.
+// Where blocks that don't come are to be zeros, a disk that can't discard has to
+// write them, and a slow one writes 32 MiB a second.
+func (d *deployment) confirmTime() time.Duration {
+	t := maxConfirm
+	if d.clone == nil {
+		return t
+	}
+	for _, b := range d.clone.Plan.Blocks {
+		if b.How == wire.BlocksNonzero {
+			t += time.Duration(b.Bytes>>25) * time.Second
+		}
+	}
+	return t
 }
 
 // Source is all that the clones get.

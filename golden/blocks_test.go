@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -226,6 +227,9 @@ func TestDescribeNoFiles(t *testing.T) {
 	if len(p.Blocks) != 1 || p.Blocks[0].Type != "ntfs" || p.Blocks[0].On != name+"p2" || len(d.Source().Streams()) != 2 {
 		t.Errorf("%+v, %d streams", p.Blocks, len(d.Source().Streams()))
 	}
+	if !strings.Contains(strings.Join(d.Notes, "\n"), name+"p1: the clones have it empty") {
+		t.Errorf("notes %q", d.Notes)
+	}
 	// All of it, whatever it is.
 	d, err = describeThem(t, Original{Hostname: "node%d", NoFiles: true, Blocks: []BlockCopy{{On: name}}})
 	if err != nil {
@@ -262,5 +266,19 @@ func TestPlanName(t *testing.T) {
 		if got := planName(s, in); got != want {
 			t.Errorf("%s: %s, want %s", in, got, want)
 		}
+	}
+}
+
+func TestConfirmTime(t *testing.T) {
+	d := &deployment{clone: &CloneConfig{Plan: wire.Plan{Blocks: []wire.Blocks{{How: wire.BlocksUsed, Bytes: 1 << 40}}}}}
+	if got := d.confirmTime(); got != maxConfirm {
+		t.Errorf("used blocks: %s", got)
+	}
+	d.clone.Plan.Blocks = append(d.clone.Plan.Blocks, wire.Blocks{How: wire.BlocksNonzero, Bytes: 1 << 40})
+	if got := d.confirmTime(); got < 9*time.Hour || got > 10*time.Hour {
+		t.Errorf("zeros of a terabyte: %s", got)
+	}
+	if got := (&deployment{}).confirmTime(); got != maxConfirm {
+		t.Errorf("no clone: %s", got)
 	}
 }

@@ -142,8 +142,8 @@ func (d *deployment) advance(n *Node, now time.Time) {
 	case s == status.Ready && d.treeOpen && !n.boarded, n.Stage == wire.Receive && !n.boarded:
 		n.setState(status.Receiving)
 		d.tree.board(n)
-	case n.Stage != wire.Stage1 && s != status.Done && s != status.Released && (n.wholeFor(now) > maxConfirm || s == status.Fixing && n.in(now) > maxConfirm):
-		d.fail(n, notLost, string(s), fmt.Sprintf("took longer than %s from its last piece to its last word", maxConfirm))
+	case n.Stage != wire.Stage1 && s != status.Done && s != status.Released && (n.wholeFor(now) > d.confirmTime() || s == status.Fixing && n.in(now) > d.confirmTime()):
+		d.fail(n, notLost, string(s), fmt.Sprintf("took longer than %s from its last piece to its last word", d.confirmTime()))
 	}
 }
 
