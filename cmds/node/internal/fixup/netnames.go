@@ -12,7 +12,8 @@ import (
 
 // pinNames keeps golden's names for the interfaces that the configuration
 // knows by their names only. On other hardware than golden's udev would call
-// the card something else, and it would have no network.
+// the card something else, and it would have no network. Of several cards only
+// those that a nodes file names are sure to be the right ones.
 func (c *clone) pinNames(rep *StepReport, list []wired, given map[int]fate) error {
 	var only []string // cards that are known by name, without an address of the node's own
 	for _, w := range list {
@@ -27,8 +28,8 @@ func (c *clone) pinNames(rep *StepReport, list []wired, given map[int]fate) erro
 			continue
 		}
 		mac := f.mac
-		if mac == "" && len(only) == 1 && w.name == only[0] {
-			mac = c.env.MAC
+		if mac == "" && len(only) == 1 && w.name == only[0] && len(c.env.MACs) == 1 {
+			mac = c.env.MACs[0]
 		}
 		if !isMAC(mac) {
 			continue

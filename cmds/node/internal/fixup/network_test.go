@@ -196,3 +196,35 @@ func TestCloudInitIsHeld(t *testing.T) {
 		}
 	}
 }
+
+// A node with two cards has nothing pinned by luck; each of golden's bound
+// cards is replaced by the one in the same place.
+func TestTwoCards(t *testing.T) {
+	const second, secondNow = "52:54:00:aa:bb:02", "52:54:00:cc:dd:08"
+	root := t.TempDir()
+	c := newTestClone(t, root, map[string]string{
+		"usr/lib/systemd/systemd-udevd":          "x",
+		"etc/network/interfaces":                 "iface enp2s0 inet dhcp\n",
+		"etc/systemd/network/a.network":          "[Match]\nMACAddress=" + second + "\n[Network]\nDHCP=yes\n",
+		"etc/systemd/network/b.network":          "[Match]\nMACAddress=52:54:00:00:00:99\n[Network]\nDHCP=yes\n",
+		"etc/systemd/network/lan.link":           "[Match]\nMACAddress=" + second + "\n[Link]\nName=lan\n",
+		"etc/systemd/network/other-machine.link": "[Match]\nMACAddress=52:54:00:00:00:99\n[Link]\nName=x\n",
+	}, func(e *Env) {
+		e.MAC, e.MACs, e.Plan.Golden.MACs = macNow, []string{macNow, secondNow}, []string{macWas, second}
+	})
+	for _, run := range []stepFunc{fixNetRules, fixNetwork} {
+		if err := run(t.Context(), c, &StepReport{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := map[string]string{
+		"usr/lib/systemd/systemd-udevd": "x",
+		"etc/network/interfaces":        "iface enp2s0 inet dhcp\n",
+		"etc/systemd/network/a.network": "[Match]\nMACAddress=" + secondNow + "\n[Network]\nDHCP=yes\n",
+		"etc/systemd/network/b.network": "[Match]\nType=ether\nName=en* eth*\n[Network]\nDHCP=yes\n",
+		"etc/systemd/network/lan.link":  "[Match]\nMACAddress=" + secondNow + "\n[Link]\nName=lan\n",
+	}
+	if d := cmp.Diff(want, contents(t, root)); d != "" {
+		t.Errorf("(-want +got)\n%s", d)
+	}
+}
