@@ -13,6 +13,9 @@ import (
 // knows nothing else.
 func (d Disk) Desc() string {
 	var b strings.Builder
+	if d.Table == None {
+		return "# no partition table: the disk as a whole\n"
+	}
 	if _, ok := d.ESP(); d.Table == GPT && !ok {
 		b.WriteString("# from a GPT disk; as a desc it makes an MBR\n")
 		d, _ = d.asMBR()

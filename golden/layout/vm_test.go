@@ -22,7 +22,7 @@ func TestInVM(t *testing.T) {
 		t.Skip("boots a machine")
 	}
 	disk := vmlab.Disk{Size: 300 << 30}
-	vmtest.Run(t, vmtest.Machine{Run: "^TestVM", Disks: []vmlab.Disk{disk, disk, disk, disk}, Memory: 768, Timeout: 20 * time.Minute})
+	vmtest.Run(t, vmtest.Machine{Run: "^TestVM", Disks: []vmlab.Disk{disk, disk, disk, disk}, Memory: 768, Timeout: 15 * time.Minute})
 }
 
 func inVM(t *testing.T) {
