@@ -234,11 +234,11 @@ func TestGrowRefused(t *testing.T) {
 // links, and watches the outside.
 func FuzzPatch(f *testing.F) {
 	// What stream.Settle makes: file 1 replaced (4 bytes), file 3 removed.
-	good := []byte("kampatch\x01\x00\x00\x00\x0df\x01\xed\x03\x00\x00\x00\x00\x00\x00\x04\x00\x00\x02r\x03\x03E\x02\x04")
+	good := []byte("kampatch\x02\x00\x00\x00\x0ef\x01\xed\x03\x00\x00\x00\x00\x00\x00\x00\x04\x00\x00\x02r\x03\x03E\x02\x04")
 	f.Add(good, []byte("data"))
-	f.Add([]byte("kampatch\x01\x00\x00\x00\x06w\x03\x01\x01\x02\x00\x03E\x01\x02"), []byte("ab"))
-	f.Add([]byte("kampatch\x01\x00\x00\x00\x02r\x01\x03E\x01\x00"), []byte{})
-	f.Add([]byte("kampatch\x01\x00\x00\x00\x02r\x02\x03E\x01\x00"), []byte{})
+	f.Add([]byte("kampatch\x02\x00\x00\x00\x06w\x03\x01\x01\x02\x00\x03E\x01\x02"), []byte("ab"))
+	f.Add([]byte("kampatch\x02\x00\x00\x00\x02r\x01\x03E\x01\x00"), []byte{})
+	f.Add([]byte("kampatch\x02\x00\x00\x00\x02r\x02\x03E\x01\x00"), []byte{})
 	base := manifest(f, children{0, []stream.Entry{file("a", 0, 4), {Type: stream.Dir, Name: "d", Mode: 0o700}, file("f", 4, 4),
 		{Type: stream.HardLink, Name: "g", Target: 1}, {Type: stream.Symlink, Name: "l", Link: "../outside/file"}}},
 		children{2, []stream.Entry{file("victim", 8, 4)}})
