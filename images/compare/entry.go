@@ -12,7 +12,7 @@
 package compare
 
 import (
-	"crypto/sha256"
+	"crypto/md5"
 	"errors"
 	"fmt"
 	"io"
@@ -39,7 +39,7 @@ type Entry struct {
 	Flags     uint32            // inode flags a person can set (chattr(1))
 	Project   uint32            // of files and directories, for quotas
 	Blocks    int64             // allocated, 512 bytes each
-	Hash      [sha256.Size]byte // of the content, holes read as zeros
+	Hash      [md5.Size]byte    // of the content, holes read as zeros; against accidents, and 8 times as fast as SHA-256 on an emulated processor
 
 	id inode
 }
@@ -180,7 +180,7 @@ func (s *scanner) file(parent int, name string, e *Entry) error {
 	if e.Flags, e.Project, err = getFlags(f); err != nil {
 		return err
 	}
-	h := sha256.New()
+	h := md5.New()
 	// The wrapper keeps io.CopyBuffer from using another way than the buffer.
 	n, err := io.CopyBuffer(h, struct{ io.Reader }{f}, s.buf)
 	if err != nil {

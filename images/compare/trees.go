@@ -160,7 +160,7 @@ var kinds = map[uint32]string{
 func kind(e *Entry) string     { return kinds[e.Mode&unix.S_IFMT] }
 func octal(mode uint32) string { return fmt.Sprintf("%04o", mode&0o7777) }
 func owner(e *Entry) string    { return fmt.Sprintf("%d:%d", e.UID, e.GID) }
-func short(e *Entry) string    { return fmt.Sprintf("sha256 %x…", e.Hash[:6]) }
+func short(e *Entry) string    { return fmt.Sprintf("md5 %x…", e.Hash[:6]) }
 func links(e *Entry) string    { return fmt.Sprintf("%d with %q", e.Links, e.LinkGroup) }
 func device(e *Entry) string   { return fmt.Sprintf("%d:%d", unix.Major(e.Rdev), unix.Minor(e.Rdev)) }
 
