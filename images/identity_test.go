@@ -39,7 +39,7 @@ func TestNodesFile(t *testing.T) {
 	const network = "/etc/systemd/network/10-kamethod-525400770001.network"
 	result := playClone(t, rehearsal.Config{
 		Kind: goldenroot.Cloud, Nodes: 1,
-		Serve: []string{"--nodes", nodes, "--post-dir", filepath.Join(dir, "post.d"), "--known-hosts", known, "--identity", "clone"},
+		Serve: []string{"--nodes-file", nodes, "--post-dir", filepath.Join(dir, "post.d"), "--known-hosts", known, "--identity", "clone"},
 		Rules: []compare.Rule{
 			{Path: network, Aspects: []compare.Aspect{compare.Extra}, Reason: "the node's own address"},
 			{Path: "/etc/systemd/network", Aspects: []compare.Aspect{compare.Mtime}, Reason: "holds it"},

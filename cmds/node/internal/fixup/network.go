@@ -254,7 +254,7 @@ func (c *clone) rewriteDialect(rep *StepReport, d dialect, list []wired, given m
 		}
 		perFile[w.file][w.id] = f
 		if f.dhcp {
-			rep.warn("%s: %s had golden's fixed address %s and now asks DHCP, for nobody gave this node one (--nodes)", w.file, w.shown(), w.fixed[0])
+			rep.warn("%s: %s had golden's fixed address %s and now asks DHCP, for nobody gave this node one (--nodes-file)", w.file, w.shown(), w.fixed[0])
 		}
 	}
 	for _, file := range order {
