@@ -28,17 +28,32 @@ type table struct {
 	}
 }
 
-// apply writes f to a fresh sparse file with the real sfdisk and reads it back.
-func apply(t *testing.T, f Fitted, bytes int64) (string, table) {
+// sparse is a file of so many bytes and no blocks, in memory where it can be:
+// sfdisk waits until all is on the disk.
+func sparse(t *testing.T, bytes int64) string {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "disk")
+	dir, err := os.MkdirTemp("/dev/shm", "layout-test-")
+	if err != nil {
+		dir = t.TempDir()
+	} else {
+		t.Cleanup(func() { os.RemoveAll(dir) })
+	}
+	path := filepath.Join(dir, "disk")
 	if err := os.WriteFile(path, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Truncate(path, bytes); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command("sfdisk", "--quiet", path)
+	return path
+}
+
+// apply writes f to a fresh sparse file with the real sfdisk and reads it back.
+func apply(t *testing.T, f Fitted, bytes int64) (string, table) {
+	t.Helper()
+	path := sparse(t, bytes)
+	// It waits a quarter of a second for a kernel that is told.
+	cmd := exec.Command("sfdisk", "--quiet", "--no-tell-kernel", path)
 	cmd.Stdin = strings.NewReader(f.Script())
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("sfdisk: %v\n%s\n%s", err, out, f.Script())

@@ -4,7 +4,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -203,14 +202,7 @@ func TestSfdiskTakesLargeSectors(t *testing.T) {
 		t.Skip("loop devices need root")
 	}
 	const bytes = 300 << 20
-	file := filepath.Join(t.TempDir(), "disk")
-	if err := os.WriteFile(file, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Truncate(file, bytes); err != nil {
-		t.Fatal(err)
-	}
-	out, err := exec.Command("losetup", "--find", "--show", "--sector-size", "4096", file).Output()
+	out, err := exec.Command("losetup", "--find", "--show", "--sector-size", "4096", sparse(t, bytes)).Output()
 	if err != nil {
 		t.Skipf("no loop device: %v", err)
 	}
