@@ -46,10 +46,16 @@ func printDisk(w io.Writer, disk wire.DiskPlan) {
 		boot = ", with a boot record"
 	}
 	fmt.Fprintf(w, "  disk %s, %s%s%s\n", disk.Name, tableName(disk.Layout.Table), boot, hints(disk.Match))
-	for line := range strings.Lines(disk.Layout.Desc()) {
-		if disk.Layout.Table != layout.None {
-			fmt.Fprintf(w, "    %s", line)
+	for _, p := range disk.Layout.Parts {
+		kind := ""
+		if p.Kind == layout.Logical {
+			kind = "logical "
 		}
+		size := sizeOf(layout.Volume{Size: p.Size, Percent: p.Percent, Min: p.Min, Fill: p.Fill})
+		if p.Kind == layout.Extended {
+			size = "around the logical ones"
+		}
+		fmt.Fprintf(w, "    %s %s%s %s\n", layout.PartitionName(disk.Name, p.Number), kind, p.TypeWord(disk.Layout.Table), size)
 	}
 }
 
@@ -96,12 +102,13 @@ func printStack(w io.Writer, s layout.Stack) {
 	for _, g := range s.Groups {
 		fmt.Fprintf(w, "  volume group %s on %s\n", g.Name, strings.Join(g.Devices, ", "))
 		for _, v := range g.Volumes {
-			fmt.Fprintf(w, "    %s %s%s\n", v.Name, volumeSize(v), map[bool]string{true: fmt.Sprintf(", striped over %d", v.Stripes)}[v.Stripes > 1])
+			fmt.Fprintf(w, "    %s %s%s\n", v.Name, sizeOf(v), map[bool]string{true: fmt.Sprintf(", striped over %d", v.Stripes)}[v.Stripes > 1])
 		}
 	}
 }
 
-func volumeSize(v layout.Volume) string {
+// sizeOf is a size in words. Partitions have what volumes have.
+func sizeOf(v layout.Volume) string {
 	text := "fill"
 	switch {
 	case v.Percent > 0:

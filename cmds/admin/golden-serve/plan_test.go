@@ -40,9 +40,9 @@ func TestPrintPlan(t *testing.T) {
 	}}
 	const want = `The clones will have:
   disk sda, gpt, with a boot record; on a disk with model X*, at least 1.0 GB, not rotating
-    efi 100
-    linux 200
-    type8e fill
+    sda1 efi 104.9 MB
+    sda2 linux 209.7 MB
+    sda3 lvm fill
   disk sdb, used as a whole
   array md0, RAID 1 of sda3, sdb
   container mapper/c, LUKS on md0, with a new key
