@@ -36,6 +36,9 @@ func Clone(ctx context.Context, c CloneConfig) (Result, error) {
 	if err := checkIdentity(c.Plan.Identity); err != nil {
 		return Result{}, err
 	}
+	if c.Plan.Identity.Mode == wire.IdentitySame && c.Nodes > 1 {
+		return Result{}, fmt.Errorf("identity %s: only one machine can be what this one is, and %d are to be cloned", wire.IdentitySame, c.Nodes)
+	}
 	if len(c.Named) > 0 {
 		d.server.know(numbersOf(d.Book.numbers(), c.Named))
 	}

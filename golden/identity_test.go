@@ -85,6 +85,10 @@ func TestCloneNodesFile(t *testing.T) {
 
 func TestIdentitySameKeepsTheName(t *testing.T) {
 	c := CloneConfig{Named: writeNodes(t), Plan: wire.Plan{Golden: wire.Golden{Hostname: "golden.lab"}, Identity: wire.Identity{Mode: wire.IdentitySame, Hostname: "node%d"}}}
+	c.Nodes = 2
+	if _, err := Clone(t.Context(), c); err == nil || !strings.Contains(err.Error(), "only one machine") {
+		t.Errorf("two machines that stay the same: %v", err)
+	}
 	if id := c.identity(two, 7); id.Hostname != "golden.lab" || len(id.Networks) > 0 {
 		t.Errorf("%+v", id)
 	}

@@ -49,6 +49,7 @@ func TestIdentityFamilies(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
+			once := contents(t, root)
 			got := whatChanged(t, root, before, *c.report)
 			want := strings.TrimSuffix(name, ".txt") + ".want"
 			if *update {
@@ -62,6 +63,21 @@ func TestIdentityFamilies(t *testing.T) {
 			}
 			if d := cmp.Diff(string(b), got); d != "" {
 				t.Errorf("(-want +got)\n%s", d)
+			}
+			for _, s := range identitySteps() {
+				if err := c.do(t.Context(), s); err != nil {
+					t.Fatal(err)
+				}
+			}
+			twice := contents(t, root)
+			for name := range once {
+				if strings.HasPrefix(name, "etc/nvme/") || strings.HasPrefix(name, "etc/iscsi/") { // nobody knows whose they are
+					delete(once, name)
+					delete(twice, name)
+				}
+			}
+			if d := cmp.Diff(once, twice); d != "" {
+				t.Errorf("the second time (-once +twice)\n%s", d)
 			}
 		})
 	}

@@ -17,7 +17,7 @@ func fixLeases(_ context.Context, c *clone, rep *StepReport) error {
 		"/var/lib/dhcpv6/*", "/var/lib/wide-dhcpv6/*duid",
 		"/var/lib/NetworkManager/*.lease", "/var/lib/NetworkManager/*-lease*",
 		"/var/lib/NetworkManager/secret_key", // names golden in stable-privacy addresses
-		"/var/lib/NetworkManager/seen-bssids", "/var/lib/NetworkManager/timestamps",
+		"/var/lib/NetworkManager/seen-bssids", "/var/lib/NetworkManager/timestamps", "/var/lib/NetworkManager/no-auto-default.state",
 		"/var/lib/systemd/network/*", "/run/systemd/netif/leases/*",
 		"/var/lib/wicked/*.xml", "/var/lib/wicked/*.xml.*",
 	)

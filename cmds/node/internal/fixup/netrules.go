@@ -41,6 +41,12 @@ func fixNetRules(_ context.Context, c *clone, rep *StepReport) error {
 			c.pointAt(rep, name, static, "is a fixed address, the same on every clone")
 		}
 	}
+	onCmdline := regexp.MustCompile(`(^|[\s"'])(ip=\[?[0-9a-f]+[.:][0-9a-f.:]*\]?:|IP=\d+\.)`) // dracut.cmdline(7), initramfs-tools(7)
+	for _, p := range []string{"/etc/default/grub", "/etc/default/grub.d/*.cfg", "/etc/kernel/cmdline", "/etc/cmdline.d/*.conf", "/etc/dracut.conf.d/*.conf", "/etc/initramfs-tools/initramfs.conf", "/etc/initramfs-tools/conf.d/*"} {
+		for _, name := range c.tree.glob(p) {
+			c.pointAt(rep, name, onCmdline, "gives every clone's initrd golden's fixed address")
+		}
+	}
 	return nil
 }
 

@@ -81,14 +81,14 @@ func TestTextSteps(t *testing.T) {
 		{"net rules", fixNetRules,
 			map[string]string{
 				"etc/udev/rules.d/70-persistent-net.rules": "x", "etc/udev/rules.d/70-persistent-cd.rules": "x", "etc/udev/rules.d/60-mine.rules": "ATTR{address}==\"52:54:00:AA:bb:01\"",
-				"etc/udev/rules.d/z25_persistent-net.rules -> /dev/null": "",
-				"etc/systemd/network/10-lan.link":                        "[Match]\n#MACAddress=52:54:00:00:00:00\nMACAddress=52:54:00:00:00:01\n",
+				"etc/udev/rules.d/z25_persistent-net.rules -> /dev/null": "", "etc/default/grub": "GRUB_CMDLINE_LINUX=\"quiet ip=10.0.0.1::10.0.0.254:255.255.255.0:golden:eth0:off\"\n",
+				"etc/systemd/network/10-lan.link": "[Match]\n#MACAddress=52:54:00:00:00:00\nMACAddress=52:54:00:00:00:01\n",
 			},
 			map[string]string{
 				"etc/udev/rules.d/60-mine.rules":                         "ATTR{address}==\"52:54:00:AA:bb:01\"",
-				"etc/udev/rules.d/z25_persistent-net.rules -> /dev/null": "",
+				"etc/udev/rules.d/z25_persistent-net.rules -> /dev/null": "", "etc/default/grub": "GRUB_CMDLINE_LINUX=\"quiet ip=10.0.0.1::10.0.0.254:255.255.255.0:golden:eth0:off\"\n",
 			},
-			[]string{"60-mine.rules:1 "}},
+			[]string{"60-mine.rules:1 ", "grub:1 gives every clone"}},
 		{"leases", fixLeases,
 			map[string]string{"var/lib/dhcp/dhclient.leases": own, "var/lib/dhcp/dhclient.eth0.leases": own, "var/lib/dhcp/dhcpd.leases": own, "var/lib/dhcp/README": "r",
 				"var/lib/NetworkManager/internal-1-eth0.lease": own, "var/lib/NetworkManager/secret_key": "k", "var/lib/NetworkManager/NetworkManager.state": "s", "var/lib/dhcpcd/eth0.lease": own, "etc/dhcpcd.duid": "d"},
