@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/kamethod/kamethod/cmds/node/internal/disk"
+	"github.com/kamethod/kamethod/golden/layout"
 	"github.com/kamethod/kamethod/golden/wire"
 )
 
@@ -70,17 +71,18 @@ func (c *config) show(plan wire.Plan) (int, error) {
 		return 2, err
 	}
 	for i, d := range a.Devices {
-		fmt.Fprintf(c.out, "\n%s would be ERASED and get, for %s:\n%s", d, plan.Disks[i].Name, a.Fitted[i].Script())
+		fmt.Fprintf(c.out, "\n%s would be ERASED and get, for %s:\n", d, plan.Disks[i].Name)
+		if a.Fitted[i].Table == layout.None {
+			fmt.Fprintln(c.out, "# no table: it is used as a whole")
+			continue
+		}
+		fmt.Fprint(c.out, a.Fitted[i].Script())
 		for _, n := range a.Fitted[i].Notes {
 			fmt.Fprintf(c.out, "# %s\n", n)
 		}
 	}
 	fmt.Fprintln(c.out)
-	for _, fs := range plan.Filesystems {
-		line := fmt.Sprintf("%s: %s", a.Devices[fs.Disk].Partition(fs.Part), fs.Type)
-		if fs.MountPoint != "" {
-			line += ", mounted on " + fs.MountPoint
-		}
+	for _, line := range disk.Describe(plan, a) {
 		fmt.Fprintln(c.out, line)
 	}
 	fmt.Fprintln(c.out, "nothing was written")
@@ -112,8 +114,8 @@ func readPlan(name string) (wire.Plan, error) {
 func usage(flags *flag.FlagSet) {
 	fmt.Fprint(flags.Output(), `usage: diskprep -plan FILE [-check] [-root DIR] [-disk DISK]...
 
-Makes the disks of this machine what a plan says: partitions, file systems,
-mounts. It ERASES the disks.
+Makes the disks of this machine what a plan says: partitions, arrays,
+containers, volumes, file systems, mounts. It ERASES the disks.
 
 `)
 	flags.PrintDefaults()
