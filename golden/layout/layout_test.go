@@ -399,6 +399,8 @@ func FuzzParseDesc(f *testing.F) {
 func FuzzFit(f *testing.F) {
 	for _, s := range []string{
 		`{"table":"dos","parts":[{"number":1,"kind":"primary","type":131,"size":1048576},{"number":2,"kind":"extended","type":5,"fill":true},{"number":5,"kind":"logical","type":130,"fill":true}]}`,
+		`{"table":"none"}`,
+		`{"table":"gpt","parts":[{"number":60,"kind":"primary","guid":"0FC63DAF-8483-4772-8E79-3D69D8477DE4","percent":20,"flags":["GUID:60"]},{"number":7,"kind":"primary","guid":"C12A7328-F81F-11D2-BA4B-00A0C93EC93B","size":5,"max":9999999,"boot":true},{"number":1,"kind":"primary","guid":"0657FD6D-A4AB-43C4-84E5-0933C84B4F4F","min":1,"size":99999999},{"number":2,"kind":"primary","guid":"0657FD6D-A4AB-43C4-84E5-0933C84B4F4F","fill":true,"max":5000000},{"number":3,"kind":"primary","guid":"0657FD6D-A4AB-43C4-84E5-0933C84B4F4F","fill":true}]}`,
 		`{"table":"gpt","parts":[{"number":9,"kind":"primary","guid":"21686148-6449-6E6F-744E-656564454649","name":"x","size":1}]}`,
 	} {
 		f.Add([]byte(s), int64(1<<30), true)
@@ -417,7 +419,13 @@ func FuzzFit(f *testing.F) {
 			return
 		}
 		check(t, fitted, bytes)
-		if lines := strings.Count(fitted.Script(), "\n"); lines != len(d.Parts)+4 {
+		for _, to := range []Table{MBR, GPT} {
+			_, _, err := d.To(to)
+			if err != nil && d.Table != None && !strings.Contains(err.Error(), "a GPT has no type") && !strings.Contains(err.Error(), "want 1 to 60") && !strings.Contains(err.Error(), "layout has 0 partitions") {
+				t.Fatalf("%+v: %v", d, err)
+			}
+		}
+		if lines := strings.Count(fitted.Script(), "\n"); lines != len(d.Parts)+4 && d.Table != None {
 			t.Fatalf("%d lines for %d partitions: %q", lines, len(d.Parts), fitted.Script())
 		}
 	})

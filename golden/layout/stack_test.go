@@ -75,7 +75,7 @@ func TestStackRefuses(t *testing.T) {
 			s.Arrays[0].Metadata, s.Arrays[0].Members = "0.90", make([]string, 29)
 		}},
 		{`array "md0": chunk of 5000 bytes`, func(s *Stack) { s.Arrays[0].Chunk = 5000 }},
-		{`array md0: a array has that name`, func(s *Stack) { s.Arrays = append(s.Arrays, s.Arrays[0]) }},
+		{`array md0: that is the name of another array`, func(s *Stack) { s.Arrays = append(s.Arrays, s.Arrays[0]) }},
 		{`container "../x": want a name`, func(s *Stack) { s.Crypts[0].Name = "../x" }},
 		{`container "control": want a name`, func(s *Stack) { s.Crypts[0].Name = "control" }},
 		{`container "homes": LUKS version 3`, func(s *Stack) { s.Crypts[0].Version = 3 }},

@@ -70,7 +70,7 @@ func (b *book) fail(format string, args ...any) {
 
 func (b *book) add(name, kind string) {
 	if is, ok := b.kinds[name]; ok {
-		b.fail("%s %s: a %s has that name", kind, name, is)
+		b.fail("%s %s: that is the name of another %s", kind, name, is)
 	}
 	b.uses[name], b.kinds[name] = "", kind
 }
