@@ -204,3 +204,33 @@ func FuzzStack(f *testing.F) {
 		splitMapper(lvs)
 	})
 }
+
+// TestStackOnDescs: a desc with a place for what golden's stack is made of
+// keeps it; one with linux partitions only makes file systems of it.
+func TestStackOnDescs(t *testing.T) {
+	for _, c := range []struct{ desc, want string }{
+		{"linux 100\ntype8e fill\n", "vg-a"},
+		{"linux 100\ntype83 fill\n", ""},
+		{"linux fill\n", ""},
+		{"swap 100\nswap 50\n", ""},
+	} {
+		d, _ := goldenWithStack(t)
+		d.laid.disks = map[string]bool{}
+		if _, err := d.device(t.Context(), "dm-0"); err != nil {
+			t.Fatal(err)
+		}
+		l, err := layout.ParseDesc(strings.NewReader(c.desc), "desc")
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.addDisk("sda", l)
+		var groups []string
+		got := d.takeLayout([]want{{Filesystem: wire.Filesystem{On: "vg-a/home"}}})
+		for _, g := range d.stack.Groups {
+			groups = append(groups, g.Name)
+		}
+		if strings.Join(groups, " ") != c.want || (got[0].On == "") != (c.want == "") {
+			t.Errorf("%q: groups %q, /home on %q", c.desc, groups, got[0].On)
+		}
+	}
+}
