@@ -1,13 +1,15 @@
 // Package capture looks at the golden machine and makes the plan that every
-// clone carries out: the layout of its disks, what is mounted from which
-// partition, what identifies it. It reads and never changes anything, and it
-// doesn't walk the files (package golden/stream does).
+// clone carries out: the layout of its disks, what is made of them, what is
+// mounted from where, what starts it and what identifies it. It reads and never
+// changes anything, it doesn't walk the files (package golden/stream does), and
+// what is copied as blocks is not its own.
 //
-//	running machine:  mountinfo, /proc/swaps, sfdisk, blkid, dumpe2fs ─┐
-//	--root DIR:       DIR/etc/fstab ───────────────────────────────────┼─▶ wants
-//	-p DISK DESC:     desc ──▶ disks ◀── tables of the real disks      │
-//	                             └───────────────── match ◀────────────┘
-//	                                                  └──▶ wire.Plan
+//	running machine:  mountinfo, /proc/swaps ──▶ wants ◀── DIR/etc/fstab  (--root DIR)
+//	      │ sysfs, lvs, mdadm, cryptsetup          │
+//	      ▼                                        │
+//	stack and disks ◀── desc, layout file (-p)     │
+//	      └───────────────── match ◀───────────────┘
+//	                           └──▶ wire.Plan
 package capture
 
 import (

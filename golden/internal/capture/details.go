@@ -138,7 +138,7 @@ func parseXFS(fs *wire.Filesystem, out string) (err error) {
 	}
 	// realtime =external: its files lie on another device.
 	if strings.Contains(out, "realtime =/") || strings.Contains(out, "realtime =external") {
-		return fmt.Errorf("xfs_info: an xfs with a realtime device can't be cloned as files")
+		return fmt.Errorf("an xfs with a realtime device can't be cloned as files: leave it out with -x %s", fs.MountPoint)
 	}
 	if fs.InodeSize, err = number(m, "meta-data isize"); err != nil {
 		return err
@@ -168,7 +168,7 @@ func parseBtrfs(fs *wire.Filesystem, out string) (err error) {
 		}
 	}
 	if n, err := number(m, "num_devices"); err != nil || n != 1 {
-		return fmt.Errorf("a btrfs over %s devices can't be cloned as files", m["num_devices"])
+		return fmt.Errorf("a btrfs over %s devices can't be cloned as files: leave it out with -x %s", m["num_devices"], fs.MountPoint)
 	}
 	if fs.BlockSize, err = number(m, "sectorsize"); err != nil {
 		return err

@@ -168,6 +168,10 @@ func (d *describer) take1(wants []want, g given) []want {
 	if g.fs.Type != "" && g.fs.Type != w.Type {
 		d.note("%s: %s here, %s on the clones, as the layout file says", w.MountPoint, w.Type, g.fs.Type)
 		w.Type, w.Features, w.InodeSize, w.BlockSize, w.Reserved, w.Options, w.Subvolumes = g.fs.Type, nil, 0, 0, 0, "", nil
+		if w.Type == "xfs" && len(w.Label) > 12 || len(w.Label) > 16 && w.Type != "btrfs" && w.Type != "f2fs" { // xfs_format.h XFSLABEL_MAX; ext2_fs.h
+			d.note("%s: its label %q is too long for %s, and left out", w.MountPoint, w.Label, w.Type)
+			w.Label = ""
+		}
 	}
 	if g.fs.Label != "" {
 		w.Label = g.fs.Label

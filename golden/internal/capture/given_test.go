@@ -134,6 +134,20 @@ func TestLayoutFileMakesSubvolumes(t *testing.T) {
 	}
 }
 
+// TestLayoutFileChangesType: what was of the old type goes with it.
+func TestLayoutFileChangesType(t *testing.T) {
+	yaml := "disks:\n  sda:\n    partitions:\n      - {type: linux, size: fill, fs: xfs, mount: /}\n"
+	for label, want := range map[string]string{"short": "short", "longer-than-xfs": ""} {
+		m, err := Describe(t.Context(), Options{Root: folder(t, "LABEL="+label+" / ext4\n"), Layout: yamlFile(t, yaml)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if fs := m.Plan.Filesystems[0]; fs.Type != "xfs" || fs.Label != want {
+			t.Errorf("%s: %+v", label, fs)
+		}
+	}
+}
+
 // TestTable: --table changes the numbers of partitions, and what lies there
 // goes with them.
 func TestTable(t *testing.T) {

@@ -58,10 +58,37 @@ func findLoader(root string) (kind, file string) {
 	return loaderGRUB, ""
 }
 
+// loaderInfo is the variable in which a boot loader says to UEFI which one it
+// is (systemd, "The Boot Loader Interface").
+const loaderInfo = "firmware/efi/efivars/LoaderInfo-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
+
+// startedBy is what the running machine was started by, where that has said
+// so: a file may be left over from an earlier boot loader.
+func (m machine) startedBy() string {
+	text, err := os.ReadFile(filepath.Join(m.sys, loaderInfo))
+	if err != nil || len(text) < 4 || len(text) > 1024 {
+		return ""
+	}
+	var name strings.Builder // UTF-16, after 4 bytes of attributes
+	for i := 4; i+1 < len(text) && text[i+1] == 0 && text[i] != 0; i += 2 {
+		name.WriteByte(text[i])
+	}
+	switch {
+	case strings.HasPrefix(name.String(), "systemd-boot"):
+		return loaderSystemd
+	case strings.HasPrefix(name.String(), "GRUB"):
+		return loaderGRUB
+	}
+	return ""
+}
+
 // chooseLoader settles the kind where that is left to us. GRUB is two: who
 // says grub means the one that is there.
 func (d *describer) chooseLoader() {
 	kind, file := findLoader(d.opt.Root)
+	if now := d.m.startedBy(); now != "" && d.opt.Root == "/" {
+		kind, file = now, "what this machine was started by"
+	}
 	l := &d.opt.Loader
 	switch {
 	case l.Kind == loaderAuto && file == "":

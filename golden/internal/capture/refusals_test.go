@@ -84,6 +84,27 @@ func TestLoaderFound(t *testing.T) {
 	}
 }
 
+// TestStartedBy: what UEFI was told counts before files.
+func TestStartedBy(t *testing.T) {
+	for text, want := range map[string]string{
+		"\x06\x00\x00\x00s\x00y\x00s\x00t\x00e\x00m\x00d\x00-\x00b\x00o\x00o\x00t\x00 \x002\x00": loaderSystemd,
+		"\x06\x00\x00\x00G\x00R\x00U\x00B\x00 \x002\x00\x00\x00":                                 loaderGRUB, "\x06\x00": "", "": "", "\x06\x00\x00\x00x": "",
+	} {
+		sys := sysTree(t)
+		path := filepath.Join(sys, loaderInfo)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		write(t, path, text)
+		if got := (machine{sys: sys}).startedBy(); got != want {
+			t.Errorf("%q: %q, want %q", text, got, want)
+		}
+	}
+	if got := (machine{sys: t.TempDir()}).startedBy(); got != "" {
+		t.Errorf("a machine with a BIOS: %q", got)
+	}
+}
+
 // TestBootInContainer: a /boot that the boot loader can't open is refused.
 func TestBootInContainer(t *testing.T) {
 	yaml := func(version, boot string) string {

@@ -191,6 +191,13 @@ func TestRunning(t *testing.T) {
 	if _, err = inside(t, root, Options{Excludes: []string{"/srv"}}); err != nil {
 		t.Error(err)
 	}
+	m, err = inside(t, root, Options{Blocks: []string{name + "p5"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if notes := strings.Join(m.Notes, "\n"); len(m.Plan.Excludes) != 1 || m.Plan.Excludes[0] != "/srv" || strings.Contains(notes, "partition 5 of "+name+": stays empty") {
+		t.Errorf("as blocks: %q\n%s", m.Plan.Excludes, notes)
+	}
 }
 
 func mount(t *testing.T, from, to, kind string, flags uintptr) {
