@@ -26,13 +26,6 @@ import (
 // packages is what a golden node has for this test.
 const packages = "linux-image-cloud-amd64,systemd-sysv,udev,kmod,grub-pc,openssh-server,initramfs-tools,dbus,zstd"
 
-const (
-	oldRoot = "11111111-aaaa-4bbb-8ccc-111111111111"
-	oldBoot = "22222222-aaaa-4bbb-8ccc-222222222222"
-	oldSwap = "33333333-aaaa-4bbb-8ccc-333333333333"
-	oldID   = "0123456789abcdef0123456789abcdef"
-)
-
 // lab is a kind of disk that a clone is put on.
 type lab struct {
 	name    string
@@ -216,7 +209,7 @@ func boot(t *testing.T, img string, proofs []*regexp.Regexp, more ...string) {
 	if accel == "" {
 		accel = "tcg"
 	}
-	ctx, stop := context.WithTimeout(t.Context(), 6*time.Minute)
+	ctx, stop := context.WithTimeout(t.Context(), 15*time.Minute)
 	defer stop()
 	console := filepath.Join(t.TempDir(), "serial.log")
 	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", "-accel", accel, "-machine", "pc", "-m", "512", "-smp", "1",

@@ -163,9 +163,16 @@ func (e bootEntry) network() bool {
 // before all others. The firmware's own programs among them, such as its setup,
 // are no systems that a machine boots.
 func (n nvram) placed(own string) []string {
-	order := slices.DeleteFunc(slices.Clone(n.order), func(s string) bool { return s == own })
 	is := func(number string, what func(bootEntry) bool) bool {
 		return slices.ContainsFunc(n.entries, func(e bootEntry) bool { return e.number == number && what(e) })
+	}
+	// Some firmware leaves numbers behind that have no entry any more.
+	var order []string
+	for _, number := range n.order {
+		there := is(number, func(bootEntry) bool { return true })
+		if there && number != own && !slices.Contains(order, number) {
+			order = append(order, number)
+		}
 	}
 	place := 0
 	for i, number := range order {

@@ -37,7 +37,8 @@ func TestNVRAM(t *testing.T) {
 		{"the firmware's setup, then the network", "0000,0003,0001", "0000,0003,0009,0001"},
 		{"the firmware's setup, then a disk", "0000,0001,0003", "0009,0000,0001,0003"},
 		{"nothing else", "0009", "0009"},
-		{"an entry that isn't there any more", "0042,0003", "0009,0042,0003"},
+		{"an entry that isn't there any more", "0042,0003", "0003,0009"},
+		{"one of them twice", "0003,0001,0000,0000", "0003,0009,0001,0000"},
 	} {
 		n.order = strings.Split(tt.order, ",")
 		if got := strings.Join(n.placed("0009"), ","); got != tt.want {

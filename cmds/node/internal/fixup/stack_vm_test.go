@@ -3,21 +3,14 @@
 package fixup
 
 import (
-	"context"
 	"crypto/sha256"
 	"fmt"
-	"log/slog"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
-	"strings"
 	"testing"
 	"time"
 
-	"github.com/kamethod/kamethod/cmds/node/internal/disk"
-	"github.com/kamethod/kamethod/golden/layout"
-	"github.com/kamethod/kamethod/golden/wire"
 	"github.com/kamethod/kamethod/images/vmlab"
 	"github.com/kamethod/kamethod/images/vmlab/vmtest"
 )
@@ -50,46 +43,6 @@ func stackTar(t *testing.T) string {
 	return name
 }
 
-const (
-	stackKey             = "a key of 24 letters long"
-	oldLUKS, oldData     = "44444444-aaaa-4bbb-8ccc-444444444444", "55555555-aaaa-4bbb-8ccc-555555555555"
-	oldArray0, oldArray1 = "11111111:22222222:33333333:44444440", "11111111:22222222:33333333:44444441"
-)
-
-// stackPlan is a golden node with all of it: /boot on one RAID 1, LVM on
-// another with the root, the swap and a LUKS container.
-func stackPlan() wire.Plan {
-	const raid = "A19D880F-05FC-4D3B-A006-743F0F84911E"
-	table := layout.Disk{Table: layout.GPT, Parts: []layout.Part{
-		{Number: 1, Kind: layout.Primary, GUID: layout.GUIDBIOSBoot, Size: 1 << 20},
-		{Number: 2, Kind: layout.Primary, GUID: raid, Size: 200 << 20},
-		{Number: 3, Kind: layout.Primary, GUID: raid, Fill: true},
-	}}
-	return wire.Plan{
-		Disks: []wire.DiskPlan{{Name: "sda", Layout: table}, {Name: "sdb", Layout: table}},
-		Stack: layout.Stack{
-			Arrays: []layout.Array{
-				{Name: "md0", Level: 1, Members: []string{"sda2", "sdb2"}, OldUUID: oldArray0},
-				{Name: "md1", Level: 1, Members: []string{"sda3", "sdb3"}, OldUUID: oldArray1},
-			},
-			Crypts: []layout.Crypt{{Name: "safe", Device: "vg-0/safe", OldUUID: oldLUKS}},
-			Groups: []layout.Group{{Name: "vg-0", Devices: []string{"md1"}, Volumes: []layout.Volume{
-				{Name: "root", Size: 1300 << 20}, {Name: "swap", Size: 64 << 20}, {Name: "safe", Size: 64 << 20},
-			}}},
-		},
-		Secrets: []wire.Secret{{Crypt: "safe", Passphrase: []byte(stackKey)}},
-		Filesystems: []wire.Filesystem{
-			{On: "vg-0/root", Type: "ext4", MountPoint: "/", OldUUID: oldRoot, OldDevice: "/dev/mapper/vg--0-root"},
-			{On: "md0", Type: "ext4", MountPoint: "/boot", OldUUID: oldBoot, OldDevice: "/dev/md0"},
-			{On: "mapper/safe", Type: "ext4", MountPoint: "/data", OldUUID: oldData, OldDevice: "/dev/mapper/safe"},
-			{On: "vg-0/swap", Type: "swap", OldUUID: oldSwap, OldDevice: "/dev/mapper/vg--0-swap"},
-		},
-		Loader:   wire.Loader{Kind: "grub"},
-		Golden:   wire.Golden{Hostname: "golden", MachineID: oldID},
-		Identity: wire.Identity{Hostname: "node%03d"},
-	}
-}
-
 // TestStackBoots has a machine with the nodes' kernel make the layers, put a
 // Debian on them and make it a clone; then the clone boots.
 //
@@ -114,45 +67,4 @@ func TestStackBoots(t *testing.T) {
 		proofs = append(proofs, regexp.MustCompile(p))
 	}
 	boot(t, disks[0].File, proofs, disks[1].File)
-}
-
-// TestInsideStack is the machine's part.
-func TestInsideStack(t *testing.T) {
-	if !vmtest.Inside() {
-		t.Skip("runs in a machine, by TestStackBoots")
-	}
-	plan, root := stackPlan(), filepath.Join(t.TempDir(), "disk")
-	ctx, stop := context.WithTimeout(t.Context(), 28*time.Minute)
-	defer stop()
-	res, err := disk.Prepare(ctx, plan, root, disk.Options{Devices: []string{"vda", "vdb"}, Progress: func(s string) { t.Log(s) }})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if out, err := exec.CommandContext(ctx, "tar", "-C", root, "-xf", "/dev/vdc").CombinedOutput(); err != nil {
-		t.Fatalf("tar: %v: %s", err, out)
-	}
-	plant(t, root, map[string]string{
-		"etc/fstab": "/dev/mapper/vg--0-root / ext4 errors=remount-ro 0 1\nUUID=" + oldBoot + " /boot ext4 defaults 0 2\n" +
-			"/dev/mapper/safe /data ext4 defaults 0 2\n/dev/mapper/vg--0-swap none swap sw 0 0\n",
-		"etc/crypttab":                      "safe UUID=" + oldLUKS + " /etc/safe.key luks\n",
-		"etc/safe.key":                      stackKey,
-		"etc/mdadm/mdadm.conf":              "HOMEHOST <system>\nARRAY /dev/md/0 metadata=1.2 UUID=" + oldArray0 + " name=golden:0\nARRAY /dev/md/1 metadata=1.2 UUID=" + oldArray1 + " name=golden:1\n",
-		"etc/machine-id":                    oldID + "\n",
-		"etc/hostname":                      "golden\n",
-		"etc/default/grub":                  "GRUB_DEFAULT=0\nGRUB_TIMEOUT=0\nGRUB_CMDLINE_LINUX=\"console=ttyS0 resume=/dev/mapper/vg--0-swap\"\nGRUB_TERMINAL=serial\n",
-		"etc/lvm/backup/vg-0":               "golden's",
-		"etc/initramfs-tools/conf.d/resume": "RESUME=/dev/mapper/vg--0-swap\n",
-	})
-	report, err := Run(ctx, Env{Root: root, Plan: plan, Disks: res, Number: 7, Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
-	report.Print(t.Output())
-	if err != nil {
-		t.Fatal(err)
-	}
-	menu, err := os.ReadFile(filepath.Join(root, "boot/grub/grub.cfg"))
-	if err != nil || !strings.Contains(string(menu), "root=/dev/mapper/vg--0-root") || !strings.Contains(string(menu), "mduuid/") {
-		t.Errorf("grub.cfg doesn't know the layers: %v\n%s", err, menu)
-	}
-	if err := disk.Unmount(root, res.Disks...); err != nil {
-		t.Fatal(err)
-	}
 }
