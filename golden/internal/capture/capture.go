@@ -150,6 +150,9 @@ func Describe(ctx context.Context, opt Options) (*Machine, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := mountedOnce(filesystems); err != nil {
+		return nil, err
+	}
 	d.shrinkVolumes(filesystems)
 	if err := d.checkPrograms(filesystems); err != nil {
 		return nil, err

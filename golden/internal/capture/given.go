@@ -1,6 +1,7 @@
 package capture
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -138,71 +139,69 @@ func (d *describer) takeLayout(wants []want) []want {
 		}
 	}
 	for _, g := range d.laid.given {
-		wants = d.take1(wants, g)
+		wants = d.takeGiven(wants, g)
 	}
 	return wants
 }
 
-// take1 gives one file system of a layout file to the want it is for, which is
-// a new one where golden has it in another file system.
-func (d *describer) take1(wants []want, g given) []want {
+// takeGiven gives one file system of a layout file to the want it is for, which
+// is a new one where golden has it in another file system.
+func (d *describer) takeGiven(wants []want, g given) []want {
 	whole := d.diskIndex(g.ref) >= 0
 	i := slices.IndexFunc(wants, func(w want) bool { return w.isFor(g) })
 	if i < 0 {
-		if g.fs.MountPoint == "" && g.fs.Type != "swap" {
-			return wants // nothing says what belongs there
-		}
-		w := want{source: "the layout file", Filesystem: g.fs, fixed: true}
-		w.at(g.ref, whole)
-		if w.Type == "" {
-			w.Type = "ext4"
-		}
-		if !w.swap() {
-			d.note("%s: no file system of its own here: the layout file makes it one, on %s", w.MountPoint, g.ref)
-		}
-		return append(d.fold(wants, g.fs), w)
+		return d.splitOff(wants, g, whole)
 	}
 	w := &wants[i]
 	w.fixed = true
 	w.at(g.ref, whole)
 	if g.fs.Type != "" && g.fs.Type != w.Type {
-		d.note("%s: %s here, %s on the clones, as the layout file says", w.MountPoint, w.Type, g.fs.Type)
-		w.Type, w.Features, w.InodeSize, w.BlockSize, w.Reserved, w.Options, w.Subvolumes = g.fs.Type, nil, 0, 0, 0, "", nil
-		if w.Type == "xfs" && len(w.Label) > 12 || len(w.Label) > 16 && w.Type != "btrfs" && w.Type != "f2fs" { // xfs_format.h XFSLABEL_MAX; ext2_fs.h
-			d.note("%s: its label %q is too long for %s, and left out", w.MountPoint, w.Label, w.Type)
-			w.Label = ""
-		}
+		d.changeType(w, g.fs.Type)
 	}
-	if g.fs.Label != "" {
-		w.Label = g.fs.Label
-	}
-	if g.fs.Options != "" {
-		w.Options = g.fs.Options
-	}
-	if len(g.fs.Features) > 0 {
-		w.Features = g.fs.Features
-	}
-	if g.fs.BlockSize != 0 {
-		w.BlockSize = g.fs.BlockSize
-	}
-	if g.fs.InodeSize != 0 {
-		w.InodeSize = g.fs.InodeSize
-	}
-	if g.fs.Reserved != 0 {
-		w.Reserved = g.fs.Reserved
-	}
+	w.override(g.fs)
 	if len(g.fs.Subvolumes) == 0 {
 		return wants
 	}
 	w.Subvolumes = g.fs.Subvolumes
-	at := w.MountPoint
-	wants = d.fold(wants, g.fs)
-	for i := range wants {
-		if wants[i].MountPoint == at {
-			wants[i].Subvolumes = g.fs.Subvolumes
-		}
+	return d.fold(wants, g.fs)
+}
+
+// splitOff adds a want for what only the layout file has.
+func (d *describer) splitOff(wants []want, g given, whole bool) []want {
+	if g.fs.MountPoint == "" && g.fs.Type != "swap" {
+		return wants // nothing says what belongs there
 	}
-	return wants
+	w := want{source: "the layout file", Filesystem: g.fs, fixed: true}
+	w.at(g.ref, whole)
+	if w.Type == "" {
+		w.Type = "ext4"
+	}
+	if !w.swap() {
+		d.note("%s: no file system of its own here: the layout file makes it one, on %s", w.MountPoint, g.ref)
+	}
+	return append(d.fold(wants, g.fs), w)
+}
+
+// changeType forgets what only golden's type has.
+func (d *describer) changeType(w *want, to string) {
+	d.note("%s: %s here, %s on the clones, as the layout file says", w.MountPoint, w.Type, to)
+	w.Type, w.Features, w.InodeSize, w.BlockSize, w.Reserved, w.Options, w.Subvolumes = to, nil, 0, 0, 0, "", nil
+	if to == "xfs" && len(w.Label) > 12 || len(w.Label) > 16 && to != "btrfs" && to != "f2fs" { // xfs_format.h XFSLABEL_MAX; ext2_fs.h
+		d.note("%s: its label %q is too long for %s, and left out", w.MountPoint, w.Label, to)
+		w.Label = ""
+	}
+}
+
+// override takes what a layout file says in place of what golden has.
+func (w *want) override(fs wire.Filesystem) {
+	w.Label = cmp.Or(fs.Label, w.Label)
+	w.Options = cmp.Or(fs.Options, w.Options)
+	w.BlockSize = cmp.Or(fs.BlockSize, w.BlockSize)
+	w.InodeSize = cmp.Or(fs.InodeSize, w.InodeSize)
+	w.Reserved = cmp.Or(fs.Reserved, w.Reserved)
+	if len(fs.Features) > 0 {
+		w.Features = fs.Features
+	}
 }
 
 // isFor says whether a file system of a layout file is for this want: by the

@@ -134,6 +134,23 @@ func TestLayoutFileMakesSubvolumes(t *testing.T) {
 	}
 }
 
+// TestLayoutFileTakesSubvolumeOut: of a btrfs that stays one; and of one that
+// becomes something else, which is another matter.
+func TestLayoutFileTakesSubvolumeOut(t *testing.T) {
+	root := folder(t, "UUID=a / btrfs subvol=@\nUUID=a /home btrfs subvol=@home\n")
+	yaml := "disks:\n  sda:\n    partitions:\n      - {type: linux, size: 5G, fs: btrfs, mount: /}\n      - {type: linux, size: fill, fs: btrfs, mount: /home}\n"
+	if _, err := Describe(t.Context(), Options{Root: root, Layout: yamlFile(t, yaml)}); err == nil || !strings.Contains(err.Error(), "/home: two file systems of the layout would be mounted there") {
+		t.Errorf("got %v", err)
+	}
+	m, err := Describe(t.Context(), Options{Root: root, Layout: yamlFile(t, strings.ReplaceAll(yaml, "btrfs", "ext4"))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := where(m); got != "sda1 ext4 /, sda2 ext4 /home" || subs(m) != "" {
+		t.Errorf("got %s; %s", got, subs(m))
+	}
+}
+
 // TestLayoutFileChangesType: what was of the old type goes with it.
 func TestLayoutFileChangesType(t *testing.T) {
 	yaml := "disks:\n  sda:\n    partitions:\n      - {type: linux, size: fill, fs: xfs, mount: /}\n"

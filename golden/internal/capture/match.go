@@ -270,6 +270,21 @@ func (d *describer) rest(list []slot) []wire.Filesystem {
 	return out
 }
 
+// mountedOnce refuses two file systems for one mount point, as where a layout
+// file takes out of a btrfs what is a subvolume of it here.
+func mountedOnce(filesystems []wire.Filesystem) error {
+	by := map[string]string{}
+	for _, f := range filesystems {
+		for _, at := range mountPoints(f) {
+			if by[at] != "" {
+				return fmt.Errorf("%s: two file systems of the layout would be mounted there, %s and %s: name its subvolumes in the layout file, if it is one of them", at, by[at], f.Type)
+			}
+			by[at] = f.Type
+		}
+	}
+	return nil
+}
+
 func (d *describer) diskNames() string {
 	var names []string
 	for _, disk := range d.disks {
