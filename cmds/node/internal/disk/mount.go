@@ -142,8 +142,8 @@ func Unmount(root string, disks ...string) error {
 	for _, d := range disks {
 		under = append(under, strings.ReplaceAll(strings.TrimPrefix(d, "/dev/"), "/", "!"))
 	}
-	unix.Sync()
-	// Mounts are listed in the order they were made.
+	// Mounts are listed in the order they were made. The last one of a file
+	// system writes out all of it.
 	for _, m := range slices.Backward(mounts) {
 		if err := unmountOne(m.Mountpoint); err != nil {
 			return fmt.Errorf("unmount %s: %w", m.Mountpoint, err)
