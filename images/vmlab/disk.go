@@ -19,7 +19,6 @@ const (
 	IDE       Bus = "ide"    // /dev/sda, by ata_piix
 	SCSI      Bus = "scsi"   // /dev/sda, by virtio_scsi
 	NVMe      Bus = "nvme"   // /dev/nvme0n1
-	SD        Bus = "sd"     // /dev/mmcblk0; its size must be a power of two
 )
 
 // Disk is one disk of a machine.
@@ -147,8 +146,6 @@ func (d Disk) device(i, nth int) []string {
 			words += fmt.Sprintf(",serial=nvme%d", i)
 		}
 		return []string{"-device", "nvme" + words + boot}
-	case SD:
-		return []string{"-device", fmt.Sprintf("sdhci-pci,id=sdhci%d", i), "-device", fmt.Sprintf("sd-card,bus=sdhci%d.0", i) + words}
 	}
 	return []string{"-device", "virtio-blk-pci" + words + boot}
 }

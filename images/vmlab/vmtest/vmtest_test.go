@@ -2,10 +2,12 @@ package vmtest
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/kamethod/kamethod/images/vmlab"
 	"golang.org/x/sys/unix"
@@ -19,6 +21,7 @@ func TestInVM(t *testing.T) {
 			{Size: 64 << 20}, {Size: 64 << 20},
 			{Size: 300 << 20, Bus: vmlab.NVMe, Sector: 4096},
 			{Size: 64 << 20, Bus: vmlab.SCSI, Serial: "KA77", Faults: []vmlab.Fault{{Op: "write", Sectors: []int64{2048}}}},
+			{Size: 64 << 20, Rate: 4 << 20},
 		},
 		Programs: []string{"mdadm", "lvm", "mkfs.jfs"},
 	})
@@ -42,6 +45,18 @@ func TestKernel(t *testing.T) {
 		if b, err := os.ReadFile(file); strings.TrimSpace(string(b)) != want {
 			t.Errorf("%s: %q, %v, want %s", file, b, err, want)
 		}
+	}
+	slow, err := os.Open("/dev/vdc")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer slow.Close()
+	started := time.Now()
+	if _, err := io.CopyN(io.Discard, slow, 8<<20); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(started); took < time.Second {
+		t.Errorf("8 MiB at 4 MiB/s were read in %v", took)
 	}
 	f, err := os.OpenFile("/dev/sda", os.O_RDWR|unix.O_DIRECT|unix.O_SYNC, 0)
 	if err != nil {

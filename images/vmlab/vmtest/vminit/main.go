@@ -7,7 +7,6 @@ package main
 
 import (
 	"fmt"
-	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -16,7 +15,7 @@ import (
 func main() {
 	status, err := run()
 	if err != nil {
-		fmt.Fprintf(os.Stderr, "vminit: %v\n", err)
+		say(fmt.Sprintf("vminit: %v\n", err))
 		status = 125
 	}
 	say(fmt.Sprintf("@@vmtest exit %d\n", status))

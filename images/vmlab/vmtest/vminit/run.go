@@ -57,10 +57,6 @@ func run() (int, error) {
 	if err := enter(); err != nil {
 		return 0, err
 	}
-	// The test's root has stage 2's programs: this loads what drives the disks.
-	if out, err := command("drvprobe").CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "drvprobe: %v: %s\n", err, out)
-	}
 	if err := waitDisks(o.Disks); err != nil {
 		return 0, err
 	}
@@ -156,11 +152,12 @@ func loop(file, device string) error {
 	return nil
 }
 
-// waitDisks waits for disks: everything in /sys/block but what is made of
+// waitDisks has stage 2's own program load drivers until all disks are there,
+// as some take their time: everything in /sys/block but what is made of
 // memory.
 func waitDisks(want int) error {
 	var names []string
-	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
 		names = names[:0]
 		all, err := os.ReadDir("/sys/block")
 		if err != nil {
@@ -173,6 +170,9 @@ func waitDisks(want int) error {
 		}
 		if len(names) >= want {
 			return nil
+		}
+		if out, err := command("drvprobe").CombinedOutput(); err != nil {
+			return fmt.Errorf("drvprobe: %w: %s", err, out)
 		}
 	}
 	return fmt.Errorf("%d disks, want %d: %v", len(names), want, names)
