@@ -21,6 +21,8 @@ type Limits struct {
 	Xattrs           []string // prefixes of attributes that it doesn't take
 	NoProject        bool
 	NoReserve        bool // space behind the end of a file can't be reserved
+	HolePointers     bool // each block of a hole takes 4 bytes
+	NoDeviceXattrs   bool
 	LargestXattrSize int  // bytes of one value; 0: 64 KiB
 }
 
@@ -55,11 +57,11 @@ func LimitsOf(fs string, inodeSize int) (Limits, error) {
 		l.MinSec, l.MaxSec = 0, math.MaxUint32
 		l.Flags = 0x1 | 0x2 | 0x8 | 0x10 | 0x20 | 0x80 | 0x10000
 		l.Xattrs, l.NoProject, l.NoReserve = []string{"btrfs."}, true, true
-	case "reiserfs": // fs/reiserfs/super.c, namei.c: attributes only with the mount options user_xattr, acl, attrs
+	case "reiserfs": // fs/reiserfs/super.c, namei.c; mounted with acl and user_xattr, and without attrs, which flags need
 		l.MinSec, l.MaxSec, l.WholeSeconds, l.MaxLink = 0, math.MaxUint32, true, 3900
 		l.Flags = 0
-		l.Xattrs = []string{"btrfs.", "user.", "trusted.", "security.", "system."}
-		l.NoProject, l.NoReserve = true, true
+		l.Xattrs = []string{"btrfs."}
+		l.NoProject, l.NoReserve, l.HolePointers, l.NoDeviceXattrs = true, true, true, true
 	case "f2fs": // fs/f2fs/file.c, F2FS_SETTABLE_FS_FL
 		l.Flags = common | 0x4 | 0x400 | 0x10000 | 0x20000000 | 0x40000000
 		l.Xattrs, l.LargestXattrSize = []string{"btrfs."}, 3500
@@ -103,17 +105,21 @@ func (l Limits) explain(d Difference, g, c *Entry) bool {
 	case Project:
 		return l.NoProject && c.Project == 0
 	case Xattr:
-		return l.explainXattr(d)
+		return l.explainXattr(d, g)
 	case Allocation:
-		return l.NoReserve && c.Blocks < g.Blocks && c.Blocks*512 >= g.Size
+		pointers := c.Blocks > g.Blocks && c.Blocks-g.Blocks <= g.Size/4096*4/512+blockTolerance
+		return l.NoReserve && c.Blocks < g.Blocks && c.Blocks*512 >= g.Size || l.HolePointers && pointers
 	}
 	return false
 }
 
-func (l Limits) explainXattr(d Difference) bool {
+func (l Limits) explainXattr(d Difference, g *Entry) bool {
 	name, value, _ := strings.Cut(d.Golden, "=")
 	if d.Clone != "no "+name {
 		return false
+	}
+	if l.NoDeviceXattrs && (g.is(unix.S_IFCHR) || g.is(unix.S_IFBLK)) {
+		return true
 	}
 	if slices.ContainsFunc(l.Xattrs, func(p string) bool { return strings.HasPrefix(name, p) }) {
 		return true

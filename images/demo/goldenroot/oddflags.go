@@ -99,6 +99,7 @@ var rare = []struct {
 	{"no tail merging", func(name string) error { return flagged(name, false, 0, 0x8000) }},
 	{"synchronous directory", func(name string) error { return flagged(name, true, 0, 0x10000) }},
 	{"top of directories", func(name string) error { return flagged(name, true, 0, 0x20000) }},
+	{"direct access", func(name string) error { return flagged(name, false, 0, 0x2000000) }},
 	{"several, one of which is ext4's", func(name string) error { return flagged(name, false, 0, 0x8000|flagImmutable|flagNoDump) }},
 	{"no copy on write", func(name string) error {
 		if err := flagged(name, true, 0, 0x800000); err != nil {

@@ -163,6 +163,9 @@ func (t *Tree) setName(dir int, i int32) error {
 	if err != nil {
 		return err
 	}
+	if e.Xattrs != nil && (e.Type == stream.Char || e.Type == stream.Block) && forgetful(dir) {
+		t.warnings.add("xattrs of a device are forgotten", i, errForgetful)
+	}
 	ts := times(e)
 	if err := unix.UtimesNanoAt(dir, e.Name, ts[:], unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return fmt.Errorf("set time of %s: %w", t.name(i), err)
@@ -175,6 +178,17 @@ func (t *Tree) setName(dir int, i int32) error {
 		t.checkTime(i, &st)
 	}
 	return nil
+}
+
+var errForgetful = errors.New("reiserfs finds them by what a device's inode has no place for on the disk")
+
+// forgetful says whether a directory is on a file system that takes attributes
+// of devices and has lost them after the next mount: reiserfs names the file
+// that holds them after the inode's generation, the place of which has the
+// device's number (fs/reiserfs/reiserfs.h, struct stat_data).
+func forgetful(dir int) bool {
+	var st unix.Statfs_t
+	return unix.Fstatfs(dir, &st) == nil && int64(st.Type) == unix.REISERFS_SUPER_MAGIC
 }
 
 // chmodName changes the mode of exactly the node that is at name: fchmodat

@@ -107,6 +107,32 @@ func TestCovered(t *testing.T) {
 	unmountAll(t, at("/over"), at("/proc"), at("/run"), at("/home/tmp"), at("/home"))
 }
 
+// TestLeftOut: what mkfs makes at the top of a file system stays away, and
+// what is only called so comes along.
+func TestLeftOut(t *testing.T) {
+	need(t, "mkfs.ext4", "chattr")
+	if !inNamespace(t) {
+		return
+	}
+	from, to := mkfs(t, "from", "ext3"), mkfs(t, "to", "xfs")
+	for _, dir := range []string{"", "/sub"} {
+		if err := errors.Join(os.MkdirAll(from.dir+dir+"/lost+found", 0o700), os.WriteFile(from.dir+dir+"/.journal", nil, 0o600),
+			os.WriteFile(from.dir+dir+"/aquota.user", []byte("limits"), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		command(t, from.dir+dir, "chattr", "+i", ".journal")
+	}
+	clone(t, stream.ScanOptions{Root: from.dir}, to.dir, 1)
+	got := scanned(t, to.dir)
+	for p, want := range map[string]bool{
+		"/lost+found": false, "/.journal": false, "/aquota.user": true, "/sub/lost+found": true, "/sub/.journal": true, "/sub/aquota.user": true,
+	} {
+		if (got[p] != nil) != want {
+			t.Errorf("%s is there: %v, want %v", p, got[p] != nil, want)
+		}
+	}
+}
+
 func unmountAll(t *testing.T, dirs ...string) {
 	t.Helper()
 	for _, d := range dirs {

@@ -165,24 +165,41 @@ func mkfs(t *testing.T, name, kind string) volume {
 	t.Helper()
 	v := volume{kind: kind, image: t.TempDir() + "/" + name + ".img"}
 	v.dir = strings.TrimSuffix(v.image, ".img")
+	command(t, "/", "truncate", "-s", "600M", v.image)
+	v.make(t)
+	return v
+}
+
+// make makes the file system in the image or device, and mounts it.
+func (v volume) make(t *testing.T) {
+	t.Helper()
 	args := map[string][]string{
 		"ext2": {"mkfs.ext2", "-q"}, "ext3": {"mkfs.ext3", "-q"}, "ext3-128": {"mkfs.ext3", "-q", "-I", "128"},
 		"ext4": {"mkfs.ext4", "-q"}, "ext4-project": {"mkfs.ext4", "-q", "-O", "project"},
 		"ext4-casefold": {"mkfs.ext4", "-q", "-O", "casefold", "-E", "encoding=utf8"}, "ext4-encrypt": {"mkfs.ext4", "-q", "-O", "encrypt"},
 		"xfs": {"mkfs.xfs", "-q"}, "xfs-old": {"mkfs.xfs", "-q", "-m", "bigtime=0"}, "btrfs": {"mkfs.btrfs", "-q"},
-	}[kind]
-	command(t, "/", "truncate", "-s", "600M", v.image)
+		"jfs": {"mkfs.jfs", "-q"}, "reiserfs": {"mkfs.reiserfs", "-q", "-ff"}, "f2fs": {"mkfs.f2fs", "-q", "-f", "-O", "extra_attr,project_quota"},
+	}[v.kind]
 	command(t, "/", args[0], append(args[1:], v.image)...)
 	if err := os.Mkdir(v.dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	v.mount(t)
 	t.Cleanup(func() { _ = unix.Unmount(v.dir, unix.MNT_DETACH) }) // may be unmounted already
-	return v
 }
 
 func (v volume) mount(t *testing.T) {
 	t.Helper()
+	if strings.HasPrefix(v.image, "/dev/") {
+		options := ""
+		if v.fs() == "reiserfs" {
+			options = "acl,user_xattr" // as the package disk does
+		}
+		if err := unix.Mount(v.image, v.dir, v.fs(), 0, options); err != nil {
+			t.Skipf("this kernel has no %s: %v", v.kind, err)
+		}
+		return
+	}
 	cmd := exec.Command("mount", "-o", "loop", v.image, v.dir)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Skipf("this kernel has no %s: %v: %s", v.kind, err, bytes.TrimSpace(out))
@@ -209,7 +226,8 @@ func (v volume) fsck(t *testing.T) {
 	if err := unix.Unmount(v.dir, 0); err != nil {
 		t.Fatalf("unmount %s: %v", v.dir, err)
 	}
-	args := map[string][]string{"xfs": {"xfs_repair", "-n"}, "btrfs": {"btrfs", "check", "--readonly"}}[v.fs()]
+	args := map[string][]string{"xfs": {"xfs_repair", "-n"}, "btrfs": {"btrfs", "check", "--readonly"}, "jfs": {"fsck.jfs", "-n"},
+		"reiserfs": {"reiserfsck", "-y", "--check"}, "f2fs": {"fsck.f2fs", "--dry-run"}}[v.fs()]
 	if args == nil {
 		args = []string{"e2fsck", "-fn"}
 	}
