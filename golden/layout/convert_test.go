@@ -63,6 +63,14 @@ func TestToMBR(t *testing.T) {
 	if diff := gocmp.Diff(want, got); err != nil || diff != "" || len(numbers) != 2 || numbers[3] != 3 {
 		t.Errorf("%v %v %s", err, numbers, diff)
 	}
+	few.Parts[1].Boot = true
+	if got, _, err = few.To(MBR); err != nil || !got.Parts[0].Boot || got.Parts[1].Boot {
+		t.Errorf("of two that are active one stays: %+v, %v", got, err)
+	}
+	few.Parts[1].Boot, few.Parts[2].Boot = false, false
+	if got, _, err = few.To(MBR); err != nil || !got.Parts[0].Boot {
+		t.Errorf("none is active: %+v, %v", got, err)
+	}
 	if same, numbers, err := few.To(GPT); err != nil || gocmp.Diff(few, same) != "" || numbers[7] != 7 {
 		t.Errorf("to itself: %v, %v, %v", same, numbers, err)
 	}

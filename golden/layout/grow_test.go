@@ -79,6 +79,39 @@ func TestGrowLogical(t *testing.T) {
 	}
 }
 
+// TestExtendedFollows: an extended partition without a size of its own is as
+// its logicals want it, and a limit of its own is no reason to cut them off.
+func TestExtendedFollows(t *testing.T) {
+	mbr := func(extended Part, logicals ...Part) Disk {
+		extended.Number, extended.Kind, extended.Type = 2, Extended, TypeExtended
+		d := Disk{Table: MBR, Parts: []Part{{Number: 1, Kind: Primary, Type: TypeLinux, Size: 100 * mib}, extended}}
+		for i, p := range logicals {
+			p.Number, p.Kind, p.Type = 5+i, Logical, TypeLinux
+			d.Parts = append(d.Parts, p)
+		}
+		return d
+	}
+	for name, c := range map[string]struct {
+		d    Disk
+		want map[int]int64 // on 1001 MB
+	}{
+		"as they take":            {mbr(Part{}, Part{Size: 50 * mib}, Part{Percent: 10}), map[int]int64{1: 100, 2: 152, 5: 50, 6: 100}},
+		"one fills":               {mbr(Part{}, Part{Size: 50 * mib}, Part{Fill: true}), map[int]int64{1: 100, 2: 900, 5: 50, 6: 848}},
+		"one fills up to a limit": {mbr(Part{Size: 300 * mib}, Part{Fill: true, Max: 20 * mib}), map[int]int64{1: 100, 2: 300, 5: 20}},
+		"a limit too low":         {mbr(Part{Percent: 5, Max: 20 * mib}, Part{Size: 50 * mib}), map[int]int64{1: 100, 2: 51, 5: 50}},
+		"a size too low":          {mbr(Part{Size: 20 * mib}, Part{Size: 50 * mib}), map[int]int64{1: 100, 2: 51, 5: 50}},
+		"none in it":              {mbr(Part{}), map[int]int64{1: 100, 2: 1}},
+	} {
+		got := sizes(t, c.d, 1001)
+		for n, want := range c.want {
+			if got[n] != want {
+				t.Errorf("%s: %v, want %v", name, got, c.want)
+				break
+			}
+		}
+	}
+}
+
 // TestFitWords: what each word of a size does.
 func TestFitWords(t *testing.T) {
 	gpt := func(parts ...Part) Disk {

@@ -33,6 +33,7 @@ func TestParseTable(t *testing.T) {
 		{`{"partitiontable":{"label":"dos","partitions":[{"node":"/dev/sda1","size":1,"type":"183"}]}}`, `type "183"`},
 		{`{"partitiontable":{"label":"dos","partitions":[{"node":"/dev/sda1","start":-1,"size":1,"type":"83"}]}}`, "start -1"},
 		{`{"partitiontable":{"label":"dos","partitions":[{"node":"/dev/sda1","start":9223372036854775807,"size":9223372036854775807,"type":"83"}]}}`, "impossible"},
+		{`{"partitiontable":{"label":"dos","partitions":[{"node":"/dev/sda1","start":2048,"size":9223372036854775807,"type":"83"}]}}`, "impossible"},
 		{`{"partitiontable":{"label":"dos","partitions":[{"node":"/dev/sda1","size":1,"type":"83"},{"node":"/dev/sdap1","size":1,"type":"83"}]}}`, "named twice"},
 		{`{"partitiontable":{"label":"gpt","partitions":[{"node":"/dev/sda1","size":1,"type":"83"}]}}`, `type "83"`},
 		{strings.Repeat(" ", 2<<20), "bytes of it"},
@@ -60,6 +61,29 @@ func TestAtLeast(t *testing.T) {
 	}
 	if d.Parts[1].Min != mib {
 		t.Error("changes the layout that it was called on")
+	}
+}
+
+// TestFromTableRefuses: sizes of such tables mean nothing.
+func TestFromTableRefuses(t *testing.T) {
+	part := func(n int, typ byte, start, count int64) FittedPart {
+		return FittedPart{Part: Part{Number: n, Type: typ}, Start: start, Count: count}
+	}
+	for _, c := range []struct {
+		want  string
+		parts []FittedPart
+	}{
+		{"partitions 2 and 1 overlap", []FittedPart{part(1, 0x83, 4000, 9), part(2, 0x83, 2048, 1953)}},
+		{"partitions 5 and 6 overlap", []FittedPart{part(1, 5, 2048, 9000), part(5, 0x83, 3000, 99), part(6, 0x83, 3098, 9)}},
+		{"logical partition 5 lies outside of the extended partition 1", []FittedPart{part(1, 5, 2048, 1000), part(5, 0x83, 3000, 49)}},
+		{"logical partition 5 lies outside of the extended partition 1", []FittedPart{part(1, 5, 2048, 1000), part(5, 0x83, 2048, 49)}},
+		{"0 extended partitions for 1 logical", []FittedPart{part(5, 0x83, 2048, 49)}},
+		{"2 extended partitions", []FittedPart{part(1, 5, 2048, 9), part(2, 15, 4096, 9)}},
+	} {
+		_, err := FromTable(Fitted{Table: MBR, SectorSize: 512, Parts: c.parts})
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("got %v, want %s", err, c.want)
+		}
 	}
 }
 
