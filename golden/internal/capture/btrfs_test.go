@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kamethod/kamethod/golden/internal/layoutfile"
+	"github.com/kamethod/kamethod/golden/stream"
 )
 
 // TestRunningBtrfs: a machine like a Debian with snapper: subvolumes mounted
@@ -81,6 +82,21 @@ func TestRunningBtrfs(t *testing.T) {
 	}
 	if notes := strings.Join(m.Notes, "\n"); !strings.Contains(notes, "2 subvolumes that are snapshots") || !strings.Contains(notes, "1 subvolumes are snapshots or mounted nowhere, and left out: unseen") {
 		t.Errorf("notes:\n%s", notes)
+	}
+	write(t, root+"/nested/deep/file", "deep")
+	tree, err := stream.Scan(t.Context(), stream.ScanOptions{Root: root, Mounts: m.Mounts, Excludes: m.Plan.Excludes})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tree.Close()
+	inodes := map[string]int64{}
+	for _, u := range tree.Usage() {
+		inodes[u.Mount] = u.Inodes
+	}
+	// Each counts its top too: /nested/deep has that and a file, /.snapshots
+	// that, the folder 1, and an empty directory in place of the snapshot.
+	if inodes["/nested"] != 1 || inodes["/nested/deep"] != 2 || inodes["/.snapshots"] != 3 || inodes["/home"] != 1 || inodes["/"] > 30 {
+		t.Errorf("what the scan found: %v", inodes)
 	}
 	text := layoutfile.Print(m.layoutFile())
 	f, err := layoutfile.Parse(strings.NewReader(text), "printed")
