@@ -70,6 +70,9 @@ func inventory(sys string, also []string) ([]Device, error) {
 			continue
 		}
 		d, err := describe(sys, e.Name(), used, swaps)
+		if _, gone := os.Stat(filepath.Join(sys, "block", e.Name())); err != nil && errors.Is(gone, os.ErrNotExist) {
+			continue // it was pulled out just now
+		}
 		if err != nil {
 			return nil, fmt.Errorf("disk %s: %w", e.Name(), err)
 		}
