@@ -36,12 +36,12 @@ func TestNodesFile(t *testing.T) {
 	nodes := put("nodes.yaml", "- mac: 52:54:00:77:00:01\n  name: alpha\n  address: 10.77.0.50/24\n  gateway: 10.77.0.1\n  node_id: 7\n  label: upstairs\n", 0o644)
 	put("post.d/10-mark", "#!/bin/sh\necho \"$KAMETHOD_NODE $KAMETHOD_HOSTNAME $KAMETHOD_MAC\" >/etc/kamethod-hook\n", 0o755)
 	known := filepath.Join(dir, "known_hosts")
-	const network = "/etc/systemd/network/10-kamethod-525400770001.network"
+	const network = "/etc/systemd/network/lan.network"
 	result := playClone(t, rehearsal.Config{
 		Kind: goldenroot.Cloud, Nodes: 1,
 		Serve: []string{"--nodes-file", nodes, "--post-dir", filepath.Join(dir, "post.d"), "--known-hosts", known, "--identity", "clone"},
 		Rules: []compare.Rule{
-			{Path: network, Aspects: []compare.Aspect{compare.Extra}, Reason: "the node's own address"},
+			{Path: network, Aspects: []compare.Aspect{compare.Content, compare.Size, compare.Mtime, compare.Allocation}, Reason: "the node's own address"},
 			{Path: "/etc/systemd/network", Aspects: []compare.Aspect{compare.Mtime}, Reason: "holds it"},
 			{Path: "/etc/kamethod-hook", Aspects: []compare.Aspect{compare.Extra}, Reason: "made by the hook"},
 		},

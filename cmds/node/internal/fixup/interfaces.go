@@ -39,7 +39,7 @@ func (s stanza) iface() (name, family, method string) {
 // option is the value of one, or "".
 func (s stanza) option(keys ...string) string {
 	for _, l := range s.lines[1:] {
-		if f := strings.Fields(l); len(f) > 1 && slices.Contains(keys, f[0]) {
+		if f := strings.Fields(joined(l)); len(f) > 1 && slices.Contains(keys, f[0]) {
 			return f[1]
 		}
 	}
@@ -50,7 +50,7 @@ func splitInterfaces(text string) []stanza {
 	var out []stanza
 	open := false
 	for _, line := range continued(text) {
-		f := strings.Fields(line)
+		f := strings.Fields(joined(line))
 		switch {
 		case len(f) == 0 || strings.HasPrefix(f[0], "#"):
 			if open && len(out) > 0 && len(f) > 0 && strings.TrimLeft(line, " \t") != line { // an indented comment is of its stanza
@@ -110,6 +110,9 @@ func continued(text string) []string {
 	}
 	return out
 }
+
+// joined is a continued line as ifupdown reads it.
+func joined(line string) string { return strings.ReplaceAll(line, "\\\n", " ") }
 
 func parseInterfaces(_, text string) []wired {
 	var out []wired
@@ -215,7 +218,7 @@ func readdress(s stanza, f fate, four bool) string {
 		to = "static"
 	}
 	var b strings.Builder
-	b.WriteString(regexp.MustCompile(`^(\s*iface\s+\S+\s+\S+\s+)\S+`).ReplaceAllString(s.lines[0], "${1}"+to))
+	b.WriteString(regexp.MustCompile(`^(\s*iface\s+\S+\s+\S+\s+)\S+`).ReplaceAllString(joined(s.lines[0]), "${1}"+to))
 	var n wire.Network
 	if own {
 		n = withGateway(*f.net, s.option("gateway"), four)

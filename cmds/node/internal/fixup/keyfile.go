@@ -39,11 +39,22 @@ func parseKeyfile(_, text string) []wired {
 		switch {
 		case isCardSection(l.section) && l.key == "mac-address":
 			w.mac = l.value
-		case (l.section == "ipv4" || l.section == "ipv6") && isKeyfileAddress(l.key) && l.key != "gateway":
+		case hasFixed(ls, l.section) && isKeyfileAddress(l.key) && l.key != "gateway":
 			w.fixed = append(w.fixed, keyfilePrefixes(l.value)...)
 		}
 	}
 	return []wired{w}
+}
+
+// hasFixed: a section may have golden's fixed addresses; a shared one's are of
+// the network behind the machine.
+func hasFixed(ls []iniLine, section string) bool {
+	if section != "ipv4" && section != "ipv6" {
+		return false
+	}
+	m := iniValue(ls, section, "method")
+	fixed := slices.ContainsFunc(ls, func(l iniLine) bool { return l.section == section && isKeyfileAddress(l.key) })
+	return m == "manual" || fixed && (m == "auto" || m == "")
 }
 
 func isCardSection(s string) bool {
@@ -78,56 +89,61 @@ func rewriteKeyfile(_, text string, fs fates) (string, bool) {
 		return text, false
 	}
 	ls := splitINI(text)
-	add := map[string][]string{}
-	anew := map[string]bool{} // sections whose addresses are new
+	e := keyfileEdit{fate: f, add: map[string][]string{}, anew: map[string]bool{}}
 	if f.addressed() {
-		for _, s := range []struct {
-			name string
-			four bool
-		}{{"ipv4", true}, {"ipv6", false}} {
-			manual := iniValue(ls, s.name, "method") == "manual"
-			own := f.net != nil && len(familyOf(*f.net, s.four)) > 0
-			if !manual && !own {
-				continue
-			}
-			anew[s.name] = true
-			add[s.name] = []string{"method=auto"}
-			if own {
-				add[s.name] = keyfileAddresses(withGateway(*f.net, oldGateway(ls, s.name), s.four), s.four)
-			}
-		}
+		e.readdress(ls, "ipv4", true)
+		e.readdress(ls, "ipv6", false)
 	}
-	bound := false
-	drop := func(l iniLine) bool {
-		switch {
-		case anew[l.section] && (isKeyfileAddress(l.key) || l.key == "method"):
-			return true
-		case anew[l.section] && f.net != nil && (l.key == "dns" && len(f.net.DNS) > 0 || l.key == "dns-search" && f.net.Domain != ""):
-			return true
-		case isCardSection(l.section) && l.key == "mac-address" && !strings.EqualFold(l.value, f.mac):
-			return true
-		case isCardSection(l.section) && l.key == "cloned-mac-address" && isMAC(l.value):
-			return true
-		case isCardSection(l.section) && l.key == "seen-bssids":
-			return true
-		case l.section == "connection" && l.key == "interface-name" && f.net != nil && f.mac != "":
-			return true // the card says which it is
-		}
-		return false
-	}
-	for _, l := range ls {
-		bound = bound || isCardSection(l.section) && l.key == "mac-address" && strings.EqualFold(l.value, f.mac)
-	}
-	card := "ethernet"
+	card, bound := "ethernet", false
 	for _, l := range ls {
 		if isCardSection(l.section) {
 			card = l.section
+			bound = bound || l.key == "mac-address" && strings.EqualFold(l.value, f.mac)
 		}
 	}
 	if f.mac != "" && !bound {
-		add[card] = []string{"mac-address=" + strings.ToUpper(f.mac)}
+		e.add[card] = []string{"mac-address=" + strings.ToUpper(f.mac)}
 	}
-	return editINI(ls, drop, add, card, "ipv4", "ipv6"), false
+	return editINI(ls, e.drop, e.add, card, "ipv4", "ipv6"), false
+}
+
+// keyfileEdit is what becomes of one connection.
+type keyfileEdit struct {
+	fate
+	add  map[string][]string // by section
+	anew map[string]bool     // sections with other addresses than before
+}
+
+// readdress changes one family, if golden's or the node's is fixed.
+func (e *keyfileEdit) readdress(ls []iniLine, section string, four bool) {
+	own := e.net != nil && len(familyOf(*e.net, four)) > 0
+	if !own && !hasFixed(ls, section) {
+		return
+	}
+	e.anew[section] = true
+	e.add[section] = []string{"method=auto"}
+	if own {
+		e.add[section] = keyfileAddresses(withGateway(*e.net, oldGateway(ls, section), four), four)
+	}
+}
+
+// drop names the lines that go.
+func (e *keyfileEdit) drop(l iniLine) bool {
+	switch {
+	case isCardSection(l.section):
+		return l.key == "seen-bssids" ||
+			l.key == "mac-address" && !strings.EqualFold(l.value, e.mac) ||
+			l.key == "cloned-mac-address" && isMAC(l.value)
+	case l.section == "connection": // the card says which interface it is
+		return l.key == "interface-name" && e.net != nil && e.mac != ""
+	case !e.anew[l.section]:
+		return false
+	case l.key == "dns":
+		return e.net != nil && len(e.net.DNS) > 0
+	case l.key == "dns-search":
+		return e.net != nil && e.net.Domain != ""
+	}
+	return l.key == "method" || isKeyfileAddress(l.key)
 }
 
 func oldGateway(ls []iniLine, section string) string {

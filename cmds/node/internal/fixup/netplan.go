@@ -173,35 +173,13 @@ func (e *lineEdit) text() string {
 // item changes one interface, in the document and in the lines.
 func (e *lineEdit) item(p planned, f fate) bool {
 	before := len(p.at.Content)
-	var anew []string
-	if len(p.at.Content) == 0 {
+	if before == 0 {
 		return false
 	}
 	first, column := p.at.Content[0].Line, p.at.Content[0].Column-1
+	var anew []string
 	if f.addressed() {
-		was := yamlField(p.at, "gateway4")
-		if was == nil {
-			was = netplanDefault(p.at)
-		}
-		if f.net != nil {
-			n := *f.net
-			if was != nil {
-				n = withGateway(n, was.Value, isFour(was.Value))
-			}
-			anew = netplanLines(n)
-			if len(n.DNS) > 0 || n.Domain != "" {
-				e.remove(p.at, "nameservers")
-			}
-		} else {
-			anew = []string{"dhcp4: true"}
-		}
-		for _, k := range []string{"addresses", "gateway4", "gateway6", "dhcp4", "dhcp6"} {
-			e.remove(p.at, k)
-		}
-		e.removeDefault(p.at)
-		if rest := yamlField(p.at, "routes"); rest != nil {
-			anew = e.joinRoutes(p.at, rest, anew)
-		}
+		anew = e.readdress(p.at, f)
 	}
 	anew = append(anew, e.card(p, f)...)
 	if isMAC(yamlText(p.at, "macaddress")) { // sets it, on every clone the same
@@ -220,4 +198,32 @@ func (e *lineEdit) item(p planned, f fate) bool {
 	}
 	e.add[first] += indent(column, anew)
 	return changed
+}
+
+// readdress takes golden's addresses out, and gives the lines that come in
+// their place.
+func (e *lineEdit) readdress(m *yaml.Node, f fate) []string {
+	anew := []string{"dhcp4: true"}
+	if f.net != nil {
+		n := *f.net
+		was := yamlField(m, "gateway4")
+		if was == nil {
+			was = netplanDefault(m)
+		}
+		if was != nil {
+			n = withGateway(n, was.Value, isFour(was.Value))
+		}
+		anew = netplanLines(n)
+		if len(n.DNS) > 0 || n.Domain != "" {
+			e.remove(m, "nameservers")
+		}
+	}
+	for _, k := range []string{"addresses", "gateway4", "gateway6", "dhcp4", "dhcp6"} {
+		e.remove(m, k)
+	}
+	e.removeDefault(m)
+	if rest := yamlField(m, "routes"); rest != nil {
+		return e.joinRoutes(m, rest, anew)
+	}
+	return anew
 }

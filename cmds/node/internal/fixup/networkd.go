@@ -49,49 +49,77 @@ func rewriteNetwork(_, text string, fs fates) (string, bool) {
 		return text, false
 	}
 	ls := splitINI(text)
-	add := map[string][]string{}
-	gateway := iniValue(ls, "Network", "Gateway")
-	defaults := defaultRoutes(ls)
-	for _, l := range ls {
-		if gateway == "" && defaults[l.nth] && l.section == "Route" && l.key == "Gateway" {
-			gateway = l.value
-		}
-	}
-	if f.net != nil {
+	e := networkEdit{fate: f, defaults: defaultRoutes(ls)}
+	add := map[string][]string{"Match": e.match(ls)}
+	switch {
+	case f.net != nil:
+		gateway := e.gateway(ls)
 		add["Network"] = networkLines(withGateway(*f.net, gateway, isFour(gateway)))
-	} else if f.dhcp {
+	case f.dhcp:
 		add["Network"] = []string{"DHCP=yes"}
 	}
-	bound, others := false, false
+	return editINI(ls, e.drop, add, "Match", "Network"), false
+}
+
+// networkEdit is what becomes of one .network file.
+type networkEdit struct {
+	fate
+	defaults map[int]bool // [Route] sections
+}
+
+// gateway is golden's.
+func (e *networkEdit) gateway(ls []iniLine) string {
+	if g := iniValue(ls, "Network", "Gateway"); g != "" {
+		return g
+	}
 	for _, l := range ls {
-		bound = bound || l.section == "Match" && isMatchCard(l.key) && strings.EqualFold(l.value, f.mac)
-		others = others || l.section == "Match" && l.key != "" && !isMatchCard(l.key)
-	}
-	byCard := f.net != nil && f.mac != ""
-	switch {
-	case f.mac != "" && !bound:
-		add["Match"] = []string{"MACAddress=" + f.mac}
-	case f.mac == "" && !others && strings.Contains(text, "MACAddress"):
-		add["Match"] = []string{"Type=ether", "Name=en* eth*"} // an empty [Match] is of everything, loopback too
-	}
-	drop := func(l iniLine) bool {
-		switch {
-		case l.section == "Match" && isMatchCard(l.key):
-			return !strings.EqualFold(l.value, f.mac)
-		case l.section == "Match" && l.key == "Name":
-			return byCard
-		case l.section == "Link" && l.key == "MACAddress":
-			return true
-		case !f.addressed():
-			return false
-		case l.section == "Network" && (l.key == "Address" || l.key == "Gateway" || l.key == "DHCP"):
-			return true
-		case l.section == "Network" && f.net != nil && (l.key == "DNS" && len(f.net.DNS) > 0 || l.key == "Domains" && f.net.Domain != ""):
-			return true
+		if l.section == "Route" && l.key == "Gateway" && e.defaults[l.nth] {
+			return l.value
 		}
-		return l.section == "Address" || l.section == "Route" && defaults[l.nth]
 	}
-	return editINI(ls, drop, add, "Match", "Network"), false
+	return ""
+}
+
+// match is what [Match] needs besides: an empty one is of every interface,
+// loopback too.
+func (e *networkEdit) match(ls []iniLine) []string {
+	was, bound, others := false, false, false
+	for _, l := range ls {
+		if l.section != "Match" || l.key == "" {
+			continue
+		}
+		was = was || isMatchCard(l.key)
+		bound = bound || isMatchCard(l.key) && strings.EqualFold(l.value, e.mac)
+		others = others || !isMatchCard(l.key)
+	}
+	switch {
+	case e.mac != "" && !bound:
+		return []string{"MACAddress=" + e.mac}
+	case e.mac == "" && was && !others:
+		return []string{"Type=ether", "Name=en* eth*"}
+	}
+	return nil
+}
+
+// drop names the lines that go.
+func (e *networkEdit) drop(l iniLine) bool {
+	switch l.section {
+	case "Match":
+		return isMatchCard(l.key) && !strings.EqualFold(l.value, e.mac) || l.key == "Name" && e.net != nil && e.mac != ""
+	case "Link":
+		return l.key == "MACAddress"
+	case "Address":
+		return e.addressed()
+	case "Route":
+		return e.addressed() && e.defaults[l.nth]
+	case "Network":
+		if !e.addressed() {
+			return false
+		}
+		return l.key == "Address" || l.key == "Gateway" || l.key == "DHCP" ||
+			e.net != nil && (l.key == "DNS" && len(e.net.DNS) > 0 || l.key == "Domains" && e.net.Domain != "")
+	}
+	return false
 }
 
 // defaultRoutes are those [Route] sections that only say where the gateway is.
