@@ -53,6 +53,14 @@ func Look(ctx context.Context, p Partition) (*Use, error) {
 	if err != nil {
 		return nil, err
 	}
+	if mounted {
+		// A file system may write past the device's own cache, which then has
+		// what an earlier reader saw for as long as the device is open: as it
+		// is while it is mounted.
+		if err := unix.IoctlSetInt(int(f.Fd()), unix.BLKFLSBUF, 0); err != nil {
+			return nil, fmt.Errorf("forget what was read of %s before: %w", p.Path, err)
+		}
+	}
 	if u.Type, u.UUID, err = probe(ctx, p.Path); err != nil {
 		return nil, err
 	}

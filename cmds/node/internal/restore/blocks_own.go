@@ -44,11 +44,25 @@ func Own(ctx context.Context, plan wire.Plan, made *wire.DiskResult, step func(s
 		case err != nil:
 			say("the UUID is golden's: %v", err)
 		case uuid != "":
+			if err := syncDevice(dev); err != nil {
+				return fmt.Errorf("blocks of %s on %s: %w", b.On, dev, err)
+			}
 			made.BlockUUIDs[i] = uuid
 			say("%s with a UUID of its own, %s", b.Type, uuid)
 		}
 	}
 	return nil
+}
+
+// syncDevice waits until all that programs wrote is on the disk: the next thing
+// may be a reboot.
+func syncDevice(dev string) error {
+	f, err := os.OpenFile(dev, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return f.Sync()
 }
 
 func ownStart(dev string) (string, error) {
