@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -137,6 +138,9 @@ func failing(t *testing.T, dir, root string, machines []ailing) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	var pulls sync.WaitGroup
+	pulling, stop := context.WithCancel(ctx)
+	defer stop()
 	for i, a := range machines {
 		disk := vmlab.Disk{File: filepath.Join(dir, a.name+".img"), Size: 1 << 30, Faults: a.faults}
 		if len(machines) == 1 {
@@ -147,10 +151,12 @@ func failing(t *testing.T, dir, root string, machines []ailing) {
 			t.Fatal(err)
 		}
 		if a.pull {
-			go pullWhenWritten(ctx, t, m, disk.File)
+			pulls.Go(func() { pullWhenWritten(pulling, t, m, disk.File) })
 		}
 	}
 	err = g.Wait(ctx)
+	stop()
+	pulls.Wait()
 	if exit := (*exec.ExitError)(nil); !errors.As(err, &exit) || exit.ExitCode() != 1 {
 		t.Errorf("golden-serve: %v, want exit status 1", err)
 	}
@@ -161,15 +167,15 @@ func failing(t *testing.T, dir, root string, machines []ailing) {
 // files are on it.
 func pullWhenWritten(ctx context.Context, t *testing.T, m *vmlab.Machine, file string) {
 	const enough = 40 << 20 // bytes; mkfs and the journal take some 20 MiB
-	for ctx.Err() == nil {
+	for ctx.Err() == nil { // a golden-serve that is done ends it
 		var st syscall.Stat_t
 		if err := syscall.Stat(file, &st); err == nil && st.Blocks*512 > enough {
-			break
+			if err := m.Unplug(ctx, 0); err != nil {
+				t.Errorf("pull the disk: %v", err)
+			}
+			return
 		}
 		time.Sleep(50 * time.Millisecond)
-	}
-	if err := m.Unplug(ctx, 0); err != nil {
-		t.Errorf("pull the disk: %v", err)
 	}
 }
 
