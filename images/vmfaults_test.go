@@ -167,7 +167,7 @@ func failing(t *testing.T, dir, root string, machines []ailing) {
 // files are on it.
 func pullWhenWritten(ctx context.Context, t *testing.T, m *vmlab.Machine, file string) {
 	const enough = 40 << 20 // bytes; mkfs and the journal take some 20 MiB
-	for ctx.Err() == nil { // a golden-serve that is done ends it
+	for ctx.Err() == nil {  // a golden-serve that is done ends it
 		var st syscall.Stat_t
 		if err := syscall.Stat(file, &st); err == nil && st.Blocks*512 > enough {
 			if err := m.Unplug(ctx, 0); err != nil {
