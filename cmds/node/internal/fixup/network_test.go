@@ -60,6 +60,12 @@ func TestNetwork(t *testing.T) {
 			map[string]string{"etc/NetworkManager/": "", "etc/systemd/system/multi-user.target.wants/NetworkManager.service -> /x": ""},
 			map[string]string{"etc/systemd/system/multi-user.target.wants/NetworkManager.service -> /x": "", "etc/NetworkManager/system-connections/kamethod-525400ccdd07.nmconnection": "[connection]\nid=kamethod-525400ccdd07\ntype=ethernet\n\n[ethernet]\nmac-address=" + strings.ToUpper(macNow) +
 				"\n\n[ipv4]\naddress1=10.0.0.7/24,10.0.0.254\ndns=10.0.0.253;10.0.0.252;\ndns-search=lan;\nmethod=manual\n\n[ipv6]\nmethod=auto\n"}, nil},
+		{"NetworkManager, a fixed one beside DHCP's, and a shared one", nil,
+			map[string]string{nm: "[connection]\ntype=ethernet\n[ipv4]\naddress1=10.0.0.1/24\nmethod=auto\n[ipv6]\nmethod=disabled\n", "etc/NetworkManager/system-connections/hot": "[connection]\ntype=wifi\n[ipv4]\naddress1=10.42.0.1/24\nmethod=shared\n"},
+			map[string]string{nm: "[connection]\ntype=ethernet\n[ipv4]\nmethod=auto\n[ipv6]\nmethod=disabled\n", "etc/NetworkManager/system-connections/hot": "[connection]\ntype=wifi\n[ipv4]\naddress1=10.42.0.1/24\nmethod=shared\n"}, []string{"10.0.0.1/24"}},
+		{"ifupdown, continued lines", nil,
+			map[string]string{"etc/network/interfaces": "auto eth0 \\\n  eth0:1\niface eth0 inet \\\n  static\n address \\\n  10.0.0.1/24\n mtu 9000\niface eth0:1 inet static\n address 10.0.1.1/24\n"},
+			map[string]string{"etc/network/interfaces": "auto eth0\niface eth0 inet    dhcp\n mtu 9000\n"}, []string{"10.0.0.1/24"}},
 		{"netplan, DHCP", nil,
 			map[string]string{"etc/netplan/50.yaml": "# cloud\nnetwork:\n  version: 2\n  ethernets:\n    lan:   # the card\n      match:\n        macaddress: " + macWas + "\n      set-name: eth0\n      addresses: [10.0.0.1/24]\n      gateway4: 10.0.0.254\n      mtu: 9000 # large\n    other:\n      dhcp4: true\n"},
 			map[string]string{"etc/netplan/50.yaml": "# cloud\nnetwork:\n  version: 2\n  ethernets:\n    lan:   # the card\n      dhcp4: true\n      match:\n        macaddress: \"" + macNow + "\"\n      set-name: eth0\n      mtu: 9000 # large\n    other:\n      dhcp4: true\n"},
