@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -24,6 +25,7 @@ func TestInVM(t *testing.T) {
 	}
 	vmtest.Run(t, vmtest.Machine{
 		Run:      "^TestStackOfVM$",
+		Timeout:  9 * time.Minute, // 30 s alone; the limit is go test's own
 		Disks:    []vmlab.Disk{{Size: 400 << 20}, {Size: 400 << 20}, {Size: 100 << 20}, {Size: 100 << 20}, {Size: 100 << 20}},
 		Programs: []string{"mkfs.f2fs", "dump.f2fs", "mkfs.reiserfs", "debugreiserfs", "mdadm", "lvm", "cryptsetup", "mkfs.jfs", "jfs_tune", "sfdisk", "mkfs.ext4", "dumpe2fs", "mkswap", "blkid", "partx"},
 	})
