@@ -73,3 +73,22 @@ func TestOpened(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// TestProgramNowhere: what neither the machine nor apt has is warned of, or an
+// error where the image can't do without.
+func TestProgramNowhere(t *testing.T) {
+	r := &run{Config: Config{Cache: t.TempDir()}}
+	p := HostFile{Name: "kamethod-no-such-program", Package: "kamethod-has-no-such-package", Optional: true, Line: 3}
+	img := ImageConfig{Name: "rescue.sqfs", Recipe: &Recipe{Programs: []HostFile{p}}}
+	entry := ImageEntry{}
+	if err := r.addPrograms(t.Context(), NewTree(), img, &entry); err != nil || len(entry.Programs) > 0 {
+		t.Errorf("%v, %v", entry.Programs, err)
+	}
+	if w := r.manifest.Warnings; len(w) != 1 || !strings.HasPrefix(w[0], "rescue.sqfs: no kamethod-no-such-program, and what needs it can't be cloned: kamethod-has-no-such-package isn't installed") {
+		t.Errorf("warnings %q", w)
+	}
+	img.Recipe.Programs[0].Optional = false
+	if err := r.addPrograms(t.Context(), NewTree(), img, &entry); err == nil || !strings.HasPrefix(err.Error(), "recipe line 3: ") {
+		t.Errorf("got %v", err)
+	}
+}
