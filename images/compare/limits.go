@@ -23,7 +23,7 @@ type Limits struct {
 	NoReserve        bool // space behind the end of a file can't be reserved
 	HolePointers     bool // each block of a hole takes 4 bytes
 	NoDeviceXattrs   bool
-	LargestXattrSize int  // bytes of one value; 0: 64 KiB
+	LargestXattrSize int // bytes of one value; 0: 64 KiB
 }
 
 const common = 0x8 | 0x10 | 0x20 | 0x40 | 0x80 // sync, immutable, append, nodump, noatime

@@ -216,13 +216,18 @@ func times(e *stream.Entry) [2]unix.Timespec {
 	return ts
 }
 
-// owner judges a chown: only one who isn't root may be refused.
+// owner judges a chown: only one who isn't root may be refused, or who is on
+// FAT.
 func (t *Tree) owner(i int32, err error) error {
 	if err == nil {
 		return nil
 	}
 	if errors.Is(err, unix.EPERM) && !t.privileged {
 		t.warnings.add("owner not set (not root)", i, err)
+		return nil
+	}
+	if errors.Is(err, unix.EPERM) && t.onFAT(i) {
+		t.warnings.add("owner not set", i, err)
 		return nil
 	}
 	e := &t.m.Entries[i]
@@ -254,12 +259,28 @@ func (t *Tree) xattrs(i int32, set func(name string, value []byte) error) error 
 // hasSpace says whether the file system of entry i has blocks left: then
 // ENOSPC means that there is no room for more attributes beside that inode.
 func (t *Tree) hasSpace(i int32) bool {
-	fd, err := stream.OpenBeneath(t.root, t.m.Path(max(0, t.m.Entries[i].Parent)), unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	const few = 1 << 20
+	st := t.fileSystem(i)
+	return int64(st.Bavail)*st.Bsize > few
+}
+
+// onFAT says whether entry i is on a FAT: that has neither owners nor links
+// nor anything but files and directories.
+func (t *Tree) onFAT(i int32) bool { return int64(t.fileSystem(i).Type) == unix.MSDOS_SUPER_MAGIC }
+
+// fileSystem is the one that entry i is on, or zero.
+func (t *Tree) fileSystem(i int32) (st unix.Statfs_t) {
+	path := t.m.Path(max(0, t.m.Entries[i].Parent))
+	if t.m.Entries[i].Type == stream.Dir {
+		path = t.m.Path(i) // may begin a file system
+	}
+	fd, err := stream.OpenBeneath(t.root, path, unix.O_PATH|unix.O_DIRECTORY, 0)
 	if err != nil {
-		return false
+		return st
 	}
 	defer unix.Close(fd)
-	var st unix.Statfs_t
-	const few = 1 << 20
-	return unix.Fstatfs(fd, &st) == nil && int64(st.Bavail)*st.Bsize > few
+	if unix.Fstatfs(fd, &st) != nil {
+		return unix.Statfs_t{}
+	}
+	return st
 }

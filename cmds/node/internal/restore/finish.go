@@ -129,6 +129,9 @@ func (t *Tree) makeRest(h *held, i int32) error {
 	if errors.Is(err, unix.EPERM) && !t.privileged {
 		return t.skip("device not made (not root)", i, err)
 	}
+	if errors.Is(err, unix.EPERM) && t.onFAT(i) {
+		return t.skip("left out: FAT has only files and directories", i, err)
+	}
 	if errors.Is(err, unix.EINVAL) && (e.Type == stream.Char || e.Type == stream.Block) { // XFS: minors of 18 bits (linux/kdev_t.h, sysv_valid_dev)
 		return t.skip("device left out: its number is too large for this file system", i, err)
 	}

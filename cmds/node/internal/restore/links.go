@@ -44,7 +44,7 @@ func (t *Tree) makeLink(h *held, i int32) error {
 		}
 		err = unix.Linkat(from, target.Name, dir, e.Name, 0)
 	}
-	if errors.Is(err, unix.EXDEV) || errors.Is(err, unix.EMLINK) { // or there are more of them than this file system takes
+	if errors.Is(err, unix.EXDEV) || errors.Is(err, unix.EMLINK) || errors.Is(err, unix.EPERM) && t.onFAT(i) { // or there are more of them than this file system takes
 		t.warnings.add("hard link made a copy", i, err)
 		return t.copyTarget(h, from, i)
 	}

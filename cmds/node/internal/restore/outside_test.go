@@ -178,7 +178,7 @@ func (v volume) make(t *testing.T) {
 		"ext4": {"mkfs.ext4", "-q"}, "ext4-project": {"mkfs.ext4", "-q", "-O", "project"},
 		"ext4-casefold": {"mkfs.ext4", "-q", "-O", "casefold", "-E", "encoding=utf8"}, "ext4-encrypt": {"mkfs.ext4", "-q", "-O", "encrypt"},
 		"xfs": {"mkfs.xfs", "-q"}, "xfs-old": {"mkfs.xfs", "-q", "-m", "bigtime=0"}, "btrfs": {"mkfs.btrfs", "-q"},
-		"jfs": {"mkfs.jfs", "-q"}, "reiserfs": {"mkfs.reiserfs", "-q", "-ff"}, "f2fs": {"mkfs.f2fs", "-q", "-f", "-O", "extra_attr,project_quota"},
+		"jfs": {"mkfs.jfs", "-q"}, "reiserfs": {"mkfs.reiserfs", "-q", "-ff"}, "vfat": {"mkfs.vfat"}, "f2fs": {"mkfs.f2fs", "-q", "-f", "-O", "extra_attr,project_quota"},
 	}[v.kind]
 	command(t, "/", args[0], append(args[1:], v.image)...)
 	if err := os.Mkdir(v.dir, 0o755); err != nil {

@@ -1,9 +1,15 @@
 package restore
 
 import (
+	"errors"
+	"os"
+	"strings"
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/kamethod/kamethod/golden/stream"
 	"github.com/kamethod/kamethod/images/vmlab"
 	"github.com/kamethod/kamethod/images/vmlab/vmtest"
 )
@@ -17,7 +23,7 @@ func TestInVM(t *testing.T) {
 	vmtest.Run(t, vmtest.Machine{
 		Run:   "^TestVM",
 		Disks: []vmlab.Disk{{Size: 600 << 20}, {Size: 600 << 20}},
-		Programs: []string{"mkfs.ext4", "mkfs.jfs", "mkfs.reiserfs", "mkfs.f2fs", "e2fsck", "fsck.jfs", "reiserfsck", "fsck.f2fs",
+		Programs: []string{"mkfs.ext4", "mkfs.jfs", "mkfs.reiserfs", "mkfs.f2fs", "e2fsck", "fsck.jfs", "reiserfsck", "fsck.f2fs", "mkfs.vfat",
 			"setfattr", "setfacl"},
 		Memory:  1024,
 		Timeout: 20 * time.Minute,
@@ -41,5 +47,43 @@ func TestVMFidelity(t *testing.T) {
 			arrivesOn(t, a, b)
 			b.fsck(t)
 		})
+	}
+}
+
+// TestVMFAT: what is no file and no directory can't be on an EFI system
+// partition, and is named; files come, to two seconds.
+func TestVMFAT(t *testing.T) {
+	if !vmtest.Inside() {
+		t.Skip("runs in a machine, by TestInVM")
+	}
+	from := t.TempDir()
+	to := volume{kind: "vfat", image: "/dev/vdb", dir: t.TempDir() + "/to"}
+	to.make(t)
+	at := func(name string) string { return from + "/" + name }
+	if err := errors.Join(os.MkdirAll(at("EFI/BOOT"), 0o755), os.WriteFile(at("EFI/BOOT/BOOTX64.EFI"), []byte("loader"), 0o644),
+		os.WriteFile(at("owned"), nil, 0o644), os.Chown(at("owned"), 1000, 1000), os.Symlink("EFI", at("link")),
+		unix.Mkfifo(at("fifo"), 0o600), os.Link(at("EFI/BOOT/BOOTX64.EFI"), at("second")),
+		unix.Setxattr(at("owned"), "trusted.x", []byte("1"), 0)); err != nil {
+		t.Fatal(err)
+	}
+	_, dst := clone(t, stream.ScanOptions{Root: from}, to.dir, 1)
+	var named []string
+	for _, w := range dst.Warnings() {
+		t.Logf("%+v", w)
+		named = append(named, w.What)
+	}
+	all := strings.Join(named, "; ")
+	for _, want := range []string{"left out: FAT has only files and directories", "owner not set", "hard link made a copy", "xattr trusted.x not set", "time of modification"} {
+		if !strings.Contains(all, want) {
+			t.Errorf("not named: %s", want)
+		}
+	}
+	for _, f := range []string{"EFI/BOOT/BOOTX64.EFI", "second"} {
+		if b, err := os.ReadFile(to.dir + "/" + f); err != nil || string(b) != "loader" {
+			t.Errorf("%s: %q, %v", f, b, err)
+		}
+	}
+	if err := dst.Close(); err != nil {
+		t.Error(err)
 	}
 }
