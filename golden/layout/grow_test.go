@@ -99,6 +99,7 @@ func TestExtendedFollows(t *testing.T) {
 		"one fills":               {mbr(Part{}, Part{Size: 50 * mib}, Part{Fill: true}), map[int]int64{1: 100, 2: 900, 5: 50, 6: 848}},
 		"one fills up to a limit": {mbr(Part{Size: 300 * mib}, Part{Fill: true, Max: 20 * mib}), map[int]int64{1: 100, 2: 300, 5: 20}},
 		"a limit too low":         {mbr(Part{Percent: 5, Max: 20 * mib}, Part{Size: 50 * mib}), map[int]int64{1: 100, 2: 51, 5: 50}},
+		"fills above its limit":   {mbr(Part{Fill: true, Max: 20 * mib}, Part{Size: 50 * mib}), map[int]int64{1: 100, 2: 51, 5: 50}},
 		"a size too low":          {mbr(Part{Size: 20 * mib}, Part{Size: 50 * mib}), map[int]int64{1: 100, 2: 51, 5: 50}},
 		"none in it":              {mbr(Part{}), map[int]int64{1: 100, 2: 1}},
 	} {

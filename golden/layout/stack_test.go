@@ -118,6 +118,7 @@ func TestArrayCapacity(t *testing.T) {
 		{array(6, 4), []int64{gib, gib, gib, gib}, int64(2 * member)},
 		{array(10, 2), []int64{gib, gib}, int64(member)},
 		{array(10, 3), []int64{gib, gib, gib}, int64(member*3/2) / (512 << 10) * (512 << 10)},
+		{Array{Name: "md0", Level: 10, Chunk: mib, Members: make([]string, 3)}, []int64{gib, gib, gib}, 1528 * mib}, // of 1019 chunks each
 		{Array{Name: "md0", Level: 1, Metadata: "0.90", Members: make([]string, 2)}, []int64{gib, 3 << 40}, gib - 64<<10},
 		{Array{Name: "md0", Level: 1, Members: make([]string, 2)}, []int64{1 << 40, 1 << 40}, 1<<40 - 129*mib},
 	} {
@@ -187,6 +188,10 @@ func TestGroupFit(t *testing.T) {
 	striped.Volumes[0] = Volume{Name: "x", Size: 15 * mib, Stripes: 2}
 	if got, err := striped.Fit([]int64{11 * mib, 11 * mib, 22 * mib}); err != nil || got[0] != 16*mib {
 		t.Errorf("got %d, %v; want 15 extents made even", got, err)
+	}
+	odd := Group{Name: "vg", Devices: []string{"sda1", "sdb1"}, Extent: mib, Volumes: []Volume{{Name: "x", Size: 20 * mib, Min: 5 * mib, Stripes: 2}}}
+	if got, err := odd.Fit([]int64{4 * mib, 3 * mib}); err == nil || !strings.Contains(err.Error(), "take 6 MB at least, it has room for 5 MB") {
+		t.Errorf("got %d, %v: two stripes hold 5 extents in 6", got, err)
 	}
 }
 

@@ -3,6 +3,7 @@ package layoutfile
 import (
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -117,6 +118,21 @@ func TestPrint(t *testing.T) {
 	f := parse(t, text)
 	if got := Print(f); got != text {
 		t.Errorf("got %s", cmp.Diff(text, got))
+	}
+}
+
+// TestNumbers: the next number follows the one before, whichever that is.
+func TestNumbers(t *testing.T) {
+	f := parse(t, "disks:\n  sda:\n    table: mbr\n    partitions: [{size: 1, number: 2}, linux 1, extended fill, logical linux 1, logical linux fill]")
+	var got []int
+	for _, p := range f.Disks[0].Layout.Parts {
+		got = append(got, p.Number)
+	}
+	if want := []int{2, 3, 4, 5, 6}; !slices.Equal(got, want) {
+		t.Errorf("numbers %v, want %v", got, want)
+	}
+	if diff := cmp.Diff(f, parse(t, Print(f))); diff != "" {
+		t.Error(diff)
 	}
 }
 
