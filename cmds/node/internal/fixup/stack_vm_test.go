@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
 	"testing"
 	"time"
 
@@ -43,28 +42,15 @@ func stackTar(t *testing.T) string {
 	return name
 }
 
-// TestStackBoots has a machine with the nodes' kernel make the layers, put a
-// Debian on them and make it a clone; then the clone boots.
+// TestRealStack has a machine with the nodes' kernel make the layers, put a Debian
+// on them, and find them from inside with the clone's own programs: GRUB's menu
+// and boot records are made. That such a clone boots is the matrix's to show.
 //
-//	vda, vdb ──disk.Prepare──▶ md, LVM, LUKS ──tar, Run──▶ QEMU ──serial──▶ "node007 login:"
-func TestStackBoots(t *testing.T) {
+//	vda, vdb ──disk.Prepare──▶ md, LVM, LUKS ──tar, steps──▶ grub.cfg, two boot records
+func TestRealStack(t *testing.T) {
 	if vmtest.Inside() {
 		t.Skip("runs outside")
 	}
-	dir := t.TempDir()
-	disks := []vmlab.Disk{{File: filepath.Join(dir, "a.img"), Size: 1900 << 20}, {File: filepath.Join(dir, "b.img"), Size: 1900 << 20}, {File: stackTar(t), ReadOnly: true}}
-	for _, d := range disks {
-		if err := d.Create(); err != nil {
-			t.Fatal(err)
-		}
-	}
+	disks := []vmlab.Disk{{Size: 1900 << 20}, {Size: 1900 << 20}, {File: stackTar(t)}}
 	vmtest.Run(t, vmtest.Machine{Run: "^TestInsideStack$", Disks: disks, Programs: []string{"tar"}, Memory: 1024, Timeout: 30 * time.Minute})
-	if t.Failed() {
-		return
-	}
-	var proofs []*regexp.Regexp
-	for _, p := range []string{`node007 login:`, `Started.*ssh\.service`, `Activated swap`, `Mounted.*boot\.mount`, `Mounted.*data\.mount`} {
-		proofs = append(proofs, regexp.MustCompile(p))
-	}
-	boot(t, disks[0].File, proofs, disks[1].File)
 }
