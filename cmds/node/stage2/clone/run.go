@@ -180,6 +180,9 @@ func (r *replica) receive(ctx context.Context) error {
 		}
 		return r.fixup(ctx, all.Tree != nil)
 	})
+	if errors.As(err, new(failure)) { // of the fix-up
+		return err
+	}
 	if err != nil {
 		return failure{status.Receiving, err}
 	}
