@@ -8,6 +8,6 @@
 // a file per step; a family of systems that does something differently (another
 // initrd tool, another boot loader) is another case in that step's file.
 //
-//	/mnt/disk ─▶ fstab ─▶ machine-id ─▶ … ─▶ initrd ─▶ boot loader ─▶ leftovers ─▶ Report
+//	/mnt/disk ─▶ fstab ─▶ storage ─▶ … ─▶ initrd ─▶ menu ─▶ boot loader ─▶ leftovers ─▶ Report
 //	             └── text, through tree ──┘  └─ programs, through chroot ─┘  read only
 package fixup
