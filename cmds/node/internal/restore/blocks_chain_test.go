@@ -187,7 +187,8 @@ func TestBlocksChain(t *testing.T) {
 	l.join(2, base, nodes[1], nodes[1])
 	l.head.Expect(1)
 	l.wg.Go(func() {
-		for l.head.Progress().Sent < 8<<20 && l.ctx.Err() == nil { // more than the rings hold
+		// The last node before it has more than its ring holds: it must lack some.
+		for l.head.Progress().Nodes[2].Stored < 8<<20 && l.ctx.Err() == nil {
 			time.Sleep(5 * time.Millisecond)
 		}
 		l.join(3, base, nodes[2], nil)
