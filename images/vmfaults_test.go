@@ -64,8 +64,9 @@ func TestFailingDisks(t *testing.T) {
 	noise = nil
 	failing(t, dir, root, []ailing{
 		{name: "table", faults: []vmlab.Fault{{Op: "write", Sectors: []int64{0}}}, stage: "preparing disks", cause: regexp.MustCompile(`vda`)},
-		// The first partition begins at 1 MiB, ext4's superblock 1024 bytes later.
-		{name: "mkfs", faults: []vmlab.Fault{{Op: "write", Sectors: []int64{sectorsPerMiB + 2}}}, stage: "preparing disks", cause: regexp.MustCompile(`vda1`)},
+		// The first partition begins at 1 MiB, and 128 MiB later is ext4's first
+		// copy of the superblock, where nobody else writes.
+		{name: "mkfs", faults: []vmlab.Fault{{Op: "write", Sectors: []int64{(1 + 128) * sectorsPerMiB}}}, stage: "preparing disks", cause: regexp.MustCompile(`vda1`)},
 		{name: "writes", faults: []vmlab.Fault{{Op: "write", Sectors: spread()}}, stage: "receiving", cause: regexp.MustCompile(`input/output error|read-only file system`)},
 		{name: "pulled", pull: true, stage: "receiving", cause: regexp.MustCompile(`input/output error|no such device|read-only file system`)},
 	})
@@ -138,6 +139,7 @@ func failing(t *testing.T, dir, root string, machines []ailing) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	var powered []*vmlab.Machine
 	var pulls sync.WaitGroup
 	pulling, stop := context.WithCancel(ctx)
 	defer stop()
@@ -150,6 +152,7 @@ func failing(t *testing.T, dir, root string, machines []ailing) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		powered = append(powered, m)
 		if a.pull {
 			pulls.Go(func() { pullWhenWritten(pulling, t, m, disk.File) })
 		}
@@ -161,6 +164,11 @@ func failing(t *testing.T, dir, root string, machines []ailing) {
 		t.Errorf("golden-serve: %v, want exit status 1", err)
 	}
 	judgeFailing(t, report, machines)
+	for _, m := range powered {
+		if t.Failed() {
+			t.Logf("%s:\n%s", m.Name, m.Console.Tail(25))
+		}
+	}
 }
 
 // pullWhenWritten takes a machine's disk away when some of the golden node's

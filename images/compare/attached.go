@@ -60,8 +60,9 @@ func (f *Finding) problem(format string, args ...any) {
 }
 
 // Inspect puts together what lies on the disks, below the empty directory
-// root, and reads everything. It writes to none of the disks, and leaves all
-// mounted: its machine ends with it.
+// root, and reads everything. All is mounted read-only, and left so: its machine
+// ends with it. But reiserfsck writes to a superblock even when it only
+// checks, and an array begins to make its members equal: give it copies.
 func (a Attached) Inspect(ctx context.Context, root string) (*Finding, error) {
 	f := &Finding{UUIDs: map[string]string{}, Tables: map[string][]Partition{}}
 	started := time.Now()
@@ -102,7 +103,7 @@ func (a Attached) Inspect(ctx context.Context, root string) (*Finding, error) {
 // assemble makes arrays, containers and volumes appear.
 func (a Attached) assemble(ctx context.Context, f *Finding) error {
 	for _, m := range a.Arrays {
-		args := []string{"mdadm", "--assemble", "--readonly", "--run", "/dev/" + m.Name}
+		args := []string{"mdadm", "--assemble", "--run", "/dev/" + m.Name}
 		for _, member := range m.Members {
 			args = append(args, a.device(member))
 		}
@@ -149,7 +150,7 @@ func (a Attached) device(name string) string {
 	return "/dev/" + name
 }
 
-// checkers look at a file system and change nothing.
+// checkers look at a file system and repair nothing.
 var checkers = map[string][]string{
 	"ext2": {"e2fsck", "-fn"}, "ext3": {"e2fsck", "-fn"}, "ext4": {"e2fsck", "-fn"}, "xfs": {"xfs_repair", "-n"},
 	"btrfs": {"btrfs", "check", "--readonly"}, "jfs": {"fsck.jfs", "-n", "-f"}, "reiserfs": {"reiserfsck", "--check", "--yes", "-q"},

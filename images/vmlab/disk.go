@@ -30,8 +30,6 @@ type Disk struct {
 	Serial string  // number; empty: QEMU's own, or none
 	Rate   int64   // bytes a second that it reads and writes at most; 0: as they come
 	Faults []Fault // what fails
-
-	ReadOnly bool // writes are refused
 }
 
 // Fault makes a disk answer with EIO, again and again (QEMU's blkdebug).
@@ -83,7 +81,7 @@ type dict = map[string]any
 func (d Disk) blockdev(i int, file string) (node string, more []string, err error) {
 	// A flush needn't reach the host's platter in a lab.
 	lax := dict{"no-flush": true}
-	at := dict{"driver": "file", "filename": file, "read-only": d.ReadOnly, "cache": lax, "discard": "unmap"}
+	at := dict{"driver": "file", "filename": file, "cache": lax, "discard": "unmap"}
 	if len(d.Faults) > 0 {
 		var rules []dict
 		for _, f := range d.Faults {
@@ -96,7 +94,7 @@ func (d Disk) blockdev(i int, file string) (node string, more []string, err erro
 		more = append(more, "-object", fmt.Sprintf("throttle-group,id=%s,x-bps-total=%d", group, d.Rate))
 		at = dict{"driver": "throttle", "throttle-group": group, "file": at, "cache": lax, "discard": "unmap"}
 	}
-	b, err := json.Marshal(dict{"driver": "raw", "node-name": fmt.Sprintf("d%d", i), "read-only": d.ReadOnly, "file": at, "cache": lax, "discard": "unmap"})
+	b, err := json.Marshal(dict{"driver": "raw", "node-name": fmt.Sprintf("d%d", i), "file": at, "cache": lax, "discard": "unmap"})
 	return string(b), more, err
 }
 

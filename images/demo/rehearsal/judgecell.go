@@ -29,7 +29,7 @@ var judgePrograms = []string{
 // judgeCell looks at the copies of a clone's disks from inside another machine,
 // whose kernel knows all that is on them.
 //
-//	copies of the disks, read-only ─▶ vmtest: compare/inspect ─gob─▶ a last disk ─▶ here
+//	copies of the disks ─▶ vmtest: compare/inspect ─gob─▶ a last disk ─▶ here
 func (r *rehearsal) judgeCell(ctx context.Context, n *node, j *NodeResult) (compare.Identity, error) {
 	c := r.Cell
 	a := c.Clone
@@ -38,7 +38,7 @@ func (r *rehearsal) judgeCell(ctx context.Context, n *node, j *NodeResult) (comp
 	var disks []vmlab.Disk
 	for i, name := range c.Golden {
 		a.Disks[name] = fmt.Sprintf("/dev/vd%c", 'a'+i)
-		disks = append(disks, vmlab.Disk{File: n.copies()[i], Sector: c.Disks[i].Sector, ReadOnly: true})
+		disks = append(disks, vmlab.Disk{File: n.copies()[i], Sector: c.Disks[i].Sector})
 	}
 	found, err := r.inspect(ctx, n, a, disks)
 	if err != nil {
