@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -123,7 +124,7 @@ func TestInsideStack(t *testing.T) {
 		}
 	}
 	menu, err := os.ReadFile(filepath.Join(root, "boot/grub/grub.cfg"))
-	if err != nil || !strings.Contains(string(menu), "root=/dev/mapper/vg--0-root") || !strings.Contains(string(menu), "mduuid/") {
+	if err != nil || !regexp.MustCompile(`root=/dev/(mapper/vg--0-root|vg-0/root) `).Match(menu) || !strings.Contains(string(menu), "mduuid/") {
 		t.Errorf("grub.cfg doesn't know the layers: %v\n%s", err, menu)
 	}
 	if err := disk.Unmount(root, res.Disks...); err != nil {
