@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/kamethod/kamethod/images/demo/goldenroot"
+	"github.com/kamethod/kamethod/images/demo/rehearsal"
 	"github.com/kamethod/kamethod/images/vmlab"
 )
 
@@ -134,7 +135,7 @@ func failing(t *testing.T, dir, root string, machines []ailing) {
 	report := filepath.Join(dir, "report.json")
 	g, err := lab.Start(vmlab.ProcessSpec{Name: "golden-serve", Dir: top, Env: []string{"KAMETHOD_STATE=" + filepath.Join(dir, "state")},
 		Args: []string{filepath.Join(bin, "golden-serve"), "-n", itoa(len(machines)), "--interface", vmlab.Bridge, "--dhcp", "full", "--yes",
-			"--quiet", "120s", "--root", root, "-p", "sda", filepath.Join(dir, "desc"), "--report", report},
+			"--quiet", "120s", "--console", rehearsal.LabConsole, "--root", root, "-p", "sda", filepath.Join(dir, "desc"), "--report", report},
 		Tee: t.Output()})
 	if err != nil {
 		t.Fatal(err)

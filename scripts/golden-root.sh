@@ -71,7 +71,7 @@ configure() {
 		GRUB_TIMEOUT=0
 		GRUB_DISTRIBUTOR="Debian"
 		GRUB_CMDLINE_LINUX_DEFAULT="quiet"
-		GRUB_CMDLINE_LINUX="console=ttyS0,115200"
+		GRUB_CMDLINE_LINUX="console=ttyS0,115200 no_timer_check"
 		GRUB_TERMINAL=console
 		GRUB_DISABLE_OS_PROBER=true
 	END

@@ -194,6 +194,10 @@ func (r *rehearsal) cloneAndBoot(ctx context.Context) error {
 	return nil
 }
 
+// LabConsole is golden-serve's --console for emulated machines: on a busy host
+// their timer can be too late for the kernel's check of it, which then panics.
+const LabConsole = "console=tty0 console=ttyS0,115200 no_timer_check"
+
 func (r *rehearsal) startServe() error {
 	args := []string{
 		r.path("golden-serve"), "clone", "-n", fmt.Sprint(r.Nodes), "--root", r.golden,
@@ -201,7 +205,7 @@ func (r *rehearsal) startServe() error {
 		"--interface", vmlab.Bridge, "--dhcp", "full", "--yes", "--report", r.path("report.json"),
 		// Emulated machines share this one's processors, with each other and
 		// with whatever else it does: they can be silent for longer than real ones.
-		"--quiet", "60s",
+		"--quiet", "60s", "--console", LabConsole,
 	}
 	if r.Cell != nil {
 		args = append(args, r.Cell.ServeArgs(r.layoutFile)...)
