@@ -120,6 +120,9 @@ func (s *Session) Close() {
 	for len(s.reports) > 0 && time.Now().Before(until) && s.ctx.Err() == nil {
 		time.Sleep(10 * time.Millisecond)
 	}
+	// The last report, why this node failed, has left the queue and may not have
+	// left the machine: golden would only see that the node is gone.
+	time.Sleep(500 * time.Millisecond)
 	s.cancel(context.Canceled)
 	s.tasks.Wait()
 	s.ln.Close()
