@@ -250,6 +250,7 @@ func (a Attached) fstab(text string, uuids map[string]string) []string {
 		delete(wanted, at)
 		switch name := strings.Trim(strings.TrimPrefix(f[0], "UUID="), `"`); {
 		case name == uuids[on]:
+		case strings.HasPrefix(on, "md") && name == "/dev/"+on: // mdadm.conf gives it the name
 		case strings.Contains(on, "/") && (name == "/dev/"+on || name == "/dev/mapper/"+strings.Replace(on, "/", "-", 1)):
 		default:
 			out = append(out, fmt.Sprintf("fstab: %s is on %s, which isn't %s (UUID %s)", at, f[0], on, uuids[on]))

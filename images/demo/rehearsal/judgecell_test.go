@@ -63,8 +63,7 @@ func TestInspect(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"/etc/motd has golden's secret word", "fstab: swap is on /dev/vg0/none, which isn't vg0/swap",
-		"fstab: /srv is on /dev/md0, which isn't md0 (UUID "} // an array may be md127 tomorrow
+	want := []string{"/etc/motd has golden's secret word", "fstab: swap is on /dev/vg0/none, which isn't vg0/swap"}
 	for _, w := range want {
 		if !slices.ContainsFunc(found.Problems, func(p string) bool { return strings.HasPrefix(p, w) }) {
 			t.Errorf("problems %q, want %q", found.Problems, w)
