@@ -145,7 +145,7 @@ func (r *rehearsal) inspect(ctx context.Context, n *node, a compare.Attached, di
 	err = vmtest.Exec(ctx, vmtest.Machine{
 		Program: []string{r.path("inspect"), "/work/attached.json", device}, Programs: judgePrograms, Memory: 1024,
 		Files: []string{r.path("attached.json") + "=/work/attached.json"}, Disks: append(slices.Clone(disks), to),
-		Env: []string{"DM_DISABLE_UDEV=1"}, Timeout: 10 * time.Minute,
+		Env: []string{"DM_DISABLE_UDEV=1"}, Timeout: 20 * time.Minute,
 	}, &prefixer{w: r.Out, prefix: "            judge │ "})
 	if err != nil {
 		return nil, err

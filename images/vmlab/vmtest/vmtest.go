@@ -58,8 +58,13 @@ type Machine struct {
 	Files    []string      // of this machine, by the same path inside: "/etc/lvm/lvm.conf", or OUTSIDE=INSIDE
 	Env      []string      // for the test inside: "KEY=value"
 	Memory   int           // MiB; 0: 512
-	Timeout  time.Duration // 0: 5 minutes
+	Timeout  time.Duration // of the machine, not of what is compiled for it; 0: 15 minutes
 }
+
+const (
+	machineTime = 15 * time.Minute // a busy host's; alone a boot takes some ten seconds
+	buildTime   = 15 * time.Minute // to compile the test and pack it, with an empty cache
+)
 
 // inside is set where the machine runs the test.
 const inside = "KAMETHOD_VMTEST"
@@ -110,12 +115,15 @@ func (m Machine) play(ctx context.Context, dir string, w io.Writer) ([]string, e
 		m.Memory = 512
 	}
 	if m.Timeout == 0 {
-		m.Timeout = 5 * time.Minute
+		m.Timeout = machineTime
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, m.Timeout, fmt.Errorf("the machine was not done after %s", m.Timeout))
+	building, cancel := context.WithTimeoutCause(ctx, buildTime, fmt.Errorf("the machine's test was not built after %s", buildTime))
 	defer cancel()
-	initrd, top, err := m.build(ctx, dir)
+	initrd, top, err := m.build(building, dir)
 	if err != nil {
+		if cause := context.Cause(building); cause != nil { // "signal: killed" says less
+			err = fmt.Errorf("%w: %w", cause, err)
+		}
 		return nil, err
 	}
 	lines, err := m.boot(ctx, w, dir, initrd, top)
@@ -154,6 +162,8 @@ func verdict(lines []string) error {
 
 // boot runs QEMU, passes on what the test prints, and returns it by lines.
 func (m Machine) boot(ctx context.Context, w io.Writer, dir, initrd, top string) ([]string, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, m.Timeout, fmt.Errorf("the machine was not done after %s", m.Timeout))
+	defer cancel()
 	disks := slices.Clone(m.Disks)
 	for i := range disks {
 		if disks[i].File == "" {
