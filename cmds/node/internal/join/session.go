@@ -29,6 +29,8 @@ type Session struct {
 	reports  chan wire.Report
 	tasks    sync.WaitGroup
 	cut      chan struct{} // the chain has left this node behind: register again
+	closing  chan struct{} // closed by Close: what waits is sent, and no more
+	said     chan struct{} // is sent to when golden has answered to the last report
 
 	transfers chan wire.LinkOrder
 	plans     chan wire.Plan
@@ -66,6 +68,7 @@ func (s *Session) start(ctx context.Context) {
 	s.ctx, s.cancel = context.WithCancelCause(ctx)
 	s.reports = make(chan wire.Report, maxReports)
 	s.cut = make(chan struct{}, 1)
+	s.closing, s.said = make(chan struct{}), make(chan struct{}, 1)
 	s.transfers = make(chan wire.LinkOrder, 4)
 	s.plans = make(chan wire.Plan, 1)
 	s.releases = make(chan wire.Release, 1)
@@ -114,15 +117,18 @@ func (s *Session) converse() error {
 	return context.Cause(ctx)
 }
 
-// Close ends the session. Reports that wait get a moment to be sent.
+// lastWord is how long Close waits for golden to have taken what this node
+// still had to say: why it failed, above all.
+const lastWord = 5 * time.Second
+
+// Close ends the session, when golden has taken all reports or doesn't.
 func (s *Session) Close() {
-	until := time.Now().Add(2 * time.Second)
-	for len(s.reports) > 0 && time.Now().Before(until) && s.ctx.Err() == nil {
-		time.Sleep(10 * time.Millisecond)
+	close(s.closing)
+	select {
+	case <-s.said:
+	case <-s.ctx.Done():
+	case <-time.After(lastWord):
 	}
-	// The last report, why this node failed, has left the queue and may not have
-	// left the machine: golden would only see that the node is gone.
-	time.Sleep(500 * time.Millisecond)
 	s.cancel(context.Canceled)
 	s.tasks.Wait()
 	s.ln.Close()
@@ -282,7 +288,11 @@ func (s *Session) sendReports(ctx context.Context) {
 		wg.Go(func() { s.post(ctx, r) })
 		last = s.pump(ctx, w, last)
 		w.Close()
-		wg.Wait()
+		wg.Wait() // golden has answered, or the connection is broken
+		if s.isClosing() && last == nil && len(s.reports) == 0 {
+			offer(s.said, struct{}{})
+			return
+		}
 		select {
 		case <-ctx.Done():
 		case <-time.After(200 * time.Millisecond):
@@ -322,12 +332,27 @@ func (s *Session) pump(ctx context.Context, w io.Writer, last *wire.Report) *wir
 				return nil
 			case <-t.C:
 			case r = <-s.reports:
+			case <-s.closing:
+				select {
+				case r = <-s.reports:
+				default:
+					return nil
+				}
 			}
 		}
 		if enc.Encode(r) != nil {
 			return &r
 		}
 		last = nil
+	}
+}
+
+func (s *Session) isClosing() bool {
+	select {
+	case <-s.closing:
+		return true
+	default:
+		return false
 	}
 }
 
