@@ -41,10 +41,15 @@ func fixInitrd(ctx context.Context, c *clone, rep *StepReport) error {
 		return fmt.Errorf("put %s into the initrd: the clone has no update-initramfs, dracut, mkinitcpio or mkinitrd: package initramfs-tools is missing on the golden node", strings.Join(with, ", "))
 	}
 	for _, k := range kernels {
-		if k.initrd != "" {
-			rep.warn("the initrd is golden's: the clone has no update-initramfs, dracut, mkinitcpio or mkinitrd to make it again")
-			return nil
+		if k.initrd == "" {
+			continue
 		}
+		// By golden's UUIDs of arrays and containers nothing is found here.
+		if root, ok := c.vols.at("/"); ok && len(root.via) > 0 {
+			return fmt.Errorf("%s is golden's, and the root is on %s, which is another on the clone: the clone has no update-initramfs, dracut, mkinitcpio or mkinitrd to make it again", k.initrd, root.via[0].name)
+		}
+		rep.warn("the initrd is golden's: the clone has no update-initramfs, dracut, mkinitcpio or mkinitrd to make it again")
+		return nil
 	}
 	rep.Skipped = "the golden node boots without an initrd"
 	return nil

@@ -2,6 +2,7 @@ package fixup
 
 import (
 	"context"
+	"debug/pe"
 	"errors"
 	"fmt"
 	"path"
@@ -65,11 +66,16 @@ func (c *clone) systemdBoot(ctx context.Context, rep *StepReport) error {
 
 // checkEntries says no to boot loader entries that would boot golden's disk, or
 // nothing (the Boot Loader Specification's type 1; type 2 are images with all
-// inside).
+// inside, also the command line).
 func (c *clone) checkEntries() error {
 	var found int
 	for _, dir := range c.bootFolders() {
-		found += len(c.tree.glob(path.Join(dir, "EFI/Linux/*.efi")))
+		for _, name := range c.tree.glob(path.Join(dir, "EFI/Linux/*.efi")) {
+			if err := c.checkUKI(name); err != nil {
+				return err
+			}
+			found++
+		}
 		for _, name := range c.tree.glob(path.Join(dir, "loader/entries/*.conf")) {
 			text, err := c.tree.read(name)
 			if err != nil {
@@ -97,6 +103,41 @@ func (c *clone) checkEntries() error {
 	}
 	return nil
 }
+
+// checkUKI says no to a unified kernel image whose command line names golden's
+// root; without a root= in it systemd finds the root by its partition's type.
+func (c *clone) checkUKI(name string) error {
+	f, err := c.tree.open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	img, err := pe.NewFile(f)
+	if err != nil {
+		return fmt.Errorf("read kernel image %s: %w", name, err)
+	}
+	for _, sec := range img.Sections {
+		if sec.Name != ".cmdline" {
+			continue
+		}
+		if sec.Size > maxCmdline {
+			return fmt.Errorf("kernel image %s: a command line of %d bytes", name, sec.Size)
+		}
+		line, err := sec.Data()
+		if err != nil {
+			return fmt.Errorf("command line of kernel image %s: %w", name, err)
+		}
+		if strings.Contains(string(line), "root=") && !c.namesRoot(string(line)) {
+			return fmt.Errorf("kernel image %s doesn't name the root file system: its command line is golden's, and only the program that made it there can make it again", name)
+		}
+	}
+	return nil
+}
+
+// maxCmdline bounds a command line in a kernel image, in bytes: the kernel
+// takes 2048 (COMMAND_LINE_SIZE, arch/x86/include/asm/setup.h), and sections
+// end at 4096.
+const maxCmdline = 64 << 10
 
 // entryImage is the kernel or program that an entry starts.
 func entryImage(text string) string {
