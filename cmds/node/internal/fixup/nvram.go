@@ -81,7 +81,8 @@ func (c *clone) writeEntry(ctx context.Context, rep *StepReport, esp volume, dir
 	if err != nil {
 		return err
 	}
-	for _, e := range was.stale(label, file) {
+	old := was.stale(label, file, c.otherSystems(esp))
+	for _, e := range old {
 		if err := c.chroot.run(ctx, "efibootmgr", "-q", "-b", e.number, "-B"); err != nil {
 			return err
 		}
@@ -95,7 +96,10 @@ func (c *clone) writeEntry(ctx context.Context, rep *StepReport, esp volume, dir
 	if err != nil {
 		return err
 	}
-	i := slices.IndexFunc(now.entries, func(e bootEntry) bool { return e.label == label })
+	kept := slices.DeleteFunc(was.entries, func(e bootEntry) bool { return slices.Contains(old, e) })
+	i := slices.IndexFunc(now.entries, func(e bootEntry) bool {
+		return e.label == label && !slices.ContainsFunc(kept, func(k bootEntry) bool { return k.number == e.number })
+	})
 	if i < 0 {
 		return fmt.Errorf("efibootmgr ended well but the list has no %q", label)
 	}
@@ -134,17 +138,28 @@ func parseNVRAM(text string) nvram {
 }
 
 // stale are the entries of a disk's loader that the clone's own takes the place
-// of: of its label, or of its file.
-func (n nvram) stale(label, file string) []bootEntry {
+// of: of its label, or of its file. Those of partitions that other disks of this
+// machine have stay: another system of the same distribution is started by them.
+func (n nvram) stale(label, file string, others map[string]bool) []bootEntry {
 	var out []bootEntry
 	for _, e := range n.entries {
 		onDisk := strings.Contains(e.path, "HD(") || e.path == ""
 		ownFile := strings.Contains(strings.ToLower(strings.ReplaceAll(e.path, "/", `\`)), strings.ToLower(file))
-		if onDisk && !e.network() && (e.label == label || ownFile) {
+		if onDisk && !e.network() && !others[e.partition()] && (e.label == label || ownFile) {
 			out = append(out, e)
 		}
 	}
 	return out
+}
+
+// partition is the GUID of the partition that an entry's file is on, in small
+// letters (UEFI specification, 10.3.5.1); empty: it names none.
+func (e bootEntry) partition() string {
+	m := regexp.MustCompile(`HD\(\d+,GPT,([0-9A-Fa-f-]{36}),`).FindStringSubmatch(e.path)
+	if m == nil {
+		return ""
+	}
+	return strings.ToLower(m[1])
 }
 
 // network says whether an entry boots from the network: its device path ends

@@ -22,11 +22,14 @@ func TestNVRAM(t *testing.T) {
 		t.Errorf("entries %+v", n.entries)
 	}
 	var stale []string
-	for _, e := range n.stale("debian", `\EFI\debian\shimx64.efi`) {
+	for _, e := range n.stale("debian", `\EFI\debian\shimx64.efi`, nil) {
 		stale = append(stale, e.number)
 	}
 	if d := cmp.Diff([]string{"0001", "0005"}, stale); d != "" {
 		t.Errorf("stale (-want +got)\n%s", d)
+	}
+	if got := n.stale("debian", `\EFI\debian\shimx64.efi`, map[string]bool{"aaaaaaaa-0000-4000-8000-999999999901": true}); len(got) != 1 || got[0].number != "0005" {
+		t.Errorf("stale beside another disk's system: %+v", got)
 	}
 	for _, tt := range []struct{ name, order, want string }{
 		{"the network first", "0003,0004,0001,0000", "0003,0004,0009,0001,0000"},
@@ -56,6 +59,6 @@ func FuzzNVRAM(f *testing.F) {
 		if i := slices.Index(order, "00FF"); i < 0 || slices.Contains(order[i+1:], "00FF") {
 			t.Fatalf("order %q of %q", order, n.order)
 		}
-		n.stale("x", "y")
+		n.stale("x", "y", nil)
 	})
 }
