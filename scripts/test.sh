@@ -2,8 +2,6 @@
 # test.sh            all tests, set-up included
 # test.sh PKG [RUN]  the tests of one package, or those that match RUN, with the
 #                    race detector unless RACE=0
-#
-# TIMES=1 prints the slowest tests at the end of a whole run.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 started=$SECONDS
@@ -20,7 +18,7 @@ scripts/setup.sh
 if [ -n "${1-}" ]; then
 	race=-race
 	[ "${RACE-1}" != 0 ] || race=
-	exec go test $race -count=1 -timeout 20m -v -run "${2-.}" "$1"
+	exec go test $race -count=1 -timeout 90m -v -run "${2-.}" "$1"
 fi
 
 say "images"
@@ -35,7 +33,8 @@ mapfile -t raced < <(go list ./golden/... ./cmds/... ./images/vmlab/... | grep -
 mapfile -t plain < <(go list ./builder/... ./templates/... ./images/compare/... ./images/demo/... ./images/bench/... 2>/dev/null)
 
 say "unit and namespace tests, with the race detector"
-go test -race -count=1 -timeout 20m "${raced[@]}"
+# 40 minutes: some boot machines, and those have limits of 15 minutes each.
+go test -race -count=1 -timeout 40m "${raced[@]}"
 
 say "netboot: real clients of DHCP, TFTP and HTTP, floods and crowds"
 go test -race -short -count=1 -timeout 20m ./golden/internal/netboot
@@ -44,7 +43,7 @@ say "netboot: real firmware"
 go test -count=1 -timeout 20m -run 'PXELINUX|ROM|TestEFI' ./golden/internal/netboot
 
 say "unit tests"
-go test -count=1 -timeout 10m "${plain[@]}"
+go test -count=1 -timeout 40m "${plain[@]}"
 
 say "every fuzz target for some seconds"
 scripts/fuzz.sh 3
@@ -59,6 +58,6 @@ say "stage 1 in a machine: its lease, the five tries, the reboot"
 go test -count=1 -timeout 10m -run TestBoot ./cmds/node/stage1/init
 
 say "whole clones, by BIOS and UEFI, from PXE to their own log-in prompts"
-go test -count=1 -timeout 60m -v ./images
+go test -count=1 -timeout 120m -v ./images
 
 say "all tests passed"

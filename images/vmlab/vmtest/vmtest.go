@@ -39,6 +39,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -187,7 +188,11 @@ func (m Machine) boot(ctx context.Context, w io.Writer, dir, initrd, top string)
 		"-serial", "file:" + filepath.Join(dir, "console"), "-serial", "stdio",
 	}, diskArgs...)
 	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", args...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	// The signal is sent when the thread dies that has started the machine, so
+	// this one stays ours until the machine is gone.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	cmd.WaitDelay = 10 * time.Second
 	out, err := cmd.StdoutPipe()
 	if err != nil {

@@ -26,7 +26,7 @@ func TestInVM(t *testing.T) {
 		Programs: []string{"mkfs.ext4", "mkfs.jfs", "mkfs.reiserfs", "mkfs.f2fs", "e2fsck", "fsck.jfs", "reiserfsck", "fsck.f2fs", "mkfs.vfat",
 			"setfattr", "setfacl"},
 		Memory:  1024,
-		Timeout: 20 * time.Minute,
+		Timeout: 15 * time.Minute,
 	})
 }
 
