@@ -123,7 +123,7 @@ func (o Original) placeBlocks(plan *wire.Plan, c BlockCopy, bytes int64) error {
 	disk, part, ok := findPartition(*plan, c.On)
 	if !ok {
 		var err error
-		if disk, part, err = o.addBlockDisk(plan, c.On); err != nil {
+		if disk, part, err = o.addBlockDisk(plan, c); err != nil {
 			return err
 		}
 	}
@@ -215,7 +215,8 @@ func findPartition(plan wire.Plan, name string) (disk, part int, ok bool) {
 
 // addBlockDisk adds a disk to the plan from which nothing else is cloned: laid
 // out as it is, or without a table where all of it is copied.
-func (o Original) addBlockDisk(plan *wire.Plan, name string) (disk, part int, err error) {
+func (o Original) addBlockDisk(plan *wire.Plan, c BlockCopy) (disk, part int, err error) {
+	name := c.On
 	on, number := layout.SplitPartition(name)
 	if number == 0 {
 		on = name
@@ -226,8 +227,17 @@ func (o Original) addBlockDisk(plan *wire.Plan, name string) (disk, part int, er
 	if o.Root != "" && o.Root != "/" && number > 0 {
 		return 0, 0, fmt.Errorf("-D %s: nothing says what %s looks like: give a desc with -p %s DESC", name, on, on)
 	}
-	if slices.Contains(o.SkipDisks, on) {
+	if slices.Contains(capture.DiskNames(o.SkipDisks), on) {
 		return 0, 0, fmt.Errorf("-D %s: its disk is left out (-X)", name)
+	}
+	// Whatever a node gives this name to is erased: it has to be a disk's.
+	if c.File == "" || number > 0 {
+		err = capture.CheckDisk(on)
+	} else if disk, n := layout.SplitPartition(layout.PartitionName(on, 1)); disk != on || n != 1 || strings.HasPrefix(on, "md") {
+		err = fmt.Errorf("%s is no disk's name, and not in the plan", on)
+	}
+	if err != nil {
+		return 0, 0, fmt.Errorf("-D %s: %w: an array, a container or a volume can be copied where the plan makes it, because files lie on it or a layout file (-p LAYOUT.yaml) has it; else copy what it is made of", name, err)
 	}
 	d := wire.DiskPlan{Name: on, Layout: layout.Disk{Table: layout.None}}
 	if number > 0 {
@@ -292,8 +302,10 @@ func describeBlocks(ctx context.Context, o Original, log *slog.Logger) (*Describ
 	switch {
 	case len(o.Blocks) == 0:
 		return nil, errors.New("no files are to be cloned, and nothing as blocks: name what with -D")
-	case len(o.Descs) > 0:
-		return nil, errors.New("without files the disks are laid out as golden's: -p can't be given")
+	case len(o.Descs) > 0 || o.Layout != "" || o.Table != "":
+		return nil, errors.New("without files the disks are laid out as golden's: -p and --table can't be given")
+	case len(o.Passphrases) > 0:
+		return nil, errors.New("without files no container is made: --luks-passphrase can't be given; one that is copied as blocks keeps its own")
 	}
 	d := &Described{Plan: wire.Plan{Loader: wire.Loader{Kind: "none"}, Identity: wire.Identity{Hostname: o.Hostname}}}
 	return d, d.addBlocks(ctx, o, log)
@@ -301,6 +313,10 @@ func describeBlocks(ctx context.Context, o Original, log *slog.Logger) (*Describ
 
 // addBlocks completes the plan with what isn't files.
 func (d *Described) addBlocks(ctx context.Context, o Original, log *slog.Logger) error {
+	hints, err := capture.ParseHints(o.Matches)
+	if err != nil {
+		return err
+	}
 	blocks, notes, err := o.addBlocks(ctx, &d.Plan, log)
 	if err != nil {
 		return err
@@ -315,6 +331,9 @@ func (d *Described) addBlocks(ctx context.Context, o Original, log *slog.Logger)
 	}
 	if err == nil {
 		err = o.addBootCode(&d.Plan)
+	}
+	if err == nil { // now all disks are there
+		err = capture.TakeHints(d.Plan.Disks, hints)
 	}
 	if err != nil {
 		closeBlocks(blocks)

@@ -131,7 +131,17 @@ func TestDescribeBlocksRefused(t *testing.T) {
 		"clones have no such disk": func(o *Original, _ string) { o.BootCode = map[string]string{"sdb": "/dev/null"} },
 		"446":                      func(o *Original, _ string) { o.BootCode = map[string]string{"sda": "/dev/null"} },
 		"-M sda FILE":              func(o *Original, _ string) { o.BootCode = map[string]string{"sda": ""} },
-		"-p can't be given":        func(o *Original, _ string) { o.NoFiles = true },
+		"-p and --table can't be":  func(o *Original, _ string) { o.NoFiles = true },
+		"--table can't be given":   func(o *Original, _ string) { o.NoFiles, o.Descs, o.Table = true, nil, layout.GPT },
+		"and --table can't":        func(o *Original, _ string) { o.NoFiles, o.Descs, o.Layout = true, nil, "x.yaml" },
+		"keeps its own":            func(o *Original, _ string) { o.NoFiles, o.Descs, o.Passphrases = true, nil, []string{"x"} },
+		"no disk's name":           func(o *Original, _ string) { o.Blocks[0].On = "vg0/data" },
+		"sbd is no disk's name":    func(o *Original, _ string) { o.Blocks[0].On = "sbd" },
+		"md0 is no disk's name":    func(o *Original, _ string) { o.NoFiles, o.Descs, o.Blocks[0].On = true, nil, "md0" },
+		"mapper/x is no disk's":    func(o *Original, _ string) { o.NoFiles, o.Descs, o.Blocks[0].On = true, nil, "mapper/x" },
+		"left out (-X)":            func(o *Original, _ string) { o.Blocks[0].On, o.SkipDisks = "sdb", []string{"/dev/sdb"} },
+		"want a disk and its":      func(o *Original, _ string) { o.Matches = []string{"sda"} },
+		"disk sdc is not in the":   func(o *Original, _ string) { o.Matches = []string{"sdc:size>=1G"} },
 		"nothing as blocks":        func(o *Original, _ string) { o.NoFiles, o.Blocks = true, nil },
 		"extended partition holds": func(o *Original, dir string) {
 			o.Descs["sda"] = desc(t, dir, "linux 500\nextended fill\nlogical type7 64\n")
@@ -144,6 +154,25 @@ func TestDescribeBlocksRefused(t *testing.T) {
 				t.Errorf("%v", err)
 			}
 		})
+	}
+}
+
+// TestMatchBlocks: a disk that comes only for its blocks can be hinted, with
+// files and without.
+func TestMatchBlocks(t *testing.T) {
+	o, image := blocksRoot(t, "linux 500\n")
+	o.Blocks = []BlockCopy{{On: "sdb", File: image}}
+	o.Matches = []string{"sdb:size>=1G"}
+	for range 2 {
+		d, err := describeThem(t, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		disks := d.Plan.Disks
+		if last := disks[len(disks)-1]; last.Name != "sdb" || last.Match.MinBytes != 1<<30 {
+			t.Errorf("%+v", disks)
+		}
+		o.NoFiles, o.Descs = true, nil
 	}
 }
 

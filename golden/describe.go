@@ -49,6 +49,9 @@ func Describe(ctx context.Context, o Original, log *slog.Logger) (*Described, er
 	if err := checkHostname(o.Hostname); err != nil {
 		return nil, err
 	}
+	if _, err := capture.ParseHints(o.Matches); err != nil {
+		return nil, err // before the files are scanned, which takes its time
+	}
 	if o.NoFiles {
 		return describeBlocks(ctx, o, log)
 	}
@@ -80,7 +83,7 @@ func (o Original) capture(ctx context.Context, log *slog.Logger) (*capture.Machi
 		return nil, err
 	}
 	opt := capture.Options{
-		Root: o.Root, Descs: o.Descs, Layout: o.Layout, Table: o.Table, Matches: o.Matches, SkipDisks: o.SkipDisks, Excludes: o.Excludes,
+		Root: o.Root, Descs: o.Descs, Layout: o.Layout, Table: o.Table, SkipDisks: o.SkipDisks, Excludes: o.Excludes,
 		Loader: o.Loader, Passphrases: o.Passphrases, Programs: programs, Log: log,
 	}
 	for _, b := range o.Blocks {

@@ -35,7 +35,6 @@ type Options struct {
 	Excludes  []string          // absolute paths whose contents aren't cloned (-x)
 	Blocks    []string          // partitions and volumes that are copied as blocks, "sda3" (-D): somebody else's
 	Table     layout.Table      // kind of table that all disks get (--table); empty: as they have
-	Matches   []string          // which disk of a node takes which, "sda:size>=100G" (--match)
 
 	Passphrases []string // of encrypted containers: FILE, or NAME=FILE (--luks-passphrase)
 	Programs    []string // that the nodes' stage 2 has; none: unknown
@@ -122,11 +121,7 @@ func Describe(ctx context.Context, opt Options) (*Machine, error) {
 		opt.Root = "/"
 	}
 	d := &describer{opt: opt, m: machine{sys: "/sys", run: output}, real: map[string]bool{}, stack: newStacked(), laid: laid{disks: map[string]bool{}}}
-	for _, s := range opt.SkipDisks {
-		for _, name := range strings.Split(s, "|") {
-			d.skip = append(d.skip, diskName(name))
-		}
-	}
+	d.skip = DiskNames(opt.SkipDisks)
 	var err error
 	if d.opt.Root, err = checkRoot(opt.Root); err != nil {
 		return nil, err
@@ -155,9 +150,6 @@ func Describe(ctx context.Context, opt Options) (*Machine, error) {
 	}
 	d.shrinkVolumes(filesystems)
 	if err := d.checkPrograms(filesystems); err != nil {
-		return nil, err
-	}
-	if err := d.takeHints(); err != nil {
 		return nil, err
 	}
 	var secrets []wire.Secret
@@ -196,6 +188,17 @@ func (d *describer) wants(ctx context.Context) ([]want, error) {
 
 // diskName takes a disk as people write it, "/dev/sda" or "sda".
 func diskName(s string) string { return strings.TrimPrefix(strings.TrimSpace(s), "/dev/") }
+
+// DiskNames takes disks as -X has them, "/dev/sdb" or "sdb|sdc".
+func DiskNames(given []string) []string {
+	var list []string
+	for _, s := range given {
+		for _, name := range strings.Split(s, "|") {
+			list = append(list, diskName(name))
+		}
+	}
+	return list
+}
 
 // readDescs makes disks of the plan from descs and layout files.
 func (d *describer) readDescs() error {

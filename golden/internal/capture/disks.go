@@ -1,11 +1,29 @@
 package capture
 
 import (
+	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/kamethod/kamethod/golden/layout"
 )
+
+// CheckDisk refuses what is no whole disk of the running machine.
+func CheckDisk(name string) error { return machine{sys: "/sys"}.checkDisk(name) }
+
+func (m machine) checkDisk(name string) error {
+	dir := filepath.Join(m.sys, "class/block", sysName(name))
+	switch {
+	case !exists(dir):
+		return fmt.Errorf("%s: the kernel has no such disk", name)
+	case exists(filepath.Join(dir, "partition")):
+		return fmt.Errorf("%s is a partition whose name doesn't tell its disk", name)
+	case exists(filepath.Join(dir, "dm")), exists(filepath.Join(dir, "md")):
+		return fmt.Errorf("%s is no disk", name)
+	}
+	return nil
+}
 
 // missing says whether the plan's disks and stack lack what a part of the
 // stack is to be made of. A desc's linux partition under the number is not it:

@@ -285,10 +285,4 @@ func mountedOnce(filesystems []wire.Filesystem) error {
 	return nil
 }
 
-func (d *describer) diskNames() string {
-	var names []string
-	for _, disk := range d.disks {
-		names = append(names, disk.Name)
-	}
-	return strings.Join(names, ", ")
-}
+func (d *describer) diskNames() string { return names(d.disks) }

@@ -214,8 +214,18 @@ func TestPrograms(t *testing.T) {
 
 func TestHints(t *testing.T) {
 	root, no := folder(t, "-"), false
-	m, err := Describe(t.Context(), Options{Root: root, Descs: descs(t, manual), Matches: []string{"/dev/sda: size>=100G, model=Samsung SSD*,rotational=no,wwn=naa.5000*"}})
+	m, err := Describe(t.Context(), Options{Root: root, Descs: descs(t, manual)})
 	if err != nil {
+		t.Fatal(err)
+	}
+	take := func(texts ...string) error {
+		hints, err := ParseHints(texts)
+		if err != nil {
+			return err
+		}
+		return TakeHints(m.Plan.Disks, hints)
+	}
+	if err := take("/dev/sda: size>=100G, model=Samsung SSD*,rotational=no,wwn=naa.5000*"); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(layout.Match{MinBytes: 100 << 30, Model: "Samsung SSD*", Rotational: &no, WWN: "naa.5000*"}, m.Plan.Disks[0].Match); diff != "" {
@@ -225,12 +235,29 @@ func TestHints(t *testing.T) {
 		"sda": "want a disk and its hints", "sda:": "want a disk and its hints", "sdb:size>=1G": "disk sdb is not in the plan, which has sda",
 		"sda:size": `"size"`, "sda:colour=red": `unknown key "colour"`, "sda:size>=lots": `lots`, "sda:model=a,model=b": "each once", "sda:=x": `"=x"`, "sda:bus=floppy": `"floppy"`,
 	} {
-		if _, err := Describe(t.Context(), Options{Root: root, Descs: descs(t, manual), Matches: []string{hint}}); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "--match") {
+		if err := take(hint); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "--match") {
 			t.Errorf("%s: %v, want %s", hint, err, want)
 		}
 	}
-	if _, err := Describe(t.Context(), Options{Root: root, Descs: descs(t, manual), Matches: []string{"sda:bus=ata", "sda:bus=scsi"}}); err == nil {
+	if err := take("sda:bus=ata", "sda:bus=scsi"); err == nil {
 		t.Error("two hints for one disk")
+	}
+}
+
+// TestCheckDisk: by what sysfs says, of which only folders count.
+func TestCheckDisk(t *testing.T) {
+	m := machine{sys: t.TempDir()}
+	for _, dir := range []string{"sda/queue", "sda1/partition", "dm-0/dm", "md0/md", "cciss!c0d0"} {
+		if err := os.MkdirAll(filepath.Join(m.sys, "class/block", dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, want := range map[string]string{
+		"sda": "", "cciss/c0d0": "", "sda1": "is a partition", "dm-0": "is no disk", "md0": "is no disk", "vg0/data": "no such disk", "mapper/x": "no such disk", "sbd": "no such disk",
+	} {
+		if err := m.checkDisk(name); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", name, err, want)
+		}
 	}
 }
 
