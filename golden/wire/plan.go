@@ -26,6 +26,22 @@ type DiskPlan struct {
 	BootCode []byte       `json:"boot_code,omitempty"` // for the first 446 bytes, before the table (-m, -M); empty: none is written
 }
 
+// Place finds the disk, by its index, and the partition of the plan that a
+// name is of; 0 is the disk as a whole.
+func (p Plan) Place(name string) (disk, part int, ok bool) {
+	for i, d := range p.Disks {
+		if d.Name == name {
+			return i, 0, true
+		}
+		for _, x := range d.Layout.Parts {
+			if layout.PartitionName(d.Name, x.Number) == name {
+				return i, x.Number, true
+			}
+		}
+	}
+	return 0, 0, false
+}
+
 // BootCodeSize is what a boot record has before its partition table, in bytes
 // (Microsoft's MBR, as every BIOS boot loader keeps to it).
 const BootCodeSize = 446

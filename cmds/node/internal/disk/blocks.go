@@ -59,21 +59,6 @@ func onName(plan wire.Plan, fs wire.Filesystem) string {
 	return layout.PartitionName(plan.Disks[fs.Disk].Name, fs.Part)
 }
 
-// diskOf finds the disk and the partition of the plan that a name is of.
-func diskOf(plan wire.Plan, name string) (disk, part int, ok bool) {
-	for i, d := range plan.Disks {
-		if d.Name == name {
-			return i, 0, true
-		}
-		for _, p := range d.Layout.Parts {
-			if layout.PartitionName(d.Name, p.Number) == name {
-				return i, p.Number, true
-			}
-		}
-	}
-	return 0, 0, false
-}
-
 // placeBlocks is the device of each of the plan's blocks, when tables and
 // stack are made.
 func placeBlocks(plan wire.Plan, devs []Device, stack []wire.StackResult) ([]string, error) {
@@ -82,7 +67,7 @@ func placeBlocks(plan wire.Plan, devs []Device, stack []wire.StackResult) ([]str
 		path := ""
 		if i := slices.IndexFunc(stack, func(r wire.StackResult) bool { return r.Name == b.On }); i >= 0 {
 			path = stack[i].Device
-		} else if i, n, ok := diskOf(plan, b.On); ok && i < len(devs) {
+		} else if i, n, ok := plan.Place(b.On); ok && i < len(devs) {
 			path = devs[i].Partition(n)
 		}
 		if path == "" {
@@ -107,41 +92,4 @@ func sizeOf(path string) (int64, error) {
 	}
 	defer f.Close()
 	return f.Seek(0, io.SeekEnd)
-}
-
-// signatureAt is where an MBR keeps the disk's signature, 4 bytes, and two
-// more that are zeros or mark it as write protected (Microsoft's MBR since
-// Windows NT). They are the clone's own: two disks of one signature are not
-// both put to use by Windows, and a PARTUUID is made of it.
-const signatureAt = 440
-
-// writeBootCode writes what comes before the table and the signature.
-func writeBootCode(path string, code []byte) error {
-	if len(code) == 0 {
-		return nil
-	}
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
-	if err != nil {
-		return fmt.Errorf("boot code of %s: %w", path, err)
-	}
-	defer f.Close()
-	if _, err := f.WriteAt(code[:min(len(code), signatureAt)], 0); err != nil {
-		return fmt.Errorf("boot code of %s: %w", path, err)
-	}
-	if err := f.Sync(); err != nil {
-		return fmt.Errorf("boot code of %s: %w", path, err)
-	}
-	return f.Close()
-}
-
-func checkBootCode(plan wire.Plan) error {
-	for _, d := range plan.Disks {
-		if n := len(d.BootCode); n != 0 && n != wire.BootCodeSize {
-			return fmt.Errorf("boot code for %s: %d bytes, want %d", d.Name, n, wire.BootCodeSize)
-		}
-		if len(d.BootCode) > 0 && d.Layout.Table == layout.None {
-			return fmt.Errorf("boot code for %s: the disk gets no table, all of it is something else's", d.Name)
-		}
-	}
-	return nil
 }

@@ -12,7 +12,7 @@ import (
 )
 
 // TestPrepareBlocks: what comes as blocks has a device of its own, nothing is
-// made on it, and the boot code is there without its table and signature.
+// made on it, and the boot code comes at the end, without its table and signature.
 func TestPrepareBlocks(t *testing.T) {
 	name, _ := loop(t, gib, "512")
 	dev := "/dev/" + name
@@ -40,15 +40,13 @@ func TestPrepareBlocks(t *testing.T) {
 		}
 		f.Close()
 	}
-	f, err := os.Open(dev)
-	if err != nil {
+	if b := bootRecord(t, dev); !bytes.Equal(b[:440], make([]byte, 440)) {
+		t.Error("there is boot code already")
+	}
+	if err := WriteBootCode(plan, res); err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
-	sector := make([]byte, 512)
-	if _, err := f.ReadAt(sector, 0); err != nil {
-		t.Fatal(err)
-	}
+	sector := bootRecord(t, dev)
 	if !bytes.Equal(sector[:440], code[:440]) {
 		t.Error("the boot code isn't there")
 	}
@@ -60,6 +58,20 @@ func TestPrepareBlocks(t *testing.T) {
 	if strings.Count(out, "start=") != 4 || !strings.Contains(out, "label-id: 0x") {
 		t.Errorf("sfdisk reads:\n%s", out)
 	}
+}
+
+func bootRecord(t *testing.T, dev string) []byte {
+	t.Helper()
+	f, err := os.Open(dev)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	sector := make([]byte, 512)
+	if _, err := f.ReadAt(sector, 0); err != nil {
+		t.Fatal(err)
+	}
+	return sector
 }
 
 // TestPrepareBlocksAlone: a machine of which no file is cloned, by partitions

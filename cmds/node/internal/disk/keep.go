@@ -55,11 +55,6 @@ func keep(ctx context.Context, plan wire.Plan, a Assignment, root string, opt Op
 	if res.Blocks, err = placeBlocks(plan, a.Devices, res.Stack); err != nil {
 		return res, err
 	}
-	for i, d := range a.Devices {
-		if err := writeBootCode(d.Path, plan.Disks[i].BootCode); err != nil {
-			return res, err
-		}
-	}
 	return res, reuse(ctx, plan, a, res, root, opt)
 }
 
@@ -83,7 +78,14 @@ func reuse(ctx context.Context, plan wire.Plan, a Assignment, res wire.DiskResul
 			return err
 		}
 	}
-	if err := mountAll(plan, res.Filesystems, root); err != nil {
+	err := mountAll(plan, res.Filesystems, root)
+	if err == nil && opt.Seal != "" {
+		err = Seal(plan, res, opt.Seal)
+	}
+	if err == nil { // all that could be different has been looked at
+		err = stopBooting(plan, res.Disks)
+	}
+	if err != nil {
 		return errors.Join(err, Unmount(root))
 	}
 	return nil

@@ -20,6 +20,7 @@ import (
 type Options struct {
 	Log      *slog.Logger // nil: no log
 	Progress func(string) // is told each step; nil: nobody is
+	Seal     string       // folder where Unseal finds what it needs: EFI system partitions are sealed; empty: they aren't
 	Devices  []string     // names, "sda"; only these are considered, and a loop device may be among them; empty: every disk
 }
 
@@ -47,7 +48,7 @@ type Assignment struct {
 
 // Assign chooses the disks and checks the plan against them; it writes
 // nothing. The assignment's Why is set on failure too.
-func Assign(plan wire.Plan, opt Options) (Assignment, error) {
+func Assign(ctx context.Context, plan wire.Plan, opt Options) (Assignment, error) {
 	devs, err := candidates(opt.Devices)
 	if err != nil {
 		return Assignment{}, err
@@ -59,7 +60,7 @@ func Assign(plan wire.Plan, opt Options) (Assignment, error) {
 	if err := checkHolders("/sys", chosen); err != nil {
 		return Assignment{Devices: chosen, Why: why}, fmt.Errorf("choose disks: %w", err)
 	}
-	a, err := fit(context.Background(), plan, chosen)
+	a, err := fit(ctx, plan, chosen)
 	a.Why = why
 	return a, err
 }
@@ -90,7 +91,7 @@ func candidates(only []string) ([]Device, error) {
 // was about when it failed is in the error; whatever it had mounted by then is
 // unmounted again.
 func Prepare(ctx context.Context, plan wire.Plan, root string, opt Options) (wire.DiskResult, error) {
-	a, err := Assign(plan, opt)
+	a, err := Assign(ctx, plan, opt)
 	for _, w := range a.Why {
 		opt.step("%s", w)
 	}
@@ -113,6 +114,11 @@ func Prepare(ctx context.Context, plan wire.Plan, root string, opt Options) (wir
 	if err := release(ctx, opt, disks); err != nil {
 		return wire.DiskResult{}, fmt.Errorf("prepare: nothing was written: %w", err)
 	}
+	for _, d := range a.Devices {
+		if err := tryDisk(d); err != nil {
+			return wire.DiskResult{}, fmt.Errorf("prepare: nothing was written: %w", err)
+		}
+	}
 	if plan.Update {
 		res, err := keep(ctx, plan, a, root, opt)
 		if err == nil {
@@ -128,6 +134,9 @@ func Prepare(ctx context.Context, plan wire.Plan, root string, opt Options) (wir
 	if err == nil {
 		err = mountAll(plan, res.Filesystems, root)
 	}
+	if err == nil && opt.Seal != "" {
+		err = Seal(plan, res, opt.Seal)
+	}
 	if err != nil {
 		if uerr := Unmount(root, res.Disks...); uerr != nil {
 			err = fmt.Errorf("%w; then: %w", err, uerr)
@@ -136,6 +145,23 @@ func Prepare(ctx context.Context, plan wire.Plan, root string, opt Options) (wir
 	}
 	opt.step("mounted under %s", root)
 	return res, nil
+}
+
+// tryDisk takes a disk for a moment, and reads its ends: one of several that
+// can't be had is found before the first of them is written.
+func tryDisk(d Device) error {
+	f, err := openDisk(d.Path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	sector := make([]byte, d.Sector)
+	for _, at := range []int64{0, d.Bytes - d.Sector} {
+		if _, err := f.ReadAt(sector, at); err != nil {
+			return fmt.Errorf("read %s at %d: %w", d, at, err)
+		}
+	}
+	return nil
 }
 
 // makeDisks makes tables, the stack and the file systems, from below.
@@ -155,9 +181,6 @@ func makeDisks(ctx context.Context, plan wire.Plan, a Assignment, root string, o
 			opt.step("%s: %s", d.Path, n)
 		}
 		if err := writeTable(ctx, d, a.Fitted[i]); err != nil {
-			return res, err
-		}
-		if err := writeBootCode(d.Path, plan.Disks[i].BootCode); err != nil {
 			return res, err
 		}
 	}
@@ -211,7 +234,7 @@ func makeAll(ctx context.Context, plan wire.Plan, a Assignment, stack []wire.Sta
 
 // partIDOf is the PARTUUID of a file system's partition, if it is on one.
 func partIDOf(plan wire.Plan, fs wire.Filesystem, fitted []layout.Fitted) string {
-	i, n, ok := diskOf(plan, onName(plan, fs))
+	i, n, ok := plan.Place(onName(plan, fs))
 	if !ok || n == 0 {
 		return ""
 	}

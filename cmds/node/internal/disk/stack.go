@@ -68,7 +68,7 @@ func deviceOf(plan wire.Plan, devs []Device, made []wire.StackResult, name strin
 	if i := slices.IndexFunc(made, func(r wire.StackResult) bool { return r.Name == name && r.Device != "" }); i >= 0 {
 		return made[i].Device, nil
 	}
-	if i, n, ok := diskOf(plan, name); ok && i < len(devs) {
+	if i, n, ok := plan.Place(name); ok && i < len(devs) {
 		return devs[i].Partition(n), nil
 	}
 	return "", fmt.Errorf("%s: it was not made", name)

@@ -3,7 +3,6 @@ package fixup
 import (
 	"fmt"
 
-	"github.com/kamethod/kamethod/golden/layout"
 	"github.com/kamethod/kamethod/golden/wire"
 )
 
@@ -26,9 +25,12 @@ func (s *stack) addBlocks(p wire.Plan, d wire.DiskResult) error {
 			s.ids = append(s.ids, id{"UUID", b.OldUUID, now})
 		}
 		v := volume{old: wire.Filesystem{On: b.On, Type: b.Type, OldUUID: b.OldUUID}, now: wire.FilesystemResult{Device: d.Blocks[i], UUID: now}}
-		if _, ok := s.places[b.On]; !ok {
+		_, ok := s.places[b.On]
+		if !ok {
 			v.old.On = ""
-			v.old.Disk, v.old.Part = partOf(p, b.On)
+			if v.old.Disk, v.old.Part, ok = p.Place(b.On); !ok {
+				v.old.Disk = -1
+			}
 		}
 		if err := s.locate(&v, p); err != nil {
 			return fmt.Errorf("blocks of %s: %w", b.On, err)
@@ -36,20 +38,4 @@ func (s *stack) addBlocks(p wire.Plan, d wire.DiskResult) error {
 		s.blocks = append(s.blocks, v)
 	}
 	return nil
-}
-
-// partOf is the disk of the plan, by its place there, and the partition that a
-// name is of; -1: neither.
-func partOf(p wire.Plan, name string) (disk, part int) {
-	for i, d := range p.Disks {
-		if d.Name == name {
-			return i, 0
-		}
-		for _, x := range d.Layout.Parts {
-			if layout.PartitionName(d.Name, x.Number) == name {
-				return i, x.Number
-			}
-		}
-	}
-	return -1, 0
 }

@@ -24,6 +24,10 @@ type Env struct {
 	Sys      string           // the node's sysfs; empty: "/sys"
 	Log      *slog.Logger     // nil: nothing is logged
 	Progress func(step string)
+
+	// BeforeLoader is called once, before the boot menu is made and the boot
+	// loader written: what hid the disks from the firmware ends. nil: nothing did.
+	BeforeLoader func() error
 }
 
 // Report is what Run did.
@@ -57,6 +61,10 @@ func (r *StepReport) warn(format string, args ...any) {
 	r.Warnings = append(r.Warnings, fmt.Sprintf(format, args...))
 }
 
+// menuStep is the first step whose programs (grub-probe) want to see file
+// systems as the firmware sees them.
+const menuStep = "boot-menu"
+
 // step is one thing to put right.
 type step struct {
 	name string
@@ -85,7 +93,7 @@ func steps() []step {
 		{"modprobe", fixModprobe},
 		{"initrd", fixInitrd},
 		{"hooks", runHooks},
-		{"boot-menu", fixMenu},
+		{menuStep, fixMenu},
 		{"selinux", fixLabels},
 		{"boot-loader", fixLoader},
 		{"leftovers", findLeftovers},
@@ -118,6 +126,11 @@ func Run(ctx context.Context, env Env) (report Report, err error) {
 	}
 	defer func() { err = errors.Join(err, c.close()) }()
 	for _, s := range steps() {
+		if s.name == menuStep && env.BeforeLoader != nil {
+			if err := env.BeforeLoader(); err != nil {
+				return report, fmt.Errorf("fix-up before step %s: %w", s.name, err)
+			}
+		}
 		if err := c.do(ctx, s); err != nil {
 			return report, fmt.Errorf("fix-up step %s: %w", s.name, err)
 		}
@@ -176,6 +189,9 @@ func newClone(env Env, report *Report) (*clone, error) {
 	c := &clone{env: env, host: host, vols: vols, stk: stk, ids: append(vols.ids(), stk.ids...), tree: t, report: report}
 	c.chroot = &chroot{tree: t, log: env.Log, vols: vols, stk: stk}
 	c.learnGolden()
+	if crypttab, err := t.read("/etc/crypttab"); err == nil {
+		vols.learnCrypttab(string(crypttab))
+	}
 	if fstab, err := t.read("/etc/fstab"); err == nil {
 		vols.learn(string(fstab))
 	}

@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path"
 	"slices"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/kamethod/kamethod/cmds/node/internal/disk"
 	"github.com/kamethod/kamethod/golden/layout"
 )
 
@@ -22,8 +22,6 @@ func (c *clone) syslinuxMenus() []string {
 	}
 	return files
 }
-
-const bootCode = 440 // bytes of a boot record before the disk's signature (the same in a GPT's)
 
 // extlinux puts EXTLINUX into the boot file system and, last, the code that
 // starts an active partition into the disk's first sector.
@@ -45,12 +43,12 @@ func (c *clone) extlinux(ctx context.Context, rep *StepReport) error {
 	if _, ok := c.tree.program("extlinux"); !ok {
 		return errors.New("the clone has no program extlinux: package extlinux is missing on the golden node")
 	}
-	disk := c.bootDisks(v)[0]
-	part, ok := c.partOn(v, disk)
+	on := c.bootDisks(v)[0]
+	part, ok := c.partOn(v, on)
 	if !ok {
-		return fmt.Errorf("EXTLINUX can't read %s, which is on no partition of %s", v.now.Device, disk)
+		return fmt.Errorf("EXTLINUX can't read %s, which is on no partition of %s", v.now.Device, on)
 	}
-	code, err := c.syslinuxCode(disk)
+	code, err := c.syslinuxCode(on)
 	if err != nil {
 		return err
 	}
@@ -63,16 +61,16 @@ func (c *clone) extlinux(ctx context.Context, rep *StepReport) error {
 	}
 	rep.touch(loader, "EXTLINUX")
 	unix.Sync() // all that the loader is to find is on the disk before it is
-	if err := writeBootCode(disk, code, part, c.table(disk)); err != nil {
+	if err := writeBootCode(on, code, part, c.table(on)); err != nil {
 		return err
 	}
-	rep.touch(disk, "boot record that starts its active partition")
+	rep.touch(on, "boot record that starts its active partition")
 	return nil
 }
 
 // table is the kind of the node's disk's table.
-func (c *clone) table(disk string) layout.Table {
-	if i := slices.Index(c.stk.nodes, disk); i >= 0 {
+func (c *clone) table(on string) layout.Table {
+	if i := slices.Index(c.stk.nodes, on); i >= 0 {
 		return c.env.Plan.Disks[i].Layout.Table
 	}
 	return layout.MBR
@@ -80,9 +78,9 @@ func (c *clone) table(disk string) layout.Table {
 
 // syslinuxCode is the boot record's code for the disk's kind of table, of the
 // clone's package.
-func (c *clone) syslinuxCode(disk string) ([]byte, error) {
+func (c *clone) syslinuxCode(on string) ([]byte, error) {
 	name := "mbr.bin"
-	if c.table(disk) == layout.GPT {
+	if c.table(on) == layout.GPT {
 		name = "gptmbr.bin"
 	}
 	for _, dir := range []string{"/usr/lib/EXTLINUX", "/usr/lib/syslinux/mbr", "/usr/lib/syslinux/bios", "/usr/lib/syslinux", "/usr/share/syslinux"} {
@@ -93,8 +91,8 @@ func (c *clone) syslinuxCode(disk string) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		if len(b) == 0 || len(b) > bootCode {
-			return nil, fmt.Errorf("%s has %d bytes, a boot record has room for %d", path.Join(dir, name), len(b), bootCode)
+		if len(b) == 0 || len(b) > disk.SignatureAt {
+			return nil, fmt.Errorf("%s has %d bytes, a boot record has room for %d", path.Join(dir, name), len(b), disk.SignatureAt)
 		}
 		return b, nil
 	}
@@ -103,30 +101,20 @@ func (c *clone) syslinuxCode(disk string) ([]byte, error) {
 
 // writeBootCode writes the code in front of the table, and marks the partition
 // that it is to start, where none is.
-func writeBootCode(disk string, code []byte, part int, table layout.Table) (err error) {
-	f, err := os.OpenFile(disk, os.O_RDWR, 0)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	sector := make([]byte, 512)
-	if _, err := f.ReadAt(sector, 0); err != nil {
-		return fmt.Errorf("read the boot record of %s: %w", disk, err)
-	}
-	if sector[510] != 0x55 || sector[511] != 0xaa {
-		return fmt.Errorf("%s has no boot record", disk)
-	}
-	if table == layout.MBR {
-		if err := markActive(sector, part); err != nil {
-			return fmt.Errorf("%s: %w", disk, err)
+func writeBootCode(path string, code []byte, part int, table layout.Table) error {
+	return disk.EditBootRecord(path, func(sector []byte) error {
+		if sector[510] != 0x55 || sector[511] != 0xaa {
+			return errors.New("there is none")
 		}
-	}
-	clear(sector[:bootCode])
-	copy(sector, code)
-	if _, err := f.WriteAt(sector, 0); err != nil {
-		return fmt.Errorf("write the boot record of %s: %w", disk, err)
-	}
-	return f.Sync()
+		if table == layout.MBR {
+			if err := markActive(sector, part); err != nil {
+				return err
+			}
+		}
+		clear(sector[:disk.SignatureAt])
+		copy(sector, code)
+		return nil
+	})
 }
 
 // markActive marks one of the four partitions, and no other: an MBR's code

@@ -35,6 +35,8 @@ type replica struct {
 	plan wire.Plan
 	made wire.DiskResult
 	did  fixup.Report
+
+	whole bool // all is on the disks, and may boot
 }
 
 func run(ctx context.Context, stateFile, root string, console io.Writer) error {
@@ -79,6 +81,11 @@ func (r *replica) fail(state status.State, err error) error {
 		state = f.state
 	}
 	r.s.Fail(string(state), err)
+	if !r.whole { // the firmware mustn't start what is half a system
+		if serr := disk.Seal(r.plan, r.made, handover.Dir); serr != nil {
+			r.log.Warn("hide the clone from the firmware", "err", serr)
+		}
+	}
 	if uerr := disk.Unmount(r.root, r.made.Disks...); uerr != nil {
 		r.log.Warn("unmount the clone", "err", uerr)
 	}
@@ -119,7 +126,7 @@ func (r *replica) awaitPlan(ctx context.Context) error {
 
 func (r *replica) prepare(ctx context.Context) error {
 	var err error
-	r.made, err = disk.Prepare(ctx, r.plan, r.root, disk.Options{Progress: func(step string) { r.s.Line("%s", step) }})
+	r.made, err = disk.Prepare(ctx, r.plan, r.root, disk.Options{Seal: handover.Dir, Progress: func(step string) { r.s.Line("%s", step) }})
 	if err != nil {
 		return err
 	}
@@ -133,7 +140,9 @@ func (r *replica) prepare(ctx context.Context) error {
 // keep leaves plan and disks where a person in the rescue shell, and nodefix,
 // find them.
 func (r *replica) keep() error {
-	for name, v := range map[string]any{"plan.json": r.plan, "disks.json": r.made} {
+	plan := r.plan
+	plan.Secrets = nil // no step of nodefix needs a passphrase
+	for name, v := range map[string]any{"plan.json": plan, "disks.json": r.made} {
 		b, err := json.MarshalIndent(v, "", "\t")
 		if err != nil {
 			return err
@@ -212,9 +221,13 @@ func (r *replica) fixup(ctx context.Context, files bool) error {
 			return failure{status.Fixing, err}
 		}
 	}
+	if err := disk.WriteBootCode(r.plan, r.made); err != nil {
+		return failure{status.Fixing, err}
+	}
 	if err := disk.Unmount(r.root, r.made.Disks...); err != nil { // nothing may be lost after "done"
 		return failure{status.Fixing, err}
 	}
+	r.whole = true
 	done := r.did.Done()
 	r.s.Report(wire.Report{State: string(status.Done), Done: &done})
 	return nil
@@ -224,7 +237,8 @@ func (r *replica) fixFiles(ctx context.Context) error {
 	var err error
 	r.did, err = fixup.Run(ctx, fixup.Env{
 		Root: r.root, Plan: r.plan, Disks: r.made, Firmware: join.Firmware(), Number: r.s.Number(), Hostname: r.plan.Identity.Hostname,
-		MAC: r.mac, MACs: fixup.Cards("/sys"), Log: r.log, Progress: func(step string) { r.s.Line("fix-up: %s", step) },
+		BeforeLoader: func() error { return disk.Unseal(r.plan, r.made, handover.Dir) },
+		MAC:          r.mac, MACs: fixup.Cards("/sys"), Log: r.log, Progress: func(step string) { r.s.Line("fix-up: %s", step) },
 	})
 	return err
 }

@@ -45,10 +45,10 @@ func (c *config) run(ctx context.Context, args []string) (int, error) {
 		return 2, err
 	}
 	if c.check {
-		return c.show(plan)
+		return c.show(ctx, plan)
 	}
 	opt := disk.Options{Devices: c.disks}
-	if _, err := disk.Assign(plan, opt); err != nil {
+	if _, err := disk.Assign(ctx, plan, opt); err != nil {
 		return 2, err
 	}
 	opt.Progress = func(s string) { fmt.Fprintln(c.out, s) }
@@ -62,8 +62,8 @@ func (c *config) run(ctx context.Context, args []string) (int, error) {
 }
 
 // show prints what Prepare would do.
-func (c *config) show(plan wire.Plan) (int, error) {
-	a, err := disk.Assign(plan, disk.Options{Devices: c.disks})
+func (c *config) show(ctx context.Context, plan wire.Plan) (int, error) {
+	a, err := disk.Assign(ctx, plan, disk.Options{Devices: c.disks})
 	for _, w := range a.Why {
 		fmt.Fprintln(c.out, w)
 	}

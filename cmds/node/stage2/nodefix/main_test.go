@@ -57,7 +57,11 @@ func TestRun(t *testing.T) {
 			t.Errorf("no %q in\n%s", want, text.String())
 		}
 	}
-	o.json = true
+	o.unseal = true // there is nothing that could be sealed
+	if err := run(t.Context(), o, new(bytes.Buffer), new(bytes.Buffer)); err != nil {
+		t.Error(err)
+	}
+	o.unseal, o.json = false, true
 	if err := run(t.Context(), o, &report, new(bytes.Buffer)); err != nil {
 		t.Fatal(err)
 	}

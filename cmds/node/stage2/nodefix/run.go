@@ -3,11 +3,13 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
 
+	"github.com/kamethod/kamethod/cmds/node/internal/disk"
 	"github.com/kamethod/kamethod/cmds/node/internal/fixup"
 	"github.com/kamethod/kamethod/cmds/node/internal/handover"
 	"github.com/kamethod/kamethod/cmds/node/internal/join"
@@ -17,7 +19,7 @@ import (
 type options struct {
 	plan, disks, root, hostname, mac string
 	number                           int
-	json                             bool
+	json, unseal                     bool
 }
 
 // run reads the two files, does the work and prints the report, of a failure
@@ -43,7 +45,16 @@ func run(ctx context.Context, o options, stdout, stderr io.Writer) error {
 			env.MAC = state.MAC
 		}
 	}
+	if o.unseal {
+		return disk.Unseal(env.Plan, env.Disks, handover.Dir)
+	}
+	env.BeforeLoader = func() error { return disk.Unseal(env.Plan, env.Disks, handover.Dir) }
 	report, err := fixup.Run(ctx, env)
+	if err == nil {
+		err = disk.WriteBootCode(env.Plan, env.Disks)
+	} else {
+		err = errors.Join(err, disk.Seal(env.Plan, env.Disks, handover.Dir))
+	}
 	if o.json {
 		e := json.NewEncoder(stdout)
 		e.SetIndent("", "  ")
