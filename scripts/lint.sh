@@ -19,7 +19,9 @@ formatted() {
 
 step "gofmt -s" formatted
 step "go vet" go vet ./...
+step "go vet, build tag vmtest" go vet -tags vmtest ./cmds/node/internal/fixup
 step staticcheck go tool staticcheck ./...
+step "staticcheck, build tag vmtest" go tool staticcheck -tags vmtest ./cmds/node/internal/fixup
 step "who imports whom" scripts/check-imports.sh
 step "go mod tidy" go mod tidy -diff
 exit "$failed"
