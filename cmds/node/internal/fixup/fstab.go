@@ -227,6 +227,8 @@ func addMissing(text string, vols volumes) (out string, added []string) {
 func (v volume) missing(named bool, mounted map[string]bool) []string {
 	line := func(at, rest string) []string { return []string{v.spec() + " " + escapeBlanks(at) + " " + rest} }
 	switch at := v.old.MountPoint; {
+	case v.fresh: // crypttab's
+		return nil
 	case v.swap() && !named:
 		return line("none", "swap sw 0 0")
 	case len(v.old.Subvolumes) > 0 && !v.swap():

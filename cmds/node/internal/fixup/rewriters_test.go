@@ -31,6 +31,7 @@ func stackedClone(t testing.TB) *clone {
 			{Name: "md0", Device: "/dev/md0", UUID: mdNow}, {Name: "mapper/crypt", Device: "/dev/dm-0", UUID: luksNow},
 			{Name: "my-vg"}, {Name: "my-vg/a-b", Device: "/dev/dm-1"},
 		}
+		e.Disks.Filesystems[2].PartID = "33333333-05"
 		e.Disks.Filesystems = append(e.Disks.Filesystems, wire.FilesystemResult{Device: "/dev/dm-1", UUID: "bbbbbbbb-0000-4000-8000-000000000004"})
 	})
 }
@@ -115,7 +116,9 @@ func TestStorageTexts(t *testing.T) {
 		{"crypttab by device", crypttab, "crypt /dev/md0 /etc/key", "crypt UUID=" + luksNow + " /etc/key"},
 		{"crypttab, another name", crypttab, "other /dev/disk/by-uuid/" + luksWas + " none\n", "other UUID=" + luksNow + " none\n"},
 		{"crypttab, by-id", crypttab, "crypt /dev/disk/by-id/x-part2 none\n", "crypt UUID=" + luksNow + " none\n"},
-		{"crypttab, swap under a new key", crypttab, "cs /dev/disk/by-id/ata-GOLDEN-part5 /dev/urandom swap\n", "cs UUID=" + swapNow + " /dev/urandom swap\n"},
+		{"crypttab, swap under a new key", crypttab, "cs /dev/disk/by-id/ata-GOLDEN-part5 /dev/urandom swap\n", "cs PARTUUID=33333333-05 /dev/urandom swap\n"},
+		{"crypttab, swap under a new key, a name of golden's alone", crypttab, "cs /dev/disk/by-id/x-part5 /dev/random swap,size=256\n", "cs PARTUUID=33333333-05 /dev/random swap,size=256\n"},
+		{"crypttab, swap under a new key on a volume", crypttab, "cs /dev/mapper/my--vg-a--b /dev/urandom swap\n", "cs /dev/my-vg/a-b /dev/urandom swap\n"},
 		{"crypttab, on a volume", crypttab, "x /dev/my-vg/a-b none\n", "x /dev/my-vg/a-b none\n"},
 		{"crypttab, not on the clone", crypttab, "x UUID=cccccccc-0000-4000-8000-00000000000a none\n", notCloned + "x UUID=cccccccc-0000-4000-8000-00000000000a none\n"},
 		{"crypttab, a file", crypttab, "x /var/img none\n\n#\nx\n", "x /var/img none\n\n#\nx\n"},

@@ -10,7 +10,7 @@ import (
 
 // fixStorage tells the files of the layers under the file systems what they
 // are on the clone: LUKS, RAID, LVM, multipath and ZFS.
-func fixStorage(_ context.Context, c *clone, rep *StepReport) error {
+func fixStorage(ctx context.Context, c *clone, rep *StepReport) error {
 	_, err := c.edit(rep, "/etc/crypttab", "containers by their new UUIDs", func(s string) string {
 		out, notes := rewriteCrypttab(s, c)
 		rep.Warnings = append(rep.Warnings, notes...)
@@ -19,7 +19,13 @@ func fixStorage(_ context.Context, c *clone, rep *StepReport) error {
 	if err != nil {
 		return err
 	}
+	if err := c.dropKeys(ctx, rep); err != nil {
+		return err
+	}
 	if err := c.fixArrays(rep); err != nil {
+		return err
+	}
+	if err := c.fixFilters(rep); err != nil {
 		return err
 	}
 	const disks = "golden's disks, the clone finds its own"
@@ -50,7 +56,7 @@ func rewriteCrypttab(text string, c *clone) (out string, notes []string) {
 	var b strings.Builder
 	for s := range strings.SplitAfterSeq(text, "\n") {
 		l, ok := parseFstabLine(s + " x") // two fields will do, crypttab(5)
-		f := strings.FieldsFunc(s, func(r rune) bool { return strings.ContainsRune(blanks+"\r\n", r) })
+		f := crypttabFields(s)
 		if !ok || len(f) < 2 {
 			b.WriteString(s)
 			continue
@@ -59,6 +65,9 @@ func rewriteCrypttab(text string, c *clone) (out string, notes []string) {
 		at := strings.Index(s, l.spec) + len(l.spec)
 		at += strings.Index(s[at:], source)
 		now, known := c.cryptSource(f[0], source)
+		if randomKey(f) {
+			now, known = c.freshSource(f)
+		}
 		switch {
 		case known:
 			b.WriteString(replaceIDs(s[:at]+now+s[at+len(source):], c.stk.ids))
@@ -72,8 +81,32 @@ func rewriteCrypttab(text string, c *clone) (out string, notes []string) {
 	return b.String(), notes
 }
 
-// cryptSource is how the clone names what golden calls source; of a swap area
-// under a new key at every start the partition itself.
+// crypttabFields are a line's, crypttab(5).
+func crypttabFields(line string) []string {
+	return strings.FieldsFunc(line, func(r rune) bool { return strings.ContainsRune(blanks+"\r\n", r) })
+}
+
+// randomKey says whether a line's key is another at every start.
+func randomKey(line []string) bool {
+	return len(line) > 2 && slices.Contains([]string{"/dev/urandom", "/dev/random", "/dev/hwrng", "/dev/hw_random"}, line[2])
+}
+
+// freshSource is how the clone names what is encrypted anew at every start. What
+// was there is overwritten then: only the partition itself has a name that stays.
+func (c *clone) freshSource(line []string) (now string, known bool) {
+	v, ok := c.vols.keyed(line)
+	switch {
+	case !ok:
+		return "", false
+	case v.now.PartID != "":
+		return "PARTUUID=" + v.now.PartID, true
+	case len(v.names) > 0 && v.old.On != "":
+		return v.names[0], true
+	}
+	return "", false
+}
+
+// cryptSource is how the clone names what golden calls source.
 func (c *clone) cryptSource(name, source string) (now string, known bool) {
 	if c.vols.stays(source) {
 		return source, true

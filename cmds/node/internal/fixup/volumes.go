@@ -22,6 +22,7 @@ type volume struct {
 	devices  []string // what golden calls it; the clone may not
 	names    []string // what golden and the clone call it
 	partName string   // GPT partition name
+	fresh    bool     // swap under a new key at every start: no UUID on it outlives one
 }
 
 type volumes []volume
@@ -174,6 +175,44 @@ func (vs volumes) learn(fstab string) {
 	}
 }
 
+// learnCrypttab marks the swap areas that get a new random key at every start:
+// what fstab swaps to is the device under the key, by golden's name and the
+// clone's.
+func (vs volumes) learnCrypttab(text string) {
+	for s := range strings.SplitSeq(text, "\n") {
+		f := crypttabFields(s)
+		if !randomKey(f) {
+			continue
+		}
+		v, found := vs.keyed(f)
+		for i := range vs {
+			if found && v.swap() && vs[i].now.UUID == v.now.UUID {
+				vs[i].fresh = true
+				vs[i].names = append(slices.Clip(vs[i].names), "/dev/mapper/"+f[0])
+			}
+		}
+	}
+}
+
+// keyed is what a line of crypttab with a random key is about: by its name, or
+// the only swap area if that is one's that only golden has.
+func (vs volumes) keyed(line []string) (volume, bool) {
+	if v, ok := vs.find(line[1]); ok {
+		return v, true
+	}
+	var all volumes
+	for _, v := range vs {
+		if v.swap() {
+			all = append(all, v)
+		}
+	}
+	swap := len(line) > 3 && slices.Contains(strings.Split(line[3], ","), "swap")
+	if !swap || len(all) != 1 || !isGoldenDisk(line[1]) {
+		return volume{}, false
+	}
+	return all[0], true
+}
+
 // splitSpec takes fstab's first field apart; a device has no tag.
 func splitSpec(spec string) (tag, val string) {
 	if rest, ok := strings.CutPrefix(spec, "/dev/disk/by-"); ok {
@@ -273,11 +312,11 @@ func (vs volumes) ids() []id {
 	return ids
 }
 
-// swaps are the swap areas.
+// swaps are the swap areas that keep what is written to them.
 func (vs volumes) swaps() volumes {
 	var s volumes
 	for _, v := range vs {
-		if v.swap() {
+		if v.swap() && !v.fresh {
 			s = append(s, v)
 		}
 	}
