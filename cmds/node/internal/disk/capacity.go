@@ -78,6 +78,12 @@ func btrfsCapacity(fs wire.Filesystem, bytes int64) int64 {
 // so that no sum overflows.
 const maxNeed = 1 << 50
 
+// bootSpare is what a FAT that is /boot as well needs besides golden's files:
+// the clone's initrds are made for any hardware, where golden's may be for its
+// own, and each is written beside the old one before it takes its place. A
+// generic one of Debian 12 has 40 to 60 MB, two kernels are usual.
+const bootSpare = 200 << 20
+
 // checkRoom refuses files that will not fit onto a device of so many bytes.
 func checkRoom(fs wire.Filesystem, bytes int64) error {
 	if fs.NeedBytes < 0 || fs.NeedBytes > maxNeed || fs.NeedInodes < 0 || fs.NeedInodes > 1<<32-16 {
@@ -86,6 +92,9 @@ func checkRoom(fs wire.Filesystem, bytes int64) error {
 	room := capacity(fs, bytes)
 	if room < 0 && capacity(wire.Filesystem{Type: fs.Type, BlockSize: fs.BlockSize}, bytes) < 0 {
 		return fmt.Errorf("partition of %d bytes: too small for %s", bytes, fs.Type)
+	}
+	if fs.Type == wire.VFAT && fs.MountPoint == "/boot" {
+		room -= bootSpare
 	}
 	if fs.NeedBytes > room {
 		return fmt.Errorf("the files take %d MB and %d inodes, a partition of %d MB has room for %d MB", fs.NeedBytes>>20, fs.NeedInodes, bytes>>20, max(room, 0)>>20)
@@ -99,7 +108,11 @@ func least(fs wire.Filesystem) int64 {
 	if fs.Type == "swap" || checkNeeds(fs) != nil {
 		return 0
 	}
-	enough := func(n int64) bool { return capacity(fs, n*mib) >= max(fs.NeedBytes, 0) }
+	spare := int64(0)
+	if fs.Type == wire.VFAT && fs.MountPoint == "/boot" {
+		spare = bootSpare
+	}
+	enough := func(n int64) bool { return capacity(fs, n*mib) >= max(fs.NeedBytes, 0)+spare }
 	high := int64(1)
 	for !enough(high) {
 		if high *= 2; high > maxNeed/mib*4 {

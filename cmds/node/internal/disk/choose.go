@@ -13,8 +13,8 @@ import (
 
 // Choose finds the device for each disk of the plan, in the plan's order, and
 // says for each device why it was taken or left. A disk of the plan with hints
-// goes to the one device that they are all true of. One without goes to the
-// device of the same name; a single one to the single device left; and several
+// goes to the one device that they are all true of. What is
+// on USB is for hints only. One without goes to the device of the same name; a single one to the single device left; and several
 // to just as many, one for one in the order of their names, where on either
 // side all are of one kind (sda, sdb to vda, vdb). Anything else would be
 // luck, and is refused.
@@ -33,6 +33,7 @@ func Choose(plan wire.Plan, devs []Device) ([]Device, []string, error) {
 	if err := c.byHints(); err != nil {
 		return nil, c.why, fmt.Errorf("choose disks: %w", err)
 	}
+	c.leaveUSB()
 	c.byName()
 	if open, left := c.open(), c.left(); len(open) == 1 && len(left) == 1 && c.hinted() == 0 {
 		c.take(open[0], left[0], "the only one left")
@@ -78,6 +79,19 @@ func (c *choice) open() []int {
 		}
 	}
 	return open
+}
+
+// leaveUSB leaves what is on USB to hints: a stick or a backup's disk is often
+// there by chance, and says that it isn't removable.
+func (c *choice) leaveUSB() {
+	c.fit = slices.DeleteFunc(c.fit, func(d Device) bool {
+		_, taken := c.by[d.Path]
+		if taken || d.Bus != "usb" {
+			return false
+		}
+		c.say("%s left: on USB: name it with --match", d)
+		return true
+	})
 }
 
 // left are the devices without a disk of the plan.
@@ -141,12 +155,30 @@ func (c *choice) none(m layout.Match) string {
 	return strings.Join(reasons, "; ")
 }
 
+// byName takes the devices of the same names, and says so if others could be
+// meant: the kernel names disks in the order in which it finds them, which may
+// be another one each time.
 func (c *choice) byName() {
+	same := map[int]Device{}
+	left := c.left()
 	for _, i := range c.open() {
-		left := c.left()
-		if j := slices.IndexFunc(left, func(d Device) bool { return d.Name == c.plan.Disks[i].Name }); j >= 0 {
-			c.take(i, left[j], "same name")
+		at := slices.IndexFunc(left, func(d Device) bool { return d.Name == c.plan.Disks[i].Name })
+		if at >= 0 {
+			same[i] = left[at]
+			left = slices.Delete(left, at, at+1)
 		}
+	}
+	for _, i := range c.open() {
+		d, ok := same[i]
+		if !ok {
+			continue
+		}
+		reason := "same name"
+		others := slices.DeleteFunc(slices.Clone(left), func(o Device) bool { return family(o.Name) == "" || family(o.Name) != family(d.Name) })
+		if len(others) > 0 {
+			reason += fmt.Sprintf(", which is the order in which they were found: %s fits as well; --match says which one is meant", list(others))
+		}
+		c.take(i, d, reason)
 	}
 }
 

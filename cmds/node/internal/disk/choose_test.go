@@ -73,6 +73,37 @@ func TestChoose(t *testing.T) {
 	}
 }
 
+// TestChooseSays: a disk on USB is nobody's by chance, and a name that could
+// have been another one's is pointed out.
+func TestChooseSays(t *testing.T) {
+	dev := func(name, bus string) Device {
+		return Device{Name: name, Path: "/dev/" + name, Bytes: gib, Sector: 512, Bus: bus}
+	}
+	plan := wire.Plan{Disks: []wire.DiskPlan{{Name: "sda"}}}
+	for _, c := range []struct {
+		devs      []Device
+		took, say string
+	}{
+		{[]Device{dev("sda", "usb")}, "", "no disk for sda: /dev/sda (1024 MB) left: on USB: name it with --match"},
+		{[]Device{dev("sda", "usb"), dev("sdb", "ata")}, "sdb", "/dev/sda (1024 MB) left: on USB: name it with --match"},
+		{[]Device{dev("sda", "ata"), dev("sdb", "ata")}, "sda", "/dev/sdb (1024 MB) fits as well; --match says which"},
+		{[]Device{dev("sda", "ata"), dev("sdb", "usb"), dev("nvme0n1", "nvme")}, "sda", "/dev/sda (1024 MB) taken for sda: same name;"},
+	} {
+		got, why, err := Choose(plan, c.devs)
+		said := strings.Join(why, ";") + ";"
+		if err != nil {
+			said = err.Error()
+		}
+		if (err == nil) != (c.took != "") || err == nil && got[0].Name != c.took || !strings.Contains(said, c.say) {
+			t.Errorf("%v: %v: %s: want %s, %s", c.devs, got, said, c.took, c.say)
+		}
+	}
+	plan.Disks[0].Match.Bus = "usb"
+	if got, why, err := Choose(plan, []Device{dev("sda", "ata"), dev("sdb", "usb")}); err != nil || got[0].Name != "sdb" || len(why) != 2 {
+		t.Errorf("by a hint: %v, %v, %v", got, why, err)
+	}
+}
+
 func TestPartitionNames(t *testing.T) {
 	for path, want := range map[string]string{
 		"/dev/sda": "/dev/sda3", "/dev/nvme0n1": "/dev/nvme0n1p3", "/dev/mmcblk0": "/dev/mmcblk0p3", "/dev/vda": "/dev/vda3", "/dev/cciss/c0d0": "/dev/cciss/c0d0p3",

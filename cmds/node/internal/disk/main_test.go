@@ -55,10 +55,17 @@ func loop(t *testing.T, bytes int64, sector string) (string, string) {
 		t.Fatal(err)
 	}
 	dev := must(t, "losetup", "--find", "--show", "--sector-size", sector, file)
+	// Detached while it is open, it goes by itself with the last that has it
+	// open: also if this test is killed.
+	hold, err := os.Open(dev)
+	if err != nil {
+		t.Fatal(err)
+	}
+	must(t, "losetup", "--detach", dev)
 	t.Cleanup(func() {
 		// partx fails where there is no partition: nothing to forget.
 		_ = exec.Command("partx", "--delete", dev).Run()
-		must(t, "losetup", "--detach", dev)
+		hold.Close()
 	})
 	return filepath.Base(dev), file
 }

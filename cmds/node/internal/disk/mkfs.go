@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 	"golang.org/x/sys/unix"
@@ -197,7 +198,12 @@ func tryXFS(fs wire.Filesystem, dev string, size room) []string {
 
 // xfsKnows asks mkfs.xfs for its options: without a device it lists them.
 func xfsKnows(ctx context.Context, word string) bool {
-	out, _ := exec.CommandContext(ctx, "mkfs.xfs").CombinedOutput()
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "mkfs.xfs")
+	cmd.Env = programEnv()
+	cmd.WaitDelay = 10 * time.Second
+	out, _ := cmd.CombinedOutput() // its exit status is that of a wrong use
 	return strings.Contains(string(out), word+"=")
 }
 
