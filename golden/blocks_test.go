@@ -237,7 +237,13 @@ func TestDescribeNoFiles(t *testing.T) {
 	run("label: dos\n2048,131072,7,*\n133120,131072,7\n", "sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", "--wipe", "never", file)
 	run("", "dd", "if="+image, "of="+file, "bs=1M", "seek=65", "conv=notrunc", "status=none")
 	dev := run("", "losetup", "--find", "--show", file)
-	t.Cleanup(func() { run("", "losetup", "--detach", dev) })
+	held, err := os.Open(dev)
+	if err != nil {
+		run("", "losetup", "--detach", dev)
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { held.Close() })
+	run("", "losetup", "--detach", dev) // it stays until the last one has closed it, also when we are killed
 	run("", "partx", "--add", dev)
 	t.Cleanup(func() { run("", "partx", "--delete", dev) })
 	name := filepath.Base(dev)

@@ -207,7 +207,15 @@ func TestSfdiskTakesLargeSectors(t *testing.T) {
 		t.Skipf("no loop device: %v", err)
 	}
 	dev := strings.TrimSpace(string(out))
-	t.Cleanup(func() { exec.Command("losetup", "--detach", dev).Run() })
+	held, err := os.Open(dev)
+	// It stays until the last one has closed it, also when we are killed.
+	if out, err := exec.Command("losetup", "--detach", dev).CombinedOutput(); err != nil {
+		t.Errorf("losetup --detach %s: %v: %s", dev, err, out)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { held.Close() })
 	for _, d := range []Disk{parse(t, "linux 20\nswap 10\nextended fill\nlogical linux 30\nlogical linux fill"), parse(t, "efi 40\nswap 30\nlinux fill")} {
 		f, err := d.Fit(bytes, 4096)
 		if err != nil {

@@ -47,7 +47,12 @@ func TestBusy(t *testing.T) {
 	image := sparse(t, 64*mib)
 	command(t, "mkfs.ext4", "-q", "-F", image)
 	dev := command(t, "losetup", "--find", "--show", image)
-	t.Cleanup(func() { command(t, "losetup", "--detach", dev) })
+	held, err := os.Open(dev)
+	command(t, "losetup", "--detach", dev) // it stays until the last one has closed it, also when we are killed
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { held.Close() })
 	dir := filepath.Join(t.TempDir(), "mnt")
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		t.Fatal(err)

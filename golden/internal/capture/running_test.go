@@ -78,9 +78,14 @@ func disk(t *testing.T, script string) string {
 	}
 	table(t, file, script)
 	dev := must(t, "losetup", "--find", "--show", file)
+	held, err := os.Open(dev)
+	must(t, "losetup", "--detach", dev) // it stays until the last one has closed it, also when we are killed
+	if err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(func() {
 		_ = exec.Command("partx", "--delete", dev).Run() // fails where there is none
-		must(t, "losetup", "--detach", dev)
+		held.Close()
 	})
 	must(t, "partx", "--add", dev)
 	return dev
@@ -197,6 +202,16 @@ func TestRunning(t *testing.T) {
 	}
 	if notes := strings.Join(m.Notes, "\n"); len(m.Plan.Excludes) != 1 || m.Plan.Excludes[0] != "/srv" || strings.Contains(notes, "partition 5 of "+name+": stays empty") {
 		t.Errorf("as blocks: %q\n%s", m.Plan.Excludes, notes)
+	}
+	// What is mounted inside of what is left out is named.
+	must(t, "mkdir", root+"/var/inside")
+	mount(t, dev+"p5", root+"/var/inside", "squashfs", unix.MS_RDONLY)
+	m, err = inside(t, root, Options{Excludes: []string{"/srv"}, Blocks: []string{name + "p4"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if notes := strings.Join(m.Notes, "\n"); strings.Join(m.Plan.Excludes, " ") != "/srv /var" || !strings.Contains(notes, "/var/inside left out: it is mounted below /var") || strings.Contains(notes, "/var/inside left out: excluded") {
+		t.Errorf("below blocks: %q\n%s", m.Plan.Excludes, notes)
 	}
 }
 
