@@ -104,6 +104,7 @@ type describer struct {
 	stack stacked
 
 	laid  laid
+	left  []string // mount points of what is left out (-D, -X), until all mounts are read
 	notes []string
 }
 
@@ -294,6 +295,33 @@ func cleanExcludes(paths []string) ([]string, error) {
 		}
 	}
 	return clean, nil
+}
+
+// takeLeft leaves out of the scan what is mounted from what is left out, which
+// comes to no mount below it then. Not sooner: excluded is what a person
+// excludes.
+func (d *describer) takeLeft(wants []want) []want {
+	wants = slices.DeleteFunc(wants, func(w want) bool {
+		return w.MountPoint != "" && d.belowLeft(w.MountPoint, w.source)
+	})
+	for _, at := range d.left {
+		if !slices.Contains(d.opt.Excludes, at) {
+			d.opt.Excludes = append(d.opt.Excludes, at)
+		}
+	}
+	d.left = nil
+	return wants
+}
+
+// belowLeft says whether a mount point is inside of what is left out, and tells
+// people.
+func (d *describer) belowLeft(mountPoint, source string) bool {
+	i := slices.IndexFunc(d.left, func(at string) bool { return beneath(mountPoint, at) })
+	if i < 0 {
+		return false
+	}
+	d.note("%s: %s left out: it is mounted below %s, which is left out (-D, -X)", source, mountPoint, d.left[i])
+	return true
 }
 
 // excluded says whether nothing of what is mounted there is cloned.

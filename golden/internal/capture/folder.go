@@ -38,7 +38,7 @@ func (d *describer) fromFolder(ctx context.Context) ([]want, error) {
 		}
 		wants = append(wants, *w)
 	}
-	if wants, err = d.joinSubvolumes(wants); err != nil {
+	if wants, err = d.joinSubvolumes(d.takeLeft(wants)); err != nil {
 		return nil, err
 	}
 	wants = d.complete(d.renameOnlyDisk(wants, "the fstab"), name)
@@ -75,7 +75,7 @@ func (d *describer) fromEntry(ctx context.Context, e entry, source string) (*wan
 	}
 	if d.asBlocks(d.stackName(e.spec)) {
 		d.note("%s: %s comes as blocks, not as files (-D)", source, e.spec)
-		return nil, nil
+		return nil, d.leave(e, source)
 	}
 	w := want{source: source}
 	w.Type = e.kind
@@ -102,9 +102,23 @@ func (d *describer) fromEntry(ctx context.Context, e entry, source string) (*wan
 	}
 	if slices.Contains(d.skip, w.disk) {
 		d.note("%s: %s left out: its disk %s is (-X)", source, w, w.disk)
-		return nil, nil
+		return nil, d.leave(e, source)
 	}
 	return &w, nil
+}
+
+// leave leaves out of the scan what an entry mounts: in the folder its files
+// look like those of the file system around.
+func (d *describer) leave(e entry, source string) error {
+	at := filepath.Clean(e.file)
+	switch {
+	case e.kind == "swap":
+		return nil
+	case at == "/":
+		return fmt.Errorf("%s: / can't be left out (-D, -X): its files are what is cloned", source)
+	}
+	d.left = append(d.left, at)
+	return nil
 }
 
 // locate sets what the device field of an entry says about the place: its

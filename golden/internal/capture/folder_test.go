@@ -161,6 +161,28 @@ func TestRefused(t *testing.T) {
 	}
 }
 
+// TestLeftOut: in a folder the files of what comes as blocks, or lies on a disk
+// that is left out, look like those of the file system around.
+func TestLeftOut(t *testing.T) {
+	fstab := "/dev/sda1 / ext4\n/dev/sda6 /below/it ext4\n/dev/sdb1 /x ext4\n/dev/sda2 /win ntfs\n/dev/sdb2 none swap\n/dev/sdb3 /below ext4\n"
+	m, err := Describe(t.Context(), Options{Root: folder(t, fstab), Descs: descs(t, manual), SkipDisks: []string{"/dev/sdb"}, Blocks: []string{"sda2"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Join(m.Plan.Excludes, " "); got != "/x /win /below" {
+		t.Errorf("excludes %q", got)
+	}
+	if got := short(m); got != "0:1 / ext4, 0:5  swap" || !strings.Contains(strings.Join(m.Notes, "\n"), "etc/fstab:2: /below/it left out: it is mounted below /below") {
+		t.Errorf("got %s\n%s", got, strings.Join(m.Notes, "\n"))
+	}
+	for _, o := range []Options{{SkipDisks: []string{"sdb"}}, {Blocks: []string{"sdb1"}}} {
+		o.Root, o.Descs = folder(t, "/dev/sdb1 / ext4\n"), descs(t, manual)
+		if _, err := Describe(t.Context(), o); err == nil || !strings.Contains(err.Error(), "/ can't be left out") {
+			t.Errorf("got %v", err)
+		}
+	}
+}
+
 func TestFATLabel(t *testing.T) {
 	for label, want := range map[string]string{"": "", "efi": "EFI", "EFI SYSTEM": "EFI SYSTEM", "EFI-SYSTEM-PARTITION": "", "größe": ""} {
 		if got := fatLabel(label); got != want {

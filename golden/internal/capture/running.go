@@ -86,7 +86,7 @@ func (d *describer) fromMounts(ctx context.Context) ([]want, error) {
 	if !slices.ContainsFunc(wants, func(w want) bool { return w.MountPoint == "/" }) {
 		return nil, errors.New("describe this machine: its / is on no disk that can be cloned: give a folder with --root and a layout with -p")
 	}
-	wants, err = d.joinSubvolumes(wants)
+	wants, err = d.joinSubvolumes(d.takeLeft(wants))
 	return slices.DeleteFunc(wants, func(w want) bool {
 		gone := !slices.ContainsFunc(mountPoints(w.Filesystem), func(at string) bool { return !d.excluded(at) })
 		if gone {
@@ -156,16 +156,20 @@ func (d *describer) fromMount(ctx context.Context, m *mountinfo.Info) (*want, er
 		d.note("%s left out: excluded", m.Mountpoint)
 		return nil, nil
 	}
+	if d.belowLeft(m.Mountpoint, "/dev/"+name) {
+		return nil, nil
+	}
 	if disk := d.skipped(name); disk != "" {
 		if m.Mountpoint == "/" {
 			return nil, fmt.Errorf("disk %s: left out (-X), but / is on it", disk)
 		}
 		d.note("%s left out: its disk %s is (-X)", m.Mountpoint, disk)
+		d.left = append(d.left, m.Mountpoint)
 		return nil, nil
 	}
 	if d.asBlocksHere(name) {
 		d.note("%s: comes as blocks, not as files (-D)", m.Mountpoint)
-		d.opt.Excludes = append(d.opt.Excludes, m.Mountpoint)
+		d.left = append(d.left, m.Mountpoint)
 		return nil, nil
 	}
 	if !known(m.FSType) || m.FSType == wire.VFAT && !efiPlace(m.Mountpoint) {
