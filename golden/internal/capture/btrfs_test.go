@@ -3,6 +3,7 @@ package capture
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -30,7 +31,11 @@ func TestRunningBtrfs(t *testing.T) {
 	}
 	must(t, "mkdir", "-p", top+"/@/.snapshots/1")
 	must(t, "btrfs", "subvolume", "snapshot", "-r", top+"/@", top+"/@/.snapshots/1/snapshot")
+	must(t, "btrfs", "subvolume", "snapshot", top+"/@home", top+"/@/.snapshots/1/writable")
 	must(t, "btrfs", "subvolume", "snapshot", top+"/@home", top+"/@/writable")
+	must(t, "btrfs", "subvolume", "snapshot", "-r", top+"/@home", top+"/@/backup")
+	must(t, "btrfs", "subvolume", "create", top+"/@/locked")
+	must(t, "btrfs", "property", "set", top+"/@/locked", "ro", "true")
 	must(t, "btrfs", "subvolume", "set-default", top+"/@")
 	for _, d := range []string{"etc", "usr", "dev", "sys", "proc", "tmp", "home", "srv", "data", "bound"} {
 		must(t, "mkdir", top+"/@/"+d)
@@ -63,14 +68,14 @@ func TestRunningBtrfs(t *testing.T) {
 	if got := short(m); got != "0:1 / btrfs, 0:2 /data xfs" {
 		t.Errorf("file systems: %s", got)
 	}
-	want := "@ / md, @/.snapshots /.snapshots , @/nested /nested , @/nested/deep /nested/deep , @home /home m, holder  , holder/srv /srv m"
+	want := "@ / md, @/.snapshots /.snapshots , @/locked /locked , @/nested /nested , @/nested/deep /nested/deep , @/writable /writable , @home /home m, holder  , holder/srv /srv m"
 	if got := subs(m); got != want {
 		t.Errorf("subvolumes: %s\nwant %s", got, want)
 	}
-	if got := strings.Join(m.Mounts, " "); got != "/ /.snapshots /nested /nested/deep /home /srv /data" {
+	if got := strings.Join(m.Mounts, " "); got != "/ /.snapshots /locked /nested /nested/deep /writable /home /srv /data" {
 		t.Errorf("mounts: %s", got)
 	}
-	if got := strings.Join(m.Plan.Excludes, " "); got != "/tmp /.snapshots/1/snapshot /writable" {
+	if got := strings.Join(slices.Sorted(slices.Values(m.Plan.Excludes)), " "); got != "/.snapshots/1/snapshot /.snapshots/1/writable /backup /tmp" {
 		t.Errorf("excludes: %s", got)
 	}
 	fs := m.Plan.Filesystems
@@ -80,7 +85,8 @@ func TestRunningBtrfs(t *testing.T) {
 	if f := strings.Join(fs[1].Features, " "); !strings.Contains(f, "reflink=0") || !strings.Contains(f, "crc=1") || fs[1].InodeSize != 512 {
 		t.Errorf("xfs: %+v", fs[1])
 	}
-	if notes := strings.Join(m.Notes, "\n"); !strings.Contains(notes, "2 subvolumes that are snapshots") || !strings.Contains(notes, "1 subvolumes are snapshots or mounted nowhere, and left out: unseen") {
+	if notes := strings.Join(m.Notes, "\n"); !strings.Contains(notes, "3 subvolumes that are read-only snapshots") || !strings.Contains(notes, "/backup") || !strings.Contains(notes, "/.snapshots/1/writable") ||
+		!strings.Contains(notes, "1 subvolumes are mounted nowhere, and left out: unseen") {
 		t.Errorf("notes:\n%s", notes)
 	}
 	write(t, root+"/nested/deep/file", "deep")
@@ -94,13 +100,13 @@ func TestRunningBtrfs(t *testing.T) {
 		inodes[u.Mount] = u.Inodes
 	}
 	// Each counts its top too: /nested/deep has that and a file, /.snapshots
-	// that, the folder 1, and an empty directory in place of the snapshot.
-	if inodes["/nested"] != 1 || inodes["/nested/deep"] != 2 || inodes["/.snapshots"] != 3 || inodes["/home"] != 1 || inodes["/"] > 30 {
+	// that, the folder 1, and an empty directory in place of each snapshot.
+	if inodes["/nested"] != 1 || inodes["/nested/deep"] != 2 || inodes["/.snapshots"] != 4 || inodes["/home"] != 1 || inodes["/"] > 30 {
 		t.Errorf("what the scan found: %v", inodes)
 	}
 	text := layoutfile.Print(m.layoutFile())
 	f, err := layoutfile.Parse(strings.NewReader(text), "printed")
-	if err != nil || len(f.Filesystems) != 2 || len(f.Filesystems[0].Subvolumes) != 7 {
+	if err != nil || len(f.Filesystems) != 2 || len(f.Filesystems[0].Subvolumes) != 9 {
 		t.Errorf("as a layout file: %v\n%s", err, text)
 	}
 	m, err = inside(t, root, Options{Excludes: []string{"/data", "/home"}})

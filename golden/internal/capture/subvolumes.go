@@ -45,7 +45,7 @@ func subvolOf(options []string) (path string, named bool, err error) {
 	// btrfs(5): 5, and 0 for it, is the top of the file system. Any other
 	// number is that file system's own.
 	if !named && id != "" {
-		if strings.Trim(id, "0") != "5" && strings.Trim(id, "0") != "" {
+		if n := strings.TrimLeft(id, "0"); n != "5" && n != "" {
 			return "", false, fmt.Errorf("subvolid=%s means another subvolume on every file system: write subvol= and its path", id)
 		}
 		named = true
@@ -169,12 +169,25 @@ func (d *describer) completeSubvolumes(ctx context.Context, w *want) error {
 		d.opt.Excludes = append(d.opt.Excludes, s.MountPoint)
 	}
 	if len(left) > 0 {
-		d.note("%s: %d subvolumes that are snapshots or mounted elsewhere too arrive as empty directories: %s and so on", w.source, len(left), left[0].MountPoint)
+		d.note("%s: %d subvolumes that are read-only snapshots, lie in .snapshots or are mounted elsewhere too arrive as empty directories: %s", w.source, len(left), some(left, func(s wire.Subvolume) string { return s.MountPoint }))
 	}
 	if len(w.Subvolumes) == 0 {
 		return nil
 	}
 	return d.askBtrfs(ctx, w, left)
+}
+
+// some lists things for a person to read: snapper may have thousands.
+func some[T any](list []T, word func(T) string) string {
+	const most = 30
+	var words []string
+	for _, x := range list[:min(len(list), most)] {
+		words = append(words, word(x))
+	}
+	if len(list) > most {
+		words = append(words, fmt.Sprintf("and %d more", len(list)-most))
+	}
+	return strings.Join(words, ", ")
 }
 
 // nesting looks for subvolumes that are seen inside a mounted one.
@@ -219,9 +232,14 @@ func (n *nesting) below(top, path string) error {
 	return nil
 }
 
-// isSnapshot says whether a subvolume was made of another one, or was
-// received and then locked, as backups are.
+// isSnapshot says whether a subvolume only keeps what another one was: made of
+// it or received and read-only, or below .snapshots, where snapper has them. A
+// writable one that was made of another lives on its own, such as a container's
+// or a virtual machine's.
 func isSnapshot(top string) (bool, error) {
+	if strings.Contains(top, "/.snapshots/") {
+		return true, nil
+	}
 	f, err := os.Open(top)
 	if err != nil {
 		return false, err
@@ -235,7 +253,8 @@ func isSnapshot(top string) (bool, error) {
 		return false, fmt.Errorf("ask for subvolume %s: %w", top, err)
 	}
 	locked := info.flags&1 != 0 // BTRFS_ROOT_SUBVOL_RDONLY (linux/btrfs_tree.h)
-	return info.parentUUID != [16]byte{} || locked && strings.Contains(top, "/.snapshots/"), nil
+	none := [16]byte{}
+	return locked && (info.parentUUID != none || info.receivedUUID != none), nil
 }
 
 // askBtrfs adds the subvolumes that hold others and are mounted nowhere, and
@@ -272,7 +291,7 @@ func (d *describer) askBtrfs(ctx context.Context, w *want, snapshots []wire.Subv
 		return slices.ContainsFunc(w.Subvolumes, same) || slices.ContainsFunc(snapshots, same) || isSnapshotName(filepath.Base(path))
 	})
 	if len(unseen) > 0 {
-		d.note("%s: %d subvolumes are snapshots or mounted nowhere, and left out: %s and so on", w.source, len(unseen), unseen[0])
+		d.note("%s: %d subvolumes are mounted nowhere, and left out: %s", w.source, len(unseen), some(unseen, func(path string) string { return path }))
 	}
 	return nil
 }

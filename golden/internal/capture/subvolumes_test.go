@@ -39,6 +39,8 @@ func TestSubvolumesOfFstab(t *testing.T) {
 		"top is /":  {fstab: "UUID=a / btrfs subvolid=5\nUUID=a /home btrfs subvol=home\n", want: "0:1 / btrfs, 0:5  swap", subs: "home /home m", mounts: "/ /home"},
 		"two disks": {fstab: "/dev/sda1 / btrfs subvol=@\n/dev/sda6 /home btrfs subvol=@\n", want: "0:1 / btrfs, 0:6 /home btrfs, 0:5  swap", subs: "@ / m, @ /home m", mounts: "/ /home"},
 		"by number": {fstab: "UUID=a / btrfs subvolid=256\n", err: "fstab:1: /: subvolid=256 means another"},
+		"a 5 in it": {fstab: "UUID=a / btrfs subvolid=500\n", err: "fstab:1: /: subvolid=500 means another"},
+		"05":        {fstab: "UUID=a / btrfs subvolid=05\n", want: "0:1 / btrfs, 0:5  swap", mounts: "/"},
 		"twice":     {fstab: "UUID=a / btrfs subvol=@\nUUID=a /x btrfs subvol=/@/\n", err: `subvolume "@" is mounted on / and on /x`},
 	} {
 		m, err := Describe(t.Context(), Options{Root: folder(t, c.fstab), Descs: descs(t, manual)})
@@ -55,6 +57,16 @@ func TestSubvolumesOfFstab(t *testing.T) {
 		if got := strings.Join(m.Mounts, " "); short(m) != c.want || subs(m) != c.subs || got != c.mounts {
 			t.Errorf("%s: got %s; %s; %s", name, short(m), subs(m), got)
 		}
+	}
+}
+
+func TestSome(t *testing.T) {
+	word := func(n int) string { return fmt.Sprint(n) }
+	if got := some([]int{1, 2}, word); got != "1, 2" {
+		t.Errorf("got %s", got)
+	}
+	if got := some(make([]int, 34), word); got != strings.Repeat("0, ", 30)+"and 4 more" {
+		t.Errorf("got %s", got)
 	}
 }
 
