@@ -40,14 +40,16 @@ func rewriteFilters(text string) (out string, notes []string) {
 		if !disk.MatchString(text[m[0]:m[1]]) {
 			continue
 		}
+		rest, _, _ := strings.Cut(text[m[1]:], "\n")
+		if rest = strings.Trim(rest, blanks+"\r"); rest != "" && !strings.HasPrefix(rest, "#") {
+			notes = append(notes, text[m[2]:m[3]]+" names golden's disks, and "+rest+" behind it: left as it is")
+			continue
+		}
 		out += text[at:m[0]]
 		for line := range strings.SplitAfterSeq(text[m[0]:m[1]], "\n") {
 			out += filtered + line
 		}
 		at = m[1]
-		if end, _, _ := strings.Cut(text[at:], "\n"); strings.Trim(end, blanks+"\r") != "" && !strings.HasPrefix(strings.TrimLeft(end, blanks), "#") {
-			out += "\n" // what follows is no part of it
-		}
 		notes = append(notes, text[m[2]:m[3]]+" names golden's disks, commented out")
 	}
 	return out + text[at:], notes

@@ -7,6 +7,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/kamethod/kamethod/golden/wire"
 	"github.com/pkg/xattr"
 )
 
@@ -17,18 +18,22 @@ func TestLabels(t *testing.T) {
 		t.Skip("labels are root's to set")
 	}
 	const on, etc, boot = "SELINUX=enforcing\n", "system_u:object_r:etc_t:s0", "system_u:object_r:boot_t:s0"
+	hook := []wire.Hook{{Name: "x", Content: []byte("#!/bin/sh\n")}}
 	for _, tt := range []struct {
 		name, config string
 		unlabelled   string // one more that has none
 		relabel      bool
 		made         string // label of what was made
+		hooks        []wire.Hook
 	}{
-		{"enforcing", "# SELINUX= can be\n" + on, "", false, etc},
-		{"permissive", "SELINUX=permissive\n", "", false, etc},
-		{"disabled", "SELINUX=disabled\n", "etc/shadow", false, ""},
-		{"none", "", "etc/shadow", false, ""},
-		{"golden's file without", on, "etc/shadow", true, etc},
-		{"golden's folder without", on, "etc/ssh", true, etc},
+		{"enforcing", "# SELINUX= can be\n" + on, "", false, etc, nil},
+		{"permissive", "SELINUX=permissive\n", "", false, etc, nil},
+		{"disabled", "SELINUX=disabled\n", "etc/shadow", false, "", nil},
+		{"none", "", "etc/shadow", false, "", nil},
+		{"hooks", on, "", true, etc, hook},
+		{"hooks, disabled", "SELINUX=disabled\n", "", false, "", hook},
+		{"golden's file without", on, "etc/shadow", true, etc, nil},
+		{"golden's folder without", on, "etc/ssh", true, etc, nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			root := t.TempDir()
@@ -36,7 +41,7 @@ func TestLabels(t *testing.T) {
 			if tt.config != "" {
 				files["etc/selinux/config"] = tt.config
 			}
-			c := newTestClone(t, root, files, nil)
+			c := newTestClone(t, root, files, func(e *Env) { e.Plan.Hooks = tt.hooks })
 			for _, name := range []string{"etc", "etc/fstab", "etc/shadow", "etc/ssh", "etc/ssh/x", "etc/selinux", "boot"} {
 				label := etc
 				if name == "boot" {
