@@ -77,6 +77,7 @@ type step struct {
 func steps() []step {
 	return []step{
 		{"fstab", fixFstab},
+		{"swap-files", own(fixSwapFiles)},
 		{"storage", fixStorage},
 		{"machine-id", own(fixMachineID)},
 		{"host-name", own(fixHostname)},
