@@ -83,6 +83,7 @@ func (d *describer) fromMounts(ctx context.Context) ([]want, error) {
 			wants = append(wants, *w)
 		}
 	}
+	d.noteBound(mounts)
 	if !slices.ContainsFunc(wants, func(w want) bool { return w.MountPoint == "/" }) {
 		return nil, errors.New("describe this machine: its / is on no disk that can be cloned: give a folder with --root and a layout with -p")
 	}
@@ -109,6 +110,41 @@ func mountID(m *mountinfo.Info) string {
 		return ""
 	}
 	return fmt.Sprintf("%d:%d", m.Major, m.Minor)
+}
+
+// noteBound names the file systems of which only a directory is mounted.
+func (d *describer) noteBound(mounts []*mountinfo.Info) {
+	of := func(m *mountinfo.Info) string {
+		if m.FSType == "btrfs" {
+			return m.Source
+		}
+		return fmt.Sprintf("%d:%d", m.Major, m.Minor)
+	}
+	known := map[string]bool{}
+	for _, m := range mounts {
+		if mountID(m) != "" {
+			known[of(m)] = true
+		}
+	}
+	for _, m := range mounts {
+		name, ok := d.onDisk(m)
+		if !ok || known[of(m)] || d.excluded(m.Mountpoint) || d.skipped(name) != "" || d.asBlocksHere(name) {
+			continue
+		}
+		known[of(m)] = true
+		d.note("%s left out: it is only %s of the %s on /dev/%s, which is mounted nowhere as a whole: mount it to have it cloned", m.Mountpoint, m.Root, m.FSType, name)
+	}
+}
+
+// onDisk says whether what is mounted lies on a disk of the machine's, and on
+// which of its devices.
+func (d *describer) onDisk(m *mountinfo.Info) (name string, ok bool) {
+	name, ok = d.m.byNumber(m.Major, m.Minor), m.Major != 0
+	if m.FSType == "btrfs" || m.FSType == "zfs" { // which have a device number of their own making
+		name, ok = d.m.kernelName(m.Source), true
+	}
+	file := strings.HasPrefix(name, "loop") && !strings.Contains(name[4:], "p") // that is mounted: a snap, an ISO
+	return name, ok && !file && !noDisk(m.FSType) && !medium(m.Source)
 }
 
 func exists(path string) bool {
@@ -142,16 +178,10 @@ func realTables(ctx context.Context, disks, whole map[string]bool) map[string]re
 
 // fromMount is what a mount wants; nil if nothing of a clone's.
 func (d *describer) fromMount(ctx context.Context, m *mountinfo.Info) (*want, error) {
-	name := d.m.byNumber(m.Major, m.Minor)
-	onDisk := m.Major != 0
-	if m.FSType == "btrfs" || m.FSType == "zfs" { // which have a device number of their own making
-		name, onDisk = d.m.kernelName(m.Source), true
-	}
+	name, onDisk := d.onDisk(m)
 	switch {
-	case !onDisk || noDisk(m.FSType) || medium(m.Source):
+	case !onDisk:
 		return nil, nil
-	case strings.HasPrefix(name, "loop") && !strings.Contains(name[4:], "p"):
-		return nil, nil // a file that is mounted: a snap, an ISO
 	case d.excluded(m.Mountpoint) && m.FSType != "btrfs":
 		d.note("%s left out: excluded", m.Mountpoint)
 		return nil, nil

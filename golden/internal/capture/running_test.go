@@ -108,7 +108,9 @@ func TestRunning(t *testing.T) {
 	must(t, "mkfs.ext4", "-q", "-L", "golden root", "-O", "^metadata_csum,^64bit", "-I", "128", dev+"p2")
 	must(t, "mkswap", "-L", "swap0", dev+"p3")
 	must(t, "mkfs.ext3", "-q", dev+"p4")
-	must(t, "mksquashfs", "/etc/default", dev+"p5", "-quiet", "-no-progress", "-noappend")
+	packed := t.TempDir()
+	must(t, "mkdir", packed+"/sub")
+	must(t, "mksquashfs", packed, dev+"p5", "-quiet", "-no-progress", "-noappend")
 	root := t.TempDir()
 	mount(t, dev+"p2", root, "ext4", 0)
 	for _, d := range []string{"etc", "usr", "proc", "sys", "dev", "var", "tmp", "srv"} {
@@ -180,6 +182,18 @@ func TestRunning(t *testing.T) {
 	}
 	if _, err = inside(t, root, Options{SkipDisks: []string{name}}); err == nil || !strings.Contains(err.Error(), "/ is on it") {
 		t.Errorf("got %v", err)
+	}
+	// Of a file system that is mounted elsewhere only a directory is seen.
+	whole := t.TempDir()
+	mount(t, dev+"p5", whole, "squashfs", unix.MS_RDONLY)
+	must(t, "mkdir", root+"/part")
+	mount(t, whole+"/sub", root+"/part", "", unix.MS_BIND)
+	m, err = inside(t, root, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if notes := strings.Join(m.Notes, "\n"); !strings.Contains(notes, "/part left out: it is only /sub of the squashfs on "+dev+"p5") || strings.Contains(notes, "/var left out") {
+		t.Errorf("notes:\n%s", notes)
 	}
 	mount(t, dev+"p5", root+"/srv", "squashfs", unix.MS_RDONLY)
 	// Seen from outside, the same is a folder with mounts below it.
