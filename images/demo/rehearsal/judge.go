@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -35,15 +36,11 @@ func (r *rehearsal) judge(ctx context.Context, result *Result) error {
 	for _, n := range r.nodes {
 		j := &NodeResult{Name: n.spec.Name, DiskSize: n.spec.DiskSize, Prompt: n.prompt, Boot: n.loginAfter, Problems: n.problems}
 		result.Nodes = append(result.Nodes, j)
-		if s := report.byMAC(n.spec.MAC); s != nil {
-			j.Serve = *s
-		} else {
-			j.problem("golden-serve's report doesn't name %s", n.spec.MAC)
-		}
-		look := r.judgeDisk
+		look, allowed := r.judgeDisk, []*regexp.Regexp(nil)
 		if r.Cell != nil {
-			look = r.judgeCell
+			look, allowed = r.judgeCell, r.Cell.leftovers()
 		}
+		j.checkServe(report, n.spec.MAC, allowed)
 		id, err := look(ctx, n, j)
 		if err != nil {
 			return fmt.Errorf("%s: %w", n.spec.Name, err)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -20,7 +21,14 @@ type serveReport struct {
 	Sent  int64       `json:"sent"`
 	Kept  int64       `json:"kept"`
 	Nodes []ServeNode `json:"nodes"`
+
+	Verdict string   `json:"verdict"` // what the clones' files are
+	Torn    []string `json:"torn"`
 }
+
+// exact is golden-serve's verdict where nothing changed while it was copied:
+// nobody works on a golden root.
+const exact = "EXACT"
 
 // ServeNode is golden-serve's word on one node.
 type ServeNode struct {
@@ -32,6 +40,8 @@ type ServeNode struct {
 	Error    string             `json:"error"`
 	Bytes    int64              `json:"bytes"`
 	Seconds  map[string]float64 `json:"seconds"` // by stage
+
+	Leftovers []string `json:"leftovers"` // where golden is still named
 }
 
 func (r serveReport) byMAC(mac string) *ServeNode {
@@ -64,6 +74,24 @@ type NodeResult struct {
 
 func (j *NodeResult) problem(format string, args ...any) {
 	j.Problems = append(j.Problems, fmt.Sprintf(format, args...))
+}
+
+// checkServe holds golden-serve's own word on a clone against what has to be.
+func (j *NodeResult) checkServe(report serveReport, mac string, allowed []*regexp.Regexp) {
+	s := report.byMAC(mac)
+	if s == nil {
+		j.problem("golden-serve's report doesn't name %s", mac)
+		return
+	}
+	j.Serve = *s
+	if report.Verdict != exact {
+		j.problem("golden-serve's verdict is %q, want %s; torn: %q", report.Verdict, exact, report.Torn)
+	}
+	for _, l := range s.Leftovers {
+		if !slices.ContainsFunc(allowed, func(r *regexp.Regexp) bool { return r.MatchString(l) }) {
+			j.problem("golden is still named: %s", l)
+		}
+	}
 }
 
 func (j *NodeResult) right() bool {
