@@ -27,7 +27,16 @@ type ailing struct {
 	stage  string         // where it has to fail
 	cause  *regexp.Regexp // in what golden-serve says
 	pull   bool           // its disk vanishes while it is written
+	rate   int64          // bytes a second that its disk takes; 0: as they come
 }
+
+// A disk that is pulled has to be one that is still written to, when its machine
+// has noticed: taking it out, the kernel first waits for what it has in memory
+// (at most a fifth of it), at the disk's rate, while more comes in.
+const (
+	pulledRate = 8 << 20
+	largeFile  = 450 << 20
+)
 
 const sectorsPerMiB = 2048
 
@@ -57,7 +66,7 @@ func TestFailingDisks(t *testing.T) {
 	needVMTest(t)
 	dir := t.TempDir()
 	root := smallRoot(t, dir)
-	noise := make([]byte, 300<<20)
+	noise := make([]byte, largeFile)
 	_, _ = rand.NewChaCha8([32]byte{7}).Read(noise) // never fails
 	if err := os.WriteFile(filepath.Join(root, "large"), noise, 0o644); err != nil {
 		t.Fatal(err)
@@ -69,7 +78,7 @@ func TestFailingDisks(t *testing.T) {
 		// copy of the superblock, where nobody else writes.
 		{name: "mkfs", faults: []vmlab.Fault{{Op: "write", Sectors: []int64{(1 + 128) * sectorsPerMiB}}}, stage: "preparing disks", cause: regexp.MustCompile(`vda1`)},
 		{name: "writes", faults: []vmlab.Fault{{Op: "write", Sectors: spread()}}, stage: "receiving", cause: regexp.MustCompile(`input/output error|read-only file system`)},
-		{name: "pulled", pull: true, stage: "receiving", cause: regexp.MustCompile(`input/output error|no such device|read-only file system`)},
+		{name: "pulled", pull: true, rate: pulledRate, stage: "receiving", cause: regexp.MustCompile(`input/output error|no such device|read-only file system`)},
 	})
 }
 
@@ -145,7 +154,7 @@ func failing(t *testing.T, dir, root string, machines []ailing) {
 	pulling, stop := context.WithCancel(ctx)
 	defer stop()
 	for i, a := range machines {
-		disk := vmlab.Disk{File: filepath.Join(dir, a.name+".img"), Size: 1 << 30, Faults: a.faults}
+		disk := vmlab.Disk{File: filepath.Join(dir, a.name+".img"), Size: 1 << 30, Faults: a.faults, Rate: a.rate}
 		if len(machines) == 1 {
 			disk.Size = 2 << 30
 		}
