@@ -56,6 +56,22 @@ func TestGrow(t *testing.T) {
 	}
 }
 
+// TestGrowOthers: of a type that nobody here knows nothing is known.
+func TestGrowOthers(t *testing.T) {
+	golden := Disk{Table: GPT, Parts: []Part{
+		{Number: 1, Kind: Primary, GUID: "4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709", Size: 1000 * mib}, // Linux's root
+		{Number: 2, Kind: Primary, GUID: "933AC7E1-2EB4-4F13-B844-0E14E2AEF915", Size: 1000 * mib}, // its home
+		{Number: 3, Kind: Primary, GUID: "DE94BBA4-06D1-4D40-A16A-BFD50179D6AC", Size: 500 * mib},  // Windows's recovery
+		{Number: 4, Kind: Primary, GUID: "01234567-89AB-4DEF-8123-456789ABCDEF", Size: 500 * mib},
+	}}
+	if got := sizes(t, golden.Grow(), 4002); got[1] != 1000 || got[2] != 2000 || got[3] != 500 || got[4] != 500 {
+		t.Errorf("on a larger disk: %v", got)
+	}
+	if got := sizes(t, golden.Grow(), 2002); got[1] != 500 || got[2] != 500 || got[3] != 500 || got[4] != 500 {
+		t.Errorf("on a smaller disk: %v", got)
+	}
+}
+
 // TestGrowLogical: an extended partition shrinks and grows with its logicals.
 func TestGrowLogical(t *testing.T) {
 	golden := parse(t, "linux 1000\nextended 4003\nlogical swap 1000\nlogical linux 1000\nlogical linux 2000")

@@ -34,6 +34,29 @@ const (
 	guidReserved = "E3C9E316-0B5C-4DB8-817D-F92DF00215AE" // Windows's
 )
 
+// linuxGUIDs are the types of what Linux has its files on (Discoverable
+// Partitions Specification), but for what boot loaders start from.
+func linuxGUIDs() []string {
+	return []string{
+		GUIDLinux,
+		"933AC7E1-2EB4-4F13-B844-0E14E2AEF915", // /home
+		"3B8F8425-20E0-4F3B-907F-1A25A76F98E8", // /srv
+		"4D21B016-B534-45C2-A9FB-5C16E091FD2D", // /var
+		"7EC6F557-3BC5-4ACA-B293-16EF5DF639D1", // /var/tmp
+		"773F91EF-66D4-49B5-BD83-D683BF40AD16", // a user's home
+		"44479540-F297-41B2-9AF7-D131D5F0458A", // /, x86
+		"4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709", // /, x86-64
+		"69DAD710-2CE4-4E3C-B16C-21A1D49ABED3", // /, 32-bit ARM
+		"B921B045-1DF0-41C3-AF44-4C6F280D3FAE", // /, 64-bit ARM
+		"72EC70A6-CF74-40E6-BD49-4BDA08E8F224", // /, 64-bit RISC-V
+		"75250D76-8CC6-458E-BD66-BD47CC81A812", // /usr, x86
+		"8484680C-9521-48C6-9C11-B0720656F69E", // /usr, x86-64
+		"7D0359A3-02B3-4F0A-865C-654403E70625", // /usr, 32-bit ARM
+		"B0E01050-EE5F-4390-949A-9101B17104E9", // /usr, 64-bit ARM
+		"BEAEC34B-8442-439B-A40B-984381ED097D", // /usr, 64-bit RISC-V
+	}
+}
+
 const mib = 1 << 20
 
 // How many partitions a table can name: libfdisk's MAXIMUM_PARTS for an MBR,

@@ -150,8 +150,13 @@ func (d Disk) Grow() Disk {
 }
 
 // holdsFiles says whether Linux files are in the partition, by themselves or in
-// what is made of it: LVM, an array, an encrypted container.
+// what is made of it: LVM, an array, an encrypted container. A GPT has types
+// without number: one that isn't known to be Linux's may be anybody's, such as
+// Windows's recovery.
 func (p Part) holdsFiles() bool {
+	if p.GUID != "" && fromGUID(p.GUID) == TypeLinux {
+		return p.Kind != Extended && slices.Contains(linuxGUIDs(), p.GUID)
+	}
 	switch p.mbrType() {
 	case TypeLinux, typeLVM, typeRAID, typeLUKS:
 		return p.Kind != Extended
