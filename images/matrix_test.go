@@ -34,7 +34,10 @@ var recipes = []rehearsal.Recipe{
 	{Name: "nvme-4096", Firmware: vmlab.UEFI, GPT: true, Mix: rehearsal.Ext4, Stacking: rehearsal.Plain, Bus: vmlab.NVMe, Sector: 4096},
 	{Name: "smaller-disk", Mix: rehearsal.Ext4, Stacking: rehearsal.Plain, Size: 2 << 30, Shrinks: true, Bus: vmlab.SCSI},
 	{Name: "larger-disk", GPT: true, Mix: rehearsal.XFS, Stacking: rehearsal.Plain, Size: 8 << 30, Grows: true, Bus: vmlab.IDE},
-	{Name: "two-disks", Mix: rehearsal.Ext4, Stacking: rehearsal.TwoDisks},
+	// Its disks are vda and sda: without hints golden's sda would come onto the
+	// latter, which is the second one. And golden's MBRs become GPTs.
+	{Name: "two-disks", Mix: rehearsal.Ext4, Stacking: rehearsal.TwoDisks, Second: vmlab.SCSI, ToGPT: true,
+		Match: []string{"sda:serial=KA0,bus=virtio", "sdb:serial=KA1,size>=1G"}},
 	{Name: "luks", GPT: true, Mix: rehearsal.Ext4, Stacking: rehearsal.LUKS},
 }
 

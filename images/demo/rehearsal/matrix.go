@@ -41,10 +41,14 @@ type Recipe struct {
 	Mix      Mix
 	Stacking Stacking
 	Bus      vmlab.Bus // empty: virtio
+	Second   vmlab.Bus // of the second disk; empty: Bus
 	Sector   int
 	Size     int64 // bytes of the node's disk; 0: 3 GiB
 	Shrinks  bool  // the layout asks for more than the disk has, and may shrink
 	Grows    bool  // the layout has shares of the disk
+
+	ToGPT bool     // golden has an MBR, the clone a GPT all the same (--table)
+	Match []string // which disk of the node becomes which of golden's (--match)
 }
 
 // piece is a partition or volume on its way into a layout.
@@ -155,10 +159,10 @@ var types = map[string][2]string{
 	"raid": {"fd", "A19D880F-05FC-4D3B-A006-743F0F84911E"}, "boot": {"", "21686148-6449-6E6F-744E-656564454649"},
 }
 
-// wanted is the table that the layout asks for.
+// wanted is the table that the clone has to have.
 func (r Recipe) wanted(parts []numbered, extended int) []Wanted {
 	kind := 0
-	if r.GPT {
+	if r.GPT || r.ToGPT {
 		kind = 1
 	}
 	var out []Wanted
@@ -185,6 +189,14 @@ func (r Recipe) disks() []string {
 	return []string{"sda"}
 }
 
+// bus is the n-th disk's.
+func (r Recipe) bus(n int) vmlab.Bus {
+	if n > 0 && r.Second != "" {
+		return r.Second
+	}
+	return r.Bus
+}
+
 // Cell makes the cell.
 func (r Recipe) Cell() *Cell {
 	c := &Cell{Name: r.Name, Firmware: r.Firmware, Golden: r.disks(), Layouts: map[string]string{}, Wanted: map[string][]Wanted{},
@@ -196,10 +208,12 @@ func (r Recipe) Cell() *Cell {
 	for n, disk := range c.Golden {
 		parts, extended := r.number(r.parts(n))
 		c.Wanted[disk] = r.wanted(parts, extended)
-		if r.GPT && n == 0 && !r.yaml() { // golden-serve adds it, as the golden root has GRUB for a BIOS too
+		// golden-serve adds it, as the golden root has GRUB for a BIOS too; and to
+		// each table that it makes a GPT of.
+		if r.GPT && n == 0 && !r.yaml() || r.ToGPT {
 			c.Wanted[disk] = append(c.Wanted[disk], Wanted{Number: len(parts) + 1, Types: []string{types["boot"][1]}, MiB: 1})
 		}
-		c.Disks = append(c.Disks, vmlab.Disk{Size: r.Size, Bus: r.Bus, Sector: r.Sector, Serial: fmt.Sprintf("KA%d", n)})
+		c.Disks = append(c.Disks, vmlab.Disk{Size: r.Size, Bus: r.bus(n), Sector: r.Sector, Serial: fmt.Sprintf("KA%d", n)})
 		if !r.yaml() {
 			c.Layouts[disk] = r.desc(parts)
 		}
@@ -231,6 +245,12 @@ func (r Recipe) Cell() *Cell {
 	}
 	if r.Stacking == LVM {
 		c.Clone.Groups = []string{"vg0"}
+	}
+	if r.ToGPT {
+		c.Serve = append(c.Serve, "--table", "gpt")
+	}
+	for _, m := range r.Match {
+		c.Serve = append(c.Serve, "--match", m)
 	}
 	c.files()
 	if r.yaml() {

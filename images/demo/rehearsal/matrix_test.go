@@ -1,6 +1,7 @@
 package rehearsal
 
 import (
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -46,4 +47,26 @@ func oneLine(text string) string {
 		out = append(out, strings.TrimSpace(line))
 	}
 	return strings.Join(out, "; ")
+}
+
+// TestConvertedCell: --table and --match are given, and what they make is what
+// is wanted.
+func TestConvertedCell(t *testing.T) {
+	cell := Recipe{Mix: Ext4, Stacking: TwoDisks, Second: vmlab.SCSI, ToGPT: true, Match: []string{"sda:serial=KA0"}}.Cell()
+	args := strings.Join(cell.ServeArgs(func(disk string) string { return "desc-" + disk }), " ")
+	if want := "-p sda desc-sda -p sdb desc-sdb --table gpt --match sda:serial=KA0"; args != want {
+		t.Errorf("arguments %q, want %q", args, want)
+	}
+	linux, swap, boot := types["linux"][1], types["swap"][1], types["boot"][1]
+	for disk, want := range map[string][]Wanted{
+		"sda": {{1, []string{linux}, rootMiB}, {2, []string{swap}, 0}, {3, []string{boot}, 1}},
+		"sdb": {{1, []string{linux}, 0}, {2, []string{boot}, 1}},
+	} {
+		if !reflect.DeepEqual(cell.Wanted[disk], want) {
+			t.Errorf("%s: %v, want %v", disk, cell.Wanted[disk], want)
+		}
+	}
+	if cell.Disks[0].Bus != "" || cell.Disks[1].Bus != vmlab.SCSI || cell.Layouts["sda"] != "linux 1200\nswap fill\n" {
+		t.Errorf("disks %+v, layouts %q", cell.Disks, cell.Layouts)
+	}
 }
