@@ -57,30 +57,31 @@ func (s *scan) archive(name string, r io.Reader) error {
 type errScan struct{ error }
 
 // kernelImage looks into an EFI program: the command line and the initrd of a
-// unified kernel image are sections of it (systemd-stub(7)).
+// unified kernel image are sections of it (systemd-stub(7)). The initrd is
+// packed; all else is looked through as it lies there.
 func (s *scan) kernelImage(name string) error {
 	f, err := s.c.tree.open(name)
 	if err != nil {
+		s.rep.warn("%s was not looked through: %v", name, err)
 		return nil
 	}
 	defer f.Close()
 	if img, err := pe.NewFile(f); err == nil {
 		for _, sec := range img.Sections {
-			if sec.Name == ".initrd" && sec.Size <= maxInner {
-				if err := s.archive(name+": .initrd", io.NewSectionReader(f, int64(sec.Offset), int64(sec.Size))); err != nil {
-					return err
-				}
+			if sec.Name != ".initrd" {
+				continue
+			}
+			where := name + ": .initrd"
+			if sec.Size > maxInner {
+				s.rep.warn("%s was not looked through: it has %d bytes", where, sec.Size)
+				continue
+			}
+			if err := s.archive(where, io.NewSectionReader(f, int64(sec.Offset), int64(sec.Size))); err != nil {
+				return err
 			}
 		}
 	}
-	if fi, err := f.Stat(); err != nil || fi.Size() > maxBinary {
-		return nil
-	}
-	b, err := s.c.tree.readAtMost(name, maxBinary)
-	if err != nil {
-		return nil
-	}
-	return s.contents(name, b)
+	return s.whole(name)
 }
 
 // maxInner bounds an initrd inside a kernel image, in bytes.
@@ -100,18 +101,4 @@ func (t *tree) open(name string) (*os.File, error) {
 		return nil, err
 	}
 	return t.root.Open(p)
-}
-
-// readAtMost reads a file that isn't larger.
-func (t *tree) readAtMost(name string, most int64) ([]byte, error) {
-	f, err := t.open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, most+1))
-	if err == nil && int64(len(b)) > most {
-		err = fmt.Errorf("read %s: more than %d bytes", name, most)
-	}
-	return b, err
 }

@@ -4,13 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"path"
 	"strings"
 )
 
 const (
-	maxScanned   = 1 << 20  // bytes: a text file that is longer isn't configuration
-	maxBinary    = 16 << 20 // bytes: a boot loader or a data base that is longer isn't either
+	maxScanned   = 1 << 20   // bytes: a text file that is longer isn't configuration
+	maxBinary    = 16 << 20  // bytes that are looked through at once
+	maxLarge     = 512 << 20 // bytes: what is longer (an image of a disk in /boot) isn't looked through
 	maxLeftovers = 200      // a golden node called "debian" is named everywhere
 	maxDepth     = 32       // folders
 )
@@ -125,36 +127,98 @@ func (s *scan) walk(dir string, depth int) error {
 	return nil
 }
 
-// file looks into one file. One that can't be read is no leftover.
+// file looks into one file. One that can't be read is no leftover, but is said.
 func (s *scan) file(name string) error {
 	if isInitrd(name) {
 		return s.initrd(name)
 	}
-	fi, err := s.c.tree.stat(name)
-	if err != nil || fi.Size() > maxBinary {
-		return nil
-	}
 	if strings.EqualFold(path.Ext(name), ".efi") {
 		return s.kernelImage(name)
 	}
-	b, err := s.c.tree.readAtMost(name, maxBinary)
+	return s.whole(name)
+}
+
+// whole looks through all of a file, as it lies there.
+func (s *scan) whole(name string) error {
+	f, err := s.c.tree.open(name)
 	if err != nil {
+		s.rep.warn("%s was not looked through: %v", name, err)
+		return nil
+	}
+	defer f.Close()
+	fi, err := f.Stat()
+	switch {
+	case err != nil:
+		s.rep.warn("%s was not looked through: %v", name, err)
+		return nil
+	case fi.Size() > maxLarge:
+		s.rep.warn("%s was not looked through: it has %d bytes", name, fi.Size())
+		return nil
+	case fi.Size() > maxBinary:
+		return s.pieces(name, f)
+	}
+	b, err := io.ReadAll(io.LimitReader(f, maxBinary))
+	if err != nil {
+		s.rep.warn("%s was not looked through: %v", name, err)
 		return nil
 	}
 	return s.contents(name, b)
 }
 
-// contents looks through a text line by line; through what is no text only
-// for what can't be there by chance.
-func (s *scan) contents(name string, b []byte) error {
-	low := strings.ToLower(string(b))
-	isText := strings.IndexByte(low, 0) < 0
-	if isText && len(b) > maxScanned {
-		return nil
+// pieces looks through what is too long to be read at once, for what can't be
+// there by chance. Each piece begins with the end of the one before it.
+func (s *scan) pieces(name string, r io.Reader) error {
+	const overlap = 512 // bytes: more than any trace has
+	buf, kept := make([]byte, maxBinary), 0
+	found := map[string]bool{}
+	for {
+		if err := s.ctx.Err(); err != nil {
+			return err
+		}
+		n, err := io.ReadFull(r, buf[kept:])
+		b := buf[:kept+n]
+		low := lower(b)
+		for _, t := range s.seek {
+			if !t.long || found[t.text] || !strings.Contains(low, t.low) || indexToken(low, t.low, 0, t.before, t.after) < 0 {
+				continue
+			}
+			found[t.text] = true
+			if err := s.add(fmt.Sprintf("%s: golden's %s %s", name, t.what, t.text)); err != nil {
+				return err
+			}
+		}
+		switch {
+		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+			return nil
+		case err != nil:
+			s.rep.warn("%s was not looked through to its end: %v", name, err)
+			return nil
+		}
+		kept = copy(buf, b[len(b)-overlap:])
 	}
+}
+
+// lower is b in small letters, of ASCII: no byte more or less, whatever they are.
+func lower(b []byte) string {
+	low := make([]byte, len(b))
+	for i, c := range b {
+		if 'A' <= c && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		low[i] = c
+	}
+	return string(low)
+}
+
+// contents looks through a text line by line; through what is no text, or more
+// than anybody writes, only for what can't be there by chance.
+func (s *scan) contents(name string, b []byte) error {
+	low := lower(b)
+	isText := strings.IndexByte(low, 0) < 0
+	sure := !isText || len(b) > maxScanned
 	for _, t := range s.seek {
-		if len(low) != len(b) || !strings.Contains(low, t.low) || !isText && !t.long {
-			continue // one that small letters make longer is no text that anything reads
+		if !strings.Contains(low, t.low) || sure && !t.long {
+			continue
 		}
 		if !isText {
 			if err := s.add(fmt.Sprintf("%s: golden's %s %s", name, t.what, t.text)); err != nil {
