@@ -48,7 +48,7 @@ func domain(ctx context.Context, program, path string, size int64, force bool) (
 	return xs, nil
 }
 
-// maxDomain bounds how many ranges are read: 16 bytes each in memory.
+// maxDomain bounds how many ranges are read.
 const maxDomain = 64 << 20
 
 // parseDomain reads a domain log (GNU ddrescue manual, Mapfile structure): after
@@ -56,7 +56,12 @@ const maxDomain = 64 << 20
 // status, of which + is in use. They ascend, and begin where the one before
 // ended.
 func parseDomain(r io.Reader, size int64) ([]stream.Extent, error) {
-	var xs []stream.Extent
+	return parseRanges(r, size, 2*stream.MaxExtents) // 16 bytes each
+}
+
+// parseRanges joins what is near when more than keep ranges are there.
+func parseRanges(r io.Reader, size int64, keep int) ([]stream.Extent, error) {
+	m := stream.BlockMap{Bytes: size}
 	var pos int64
 	ranges, status := 0, false
 	in := bufio.NewScanner(r)
@@ -87,7 +92,10 @@ func parseDomain(r io.Reader, size int64) ([]stream.Extent, error) {
 		}
 		switch words[2] {
 		case "+":
-			xs = append(xs, stream.Extent{Off: from, Len: n})
+			m.Extents = append(m.Extents, stream.Extent{Off: from, Len: n})
+			if len(m.Extents) > keep {
+				m.Join(joinGap)
+			}
 		case "?":
 		default:
 			return nil, fmt.Errorf("domain log, line %d: status %q", line, words[2])
@@ -96,10 +104,10 @@ func parseDomain(r io.Reader, size int64) ([]stream.Extent, error) {
 	if err := in.Err(); err != nil {
 		return nil, fmt.Errorf("domain log: %w", err)
 	}
-	if len(xs) == 0 {
+	if len(m.Extents) == 0 {
 		return nil, errors.New("domain log: nothing is in use")
 	}
-	return xs, nil
+	return m.Extents, nil
 }
 
 // number is not negative.

@@ -1,6 +1,7 @@
 package blockuse
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -48,6 +49,30 @@ func TestDomain(t *testing.T) {
 		if xs, err := parseDomain(strings.NewReader(text), 0x10000); err == nil {
 			t.Errorf("%s: is taken: %v", name, xs)
 		}
+	}
+}
+
+// TestDomainJoins: ranges are joined while they are read, not when all of them
+// are in memory.
+func TestDomainJoins(t *testing.T) {
+	var text strings.Builder
+	text.WriteString("0 ?\n")
+	const n = 1000
+	for i := range n {
+		fmt.Fprintf(&text, "%d 4096 +\n%d 4096 ?\n", i<<13, i<<13+4096)
+	}
+	xs, err := parseRanges(strings.NewReader(text.String()), n<<13, 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(xs) > 101 || xs[0].Off != 0 {
+		t.Errorf("%d ranges are kept, from %d on", len(xs), xs[0].Off)
+	}
+	if last := xs[len(xs)-1]; last.Off+last.Len != (n-1)<<13+4096 {
+		t.Errorf("they end at %d", last.Off+last.Len)
+	}
+	if all, err := parseRanges(strings.NewReader(text.String()), n<<13, n); err != nil || len(all) != n {
+		t.Errorf("%d ranges, %v", len(all), err)
 	}
 }
 
