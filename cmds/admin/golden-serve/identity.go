@@ -20,6 +20,7 @@ import (
 type identityFlags struct {
 	mode, nodes, post, known string
 	scrub                    []string
+	noNVRAM                  bool
 
 	named []golden.Named
 }
@@ -28,6 +29,7 @@ func (o *identityFlags) add(f *pflag.FlagSet) {
 	f.StringVar(&o.mode, "identity", wire.IdentityClone, "clone: machines of their own; same: this machine's hardware is replaced, and it stays who it is; template: clone, and logs, histories and users' traces go too")
 	f.StringVar(&o.nodes, "nodes-file", "", "YAML file with the machines to clone to, and their names and addresses (instead of --macs); -n defaults to their number")
 	f.StringSliceVar(&o.scrub, "scrub", nil, "apps: remove what programs know this machine by (kubelet, puppet, Kerberos, subscriptions, ...); else it is only listed")
+	f.BoolVar(&o.noNVRAM, "no-nvram", false, "leave the boot entries of the clones' UEFI firmware as they are: it starts the disk by its fallback path, EFI/BOOT")
 	f.StringVar(&o.post, "post-dir", "", "folder with programs that run in each clone before its boot loader is written; default: "+filepath.Join(trust.Dir(), "post.d")+" where that is")
 	f.StringVar(&o.known, "known-hosts", "", "add the clones' ssh host keys to this file; default: one in "+filepath.Join(stateDir(), "known_hosts"))
 }
@@ -55,7 +57,7 @@ func (o *cloneFlags) readNodes() error {
 
 // plan puts into a plan what the flags say, and the hooks.
 func (o *identityFlags) plan(p *wire.Plan, log *slog.Logger) error {
-	p.Identity.Mode, p.Identity.Scrub = o.mode, o.scrub
+	p.Identity.Mode, p.Identity.Scrub, p.Identity.NoNVRAM = o.mode, o.scrub, o.noNVRAM
 	dir := o.post
 	if dir == "" {
 		dir = filepath.Join(trust.Dir(), "post.d")

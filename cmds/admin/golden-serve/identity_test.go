@@ -2,11 +2,14 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/spf13/pflag"
 
 	"github.com/kamethod/kamethod/golden"
 	"github.com/kamethod/kamethod/golden/status"
@@ -69,6 +72,43 @@ func TestPlanOfFlags(t *testing.T) {
 	o.post = filepath.Join(dir, "none")
 	if err := o.plan(&p, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "--post-dir") {
 		t.Errorf("a folder that isn't there: %v", err)
+	}
+}
+
+func TestNoNVRAM(t *testing.T) {
+	t.Setenv("KAMETHOD_ETC", t.TempDir())
+	for _, args := range [][]string{nil, {"--no-nvram"}} {
+		var o identityFlags
+		f := pflag.NewFlagSet("clone", pflag.ContinueOnError)
+		o.add(f)
+		if err := f.Parse(args); err != nil {
+			t.Fatal(err)
+		}
+		var p wire.Plan
+		if err := o.plan(&p, slog.New(slog.DiscardHandler)); err != nil || p.Identity.NoNVRAM != (len(args) > 0) {
+			t.Errorf("%v: %+v, %v", args, p.Identity, err)
+		}
+	}
+}
+
+// TestBookHasNoPassphrase: not even a hash that one could be guessed from.
+func TestBookHasNoPassphrase(t *testing.T) {
+	plan := func(pass, crypt string) wire.Plan {
+		return wire.Plan{Secrets: []wire.Secret{{Crypt: crypt, Passphrase: []byte(pass)}}, Excludes: []string{"/x"}}
+	}
+	text := func(p wire.Plan) string {
+		b, err := json.Marshal((&cloneFlags{}).booked(p))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	p := plan("one", "a")
+	if one, two := text(p), text(plan("two", "a")); one != two || !strings.Contains(one, "/x") {
+		t.Errorf("%s, %s", one, two)
+	}
+	if len(p.Secrets) != 1 {
+		t.Error("the plan itself has lost its secrets")
 	}
 }
 
