@@ -264,6 +264,7 @@ func TestCheckDisk(t *testing.T) {
 func TestSecrets(t *testing.T) {
 	yaml := yamlFile(t, "disks:\n  sda: {partitions: [luks 5G, luks fill]}\nluks:\n  a: {of: sda1, fs: ext4, mount: /}\n  b: {of: sda2, fs: ext4, mount: /home}\n")
 	one, two := descs(t, "first word\nsecond\n")["sda"], descs(t, "no newline")["sda"]
+	dos := descs(t, strings.Repeat("x", 512)+"\r\nsecond\r\n")["sda"]
 	root := folder(t, "-")
 	m, err := Describe(t.Context(), Options{Root: root, Layout: yaml, Passphrases: []string{one, "b=" + two}})
 	if err != nil {
@@ -271,6 +272,9 @@ func TestSecrets(t *testing.T) {
 	}
 	if diff := cmp.Diff([]wire.Secret{{Crypt: "a", Passphrase: []byte("first word")}, {Crypt: "b", Passphrase: []byte("no newline")}}, m.Plan.Secrets); diff != "" {
 		t.Error(diff)
+	}
+	if m, err = Describe(t.Context(), Options{Root: root, Layout: yaml, Passphrases: []string{dos}}); err != nil || string(m.Plan.Secrets[0].Passphrase) != strings.Repeat("x", 512) {
+		t.Errorf("of a file with CRLF: %v, %v", m, err)
 	}
 	for name, c := range map[string]struct {
 		give []string
@@ -283,7 +287,8 @@ func TestSecrets(t *testing.T) {
 		"twice":          {[]string{"a=" + one, "a=" + two}, "once each"},
 		"no file":        {[]string{"/nowhere/x"}, "passphrase: open /nowhere/x"},
 		"empty":          {[]string{descs(t, "\nx")["sda"]}, "first line is empty"},
-		"a folder":       {[]string{"/"}, "first line is empty"},
+		"a folder":       {[]string{"/"}, "is a directory"},
+		"CRLF alone":     {[]string{descs(t, "\r\nx")["sda"]}, "first line is empty"},
 		"far too long":   {[]string{descs(t, strings.Repeat("x", 600))["sda"]}, "more than 512 bytes"},
 		"a zero of many": {[]string{"/dev/zero"}, "more than 512 bytes"},
 	} {

@@ -3,6 +3,7 @@ package capture
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -64,16 +65,12 @@ func readPassphrase(file string) ([]byte, error) {
 		return nil, fmt.Errorf("passphrase: %w", err)
 	}
 	defer f.Close()
-	text := make([]byte, maxPassphrase+2)
-	n := 0
-	for n < len(text) {
-		m, err := f.Read(text[n:])
-		n += m
-		if err != nil || m == 0 {
-			break
-		}
+	text, err := io.ReadAll(io.LimitReader(f, maxPassphrase+2))
+	if err != nil {
+		return nil, fmt.Errorf("passphrase: %w", err) // names the file
 	}
-	line, _, _ := bytes.Cut(text[:n], []byte("\n"))
+	line, _, _ := bytes.Cut(text, []byte("\n"))
+	line = bytes.TrimSuffix(line, []byte("\r")) // of an editor on Windows: no keyboard enters it
 	switch {
 	case len(line) == 0:
 		return nil, fmt.Errorf("passphrase %s: its first line is empty", file)
