@@ -2,6 +2,8 @@ package fixup
 
 import (
 	"context"
+	"encoding/base64"
+	"fmt"
 	"path"
 	"strings"
 )
@@ -76,12 +78,45 @@ func (c *clone) dropbearKeys(ctx context.Context, rep *StepReport) error {
 			}
 			continue
 		}
+		pub, err := c.dropbearPublic(ctx, fresh)
+		if err != nil {
+			return err
+		}
 		if err := c.tree.rename(fresh, key); err != nil {
 			return err
 		}
+		c.report.HostKeys = append(c.report.HostKeys, pub)
 		rep.touch(key, "new key")
 	}
 	return nil
+}
+
+// dropbearPublic is a key's public part, as ssh has it in its files.
+func (c *clone) dropbearPublic(ctx context.Context, key string) (string, error) {
+	said, err := c.chroot.ask(ctx, "", "dropbearkey", "-y", "-f", key)
+	if err != nil {
+		return "", err
+	}
+	pub, ok := publicKey(said)
+	if !ok {
+		return "", fmt.Errorf("dropbearkey printed no public key of %s", key)
+	}
+	return pub + " root@" + c.host, nil
+}
+
+// publicKey is the type and the key of what dropbearkey prints: in the middle
+// of other lines, with the name of the machine that it ran on.
+func publicKey(said string) (string, bool) {
+	for line := range strings.SplitSeq(said, "\n") {
+		f := strings.Fields(line)
+		if len(f) < 2 || !strings.HasPrefix(f[0], "ssh-") && !strings.HasPrefix(f[0], "ecdsa-") {
+			continue
+		}
+		if b, err := base64.StdEncoding.DecodeString(f[1]); err == nil && len(b) > 0 {
+			return f[0] + " " + f[1], true
+		}
+	}
+	return "", false
 }
 
 // newHostKey makes one key and puts it in the old one's place; what can't be

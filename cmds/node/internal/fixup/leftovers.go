@@ -13,8 +13,8 @@ const (
 	maxScanned   = 1 << 20   // bytes: a text file that is longer isn't configuration
 	maxBinary    = 16 << 20  // bytes that are looked through at once
 	maxLarge     = 512 << 20 // bytes: what is longer (an image of a disk in /boot) isn't looked through
-	maxLeftovers = 200      // a golden node called "debian" is named everywhere
-	maxDepth     = 32       // folders
+	maxLeftovers = 200       // a golden node called "debian" is named everywhere
+	maxDepth     = 32        // folders
 )
 
 var errEnough = errors.New("enough leftovers")
