@@ -93,7 +93,7 @@ func (b *book) addStack(s Stack) {
 		}
 		groups[g.Name] = true
 		for _, v := range g.Volumes {
-			name := mapperName(g.Name, v.Name)
+			name := MapperName(g.Name, v.Name)
 			if other, ok := mapped[name]; ok {
 				b.fail("volume %s/%s: it and %s are both called %s in /dev/mapper", g.Name, v.Name, other, name)
 			}
@@ -103,9 +103,9 @@ func (b *book) addStack(s Stack) {
 	}
 }
 
-// mapperName is what a volume is called in /dev/mapper: hyphens of the names
+// MapperName is what a volume is called in /dev/mapper: hyphens of the names
 // are doubled (lvm(8)).
-func mapperName(group, volume string) string {
+func MapperName(group, volume string) string {
 	double := func(s string) string { return strings.ReplaceAll(s, "-", "--") }
 	return double(group) + "-" + double(volume)
 }

@@ -100,7 +100,7 @@ func validExtent(n int64) bool {
 // Valid says what is wrong with a volume of such a group.
 func (v Volume) Valid(g Group) error {
 	switch {
-	case !volumeName(v.Name) || len(mapperName(g.Name, v.Name)) > 127:
+	case !volumeName(v.Name) || len(MapperName(g.Name, v.Name)) > 127:
 		return errors.New("want a name of letters, digits and any of + _ . -")
 	case lvmOwn(v.Name):
 		return errors.New("LVM keeps that name to itself")

@@ -43,6 +43,15 @@ func testPlan() (wire.Plan, wire.DiskResult) {
 	return p, d
 }
 
+// newVolumes joins a plan and what a node made of it.
+func newVolumes(p wire.Plan, d wire.DiskResult) (volumes, error) {
+	s, err := newStack(p, d)
+	if err != nil {
+		return nil, err
+	}
+	return s.volumes(p, d)
+}
+
 func testVolumes(t testing.TB) volumes {
 	p, d := testPlan()
 	v, err := newVolumes(p, d)

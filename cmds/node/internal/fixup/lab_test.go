@@ -99,12 +99,23 @@ func goldenTar(t *testing.T) string {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	part := name + ".part"
+	part := partFile(t, name)
 	sh(t, "mmdebstrap", "--variant=minbase", "--format=tar", "--include="+packages, "bookworm", part)
 	if err := os.Rename(part, name); err != nil {
 		t.Fatal(err)
 	}
 	return name
+}
+
+// partFile is a name, in a new folder beside what is to be made, for this test
+// alone: another run may be making the same.
+func partFile(t *testing.T, name string) string {
+	dir, err := os.MkdirTemp(filepath.Dir(name), filepath.Base(name)+".*.part")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return filepath.Join(dir, filepath.Base(name))
 }
 
 func makeDisk(t *testing.T, img, script string) string {
@@ -133,7 +144,7 @@ func makeDisk(t *testing.T, img, script string) string {
 func makeFilesystems(t *testing.T, loop string, fs []wire.Filesystem) []wire.FilesystemResult {
 	var res []wire.FilesystemResult
 	for _, f := range fs {
-		dev := partDevice(loop, f.Part)
+		dev := layout.PartitionName(loop, f.Part)
 		if f.Type == "swap" {
 			sh(t, "mkswap", dev)
 		} else {

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/kamethod/kamethod/golden/wire"
@@ -17,7 +18,7 @@ import (
 func (c *clone) pinNames(rep *StepReport, list []wired, given map[int]fate) error {
 	var only []string // cards that are known by name, without an address of the node's own
 	for _, w := range list {
-		if byName(w) && w.mac == "" && !contains(only, w.name) {
+		if byName(w) && w.mac == "" && !slices.Contains(only, w.name) {
 			only = append(only, w.name)
 		}
 	}
@@ -46,15 +47,6 @@ func (c *clone) pinNames(rep *StepReport, list []wired, given map[int]fate) erro
 // alone.
 func isKeyOrUnit(file string) bool {
 	return strings.Contains(file, "/NetworkManager/") || strings.HasSuffix(file, ".network") || strings.HasPrefix(file, "/etc/netplan/")
-}
-
-func contains(list []string, s string) bool {
-	for _, x := range list {
-		if x == s {
-			return true
-		}
-	}
-	return false
 }
 
 // byName: a card with a whole name, no pattern.

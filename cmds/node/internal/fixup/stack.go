@@ -138,11 +138,9 @@ func arrayNames(name string) []string {
 	return names
 }
 
-// lvmNames are a logical volume's two names; in the device mapper's one a
-// hyphen is written twice, for one stands between group and volume.
+// lvmNames are a logical volume's two names.
 func lvmNames(group, volume string) []string {
-	double := func(s string) string { return strings.ReplaceAll(s, "-", "--") }
-	return []string{"/dev/" + group + "/" + volume, "/dev/mapper/" + double(group) + "-" + double(volume)}
+	return []string{"/dev/" + group + "/" + volume, "/dev/mapper/" + layout.MapperName(group, volume)}
 }
 
 // under are the plan's disks that a device ("sda2", "vg0/root") is on in the

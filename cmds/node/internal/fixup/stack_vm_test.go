@@ -34,7 +34,7 @@ func stackTar(t *testing.T) string {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	part := name + ".part"
+	part := partFile(t, name)
 	sh(t, "mmdebstrap", "--variant=minbase", "--format=tar", "--include="+stackPackages, "bookworm", part)
 	if err := os.Rename(part, name); err != nil {
 		t.Fatal(err)

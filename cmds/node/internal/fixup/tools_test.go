@@ -48,7 +48,7 @@ func toolsTar(t *testing.T) string {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	part := name + ".part"
+	part := partFile(t, name)
 	sh(t, "mmdebstrap", "--variant=minbase", "--format=tar", "--include="+toolPackages,
 		`--customize-hook=chroot "$1" env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends `+lateTools, "bookworm", part)
 	if err := os.Rename(part, name); err != nil {
@@ -107,7 +107,7 @@ func (l tool) boots(t *testing.T, tarball string) {
 	loop := makeDisk(t, img, l.script)
 	var res []wire.FilesystemResult
 	for _, f := range l.fs {
-		dev := partDevice(loop, f.Part)
+		dev := layout.PartitionName(loop, f.Part)
 		if f.Type == "swap" {
 			sh(t, "mkswap", dev)
 		} else {

@@ -27,15 +27,7 @@ type volume struct {
 
 type volumes []volume
 
-// newVolumes joins the plan and what the node made of it.
-func newVolumes(p wire.Plan, d wire.DiskResult) (volumes, error) {
-	s, err := newStack(p, d)
-	if err != nil {
-		return nil, err
-	}
-	return s.volumes(p, d)
-}
-
+// volumes joins the plan's file systems and what the node made of them.
 func (s stack) volumes(p wire.Plan, d wire.DiskResult) (volumes, error) {
 	if len(d.Filesystems) != len(p.Filesystems) {
 		return nil, fmt.Errorf("the plan has %d file systems and the node made %d", len(p.Filesystems), len(d.Filesystems))
@@ -70,7 +62,7 @@ func (s stack) locate(v *volume, p wire.Plan) error {
 		v.disks = []string{v.disk}
 		// The clone's number need not be golden's: its table may be of another kind.
 		if disk, n := layout.SplitPartition(strings.TrimPrefix(f.OldDevice, "/dev/")); n == 0 || disk != p.Disks[f.Disk].Name {
-			v.devices = []string{partDevice(p.Disks[f.Disk].Name, f.Part)}
+			v.devices = []string{layout.PartitionName("/dev/"+p.Disks[f.Disk].Name, f.Part)}
 		}
 		for _, part := range p.Disks[f.Disk].Layout.Parts {
 			if part.Number == f.Part {
@@ -94,14 +86,6 @@ func (s stack) locate(v *volume, p wire.Plan) error {
 		v.devices = []string{"/dev/" + f.On}
 	}
 	return nil
-}
-
-// partDevice is the kernel's name of a partition.
-func partDevice(disk string, part int) string {
-	if !strings.HasPrefix(disk, "/dev/") {
-		disk = "/dev/" + disk
-	}
-	return layout.PartitionName(disk, part)
 }
 
 func (v volume) swap() bool { return v.old.Type == "swap" }
