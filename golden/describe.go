@@ -144,8 +144,8 @@ func need(p *wire.Plan, usage []stream.Usage) {
 		best := -1
 		near := -1 // length of the nearest mount point's name
 		for i, fs := range p.Filesystems {
-			for _, at := range mountPoints(fs) {
-				if under(u.Mount, at) && len(at) > near {
+			for _, at := range fs.MountPoints() {
+				if capture.Beneath(u.Mount, at) && len(at) > near {
 					best, near = i, len(at)
 				}
 			}
@@ -155,25 +155,6 @@ func need(p *wire.Plan, usage []stream.Usage) {
 			p.Filesystems[best].NeedInodes += u.Inodes
 		}
 	}
-}
-
-// mountPoints is where the files of a file system are seen: a btrfs's in many
-// places.
-func mountPoints(fs wire.Filesystem) []string {
-	var list []string
-	for _, s := range fs.Subvolumes {
-		if s.MountPoint != "" {
-			list = append(list, s.MountPoint)
-		}
-	}
-	if fs.MountPoint != "" && !slices.Contains(list, fs.MountPoint) {
-		list = append(list, fs.MountPoint)
-	}
-	return list
-}
-
-func under(path, mount string) bool {
-	return mount == "/" || path == mount || len(path) > len(mount) && path[:len(mount)] == mount && path[len(mount)] == '/'
 }
 
 // Desc describes a disk in the words of the manual's desc files.

@@ -316,7 +316,7 @@ func (d *describer) takeLeft(wants []want) []want {
 // belowLeft says whether a mount point is inside of what is left out, and tells
 // people.
 func (d *describer) belowLeft(mountPoint, source string) bool {
-	i := slices.IndexFunc(d.left, func(at string) bool { return beneath(mountPoint, at) })
+	i := slices.IndexFunc(d.left, func(at string) bool { return Beneath(mountPoint, at) })
 	if i < 0 {
 		return false
 	}

@@ -112,7 +112,7 @@ func (d *describer) takeFile(f layoutfile.File) {
 
 // mounted says whether a layout file names a place for a mount point.
 func (d *describer) mounted(at string) bool {
-	return at != "" && slices.ContainsFunc(d.laid.given, func(g given) bool { return slices.Contains(mountPoints(g.fs), at) })
+	return at != "" && slices.ContainsFunc(d.laid.given, func(g given) bool { return slices.Contains(g.fs.MountPoints(), at) })
 }
 
 // takeLayout makes the stack what the plan will have, and gives each want the

@@ -86,7 +86,7 @@ func (d *describer) readable(filesystems []wire.Filesystem) ([]string, error) {
 	}
 	list := []string{"/"}
 	for _, fs := range filesystems {
-		for _, at := range mountPoints(fs) {
+		for _, at := range fs.MountPoints() {
 			if !slices.Contains(list, at) {
 				list = append(list, at)
 			}
@@ -106,19 +106,4 @@ func (d *describer) readable(filesystems []wire.Filesystem) ([]string, error) {
 		list = append(list, at)
 	}
 	return list, nil
-}
-
-// mountPoints is where the files of a file system are seen: a btrfs's in many
-// places.
-func mountPoints(fs wire.Filesystem) []string {
-	var list []string
-	for _, s := range fs.Subvolumes {
-		if s.MountPoint != "" {
-			list = append(list, s.MountPoint)
-		}
-	}
-	if fs.MountPoint != "" && !slices.Contains(list, fs.MountPoint) {
-		list = append(list, fs.MountPoint)
-	}
-	return list
 }

@@ -137,8 +137,8 @@ func (d *describer) bootable(filesystems []wire.Filesystem) ([]wire.Lack, error)
 func holder(filesystems []wire.Filesystem, dir string) wire.Filesystem {
 	best, length := filesystems[0], -1
 	for _, f := range filesystems {
-		for _, at := range mountPoints(f) {
-			if beneath(dir, at) && len(at) > length {
+		for _, at := range f.MountPoints() {
+			if Beneath(dir, at) && len(at) > length {
 				best, length = f, len(at)
 			}
 		}

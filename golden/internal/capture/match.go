@@ -275,7 +275,7 @@ func (d *describer) rest(list []slot) []wire.Filesystem {
 func mountedOnce(filesystems []wire.Filesystem) error {
 	by := map[string]string{}
 	for _, f := range filesystems {
-		for _, at := range mountPoints(f) {
+		for _, at := range f.MountPoints() {
 			if by[at] != "" {
 				return fmt.Errorf("%s: two file systems of the layout would be mounted there, %s and %s: name its subvolumes in the layout file, if it is one of them", at, by[at], f.Type)
 			}

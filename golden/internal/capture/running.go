@@ -89,7 +89,7 @@ func (d *describer) fromMounts(ctx context.Context) ([]want, error) {
 	}
 	wants, err = d.joinSubvolumes(d.takeLeft(wants))
 	return slices.DeleteFunc(wants, func(w want) bool {
-		gone := !slices.ContainsFunc(mountPoints(w.Filesystem), func(at string) bool { return !d.excluded(at) })
+		gone := !slices.ContainsFunc(w.MountPoints(), func(at string) bool { return !d.excluded(at) })
 		if gone {
 			d.note("%s left out: excluded", w.MountPoint)
 		}

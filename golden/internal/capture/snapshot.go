@@ -102,7 +102,7 @@ func (s *Snapshot) take(ctx context.Context) error {
 	}
 	around := -1
 	for i, m := range mounts {
-		if beneath(root, m.Mountpoint) && (around < 0 || len(m.Mountpoint) > len(mounts[around].Mountpoint)) {
+		if Beneath(root, m.Mountpoint) && (around < 0 || len(m.Mountpoint) > len(mounts[around].Mountpoint)) {
 			around = i
 		}
 	}
@@ -111,7 +111,7 @@ func (s *Snapshot) take(ctx context.Context) error {
 	}
 	s.picture(ctx, mounts[around], root, "/")
 	for _, m := range mounts {
-		if m.Mountpoint == root || !beneath(m.Mountpoint, root) || !m.dir {
+		if m.Mountpoint == root || !Beneath(m.Mountpoint, root) || !m.dir {
 			continue
 		}
 		at := "/" + strings.TrimPrefix(strings.TrimPrefix(m.Mountpoint, root), "/")
@@ -158,11 +158,11 @@ func (s *Snapshot) picture(ctx context.Context, m mounted, dir, at string) {
 }
 
 func (s *Snapshot) excluded(at string) bool {
-	return slices.ContainsFunc(s.opt.Excludes, func(x string) bool { return beneath(at, filepath.Clean(x)) })
+	return slices.ContainsFunc(s.opt.Excludes, func(x string) bool { return Beneath(at, filepath.Clean(x)) })
 }
 
-// beneath says whether path is dir or below it; both are clean.
-func beneath(path, dir string) bool {
+// Beneath says whether path is dir or below it; both are clean.
+func Beneath(path, dir string) bool {
 	return path == dir || strings.HasPrefix(path, strings.TrimSuffix(dir, "/")+"/")
 }
 

@@ -100,7 +100,7 @@ func (s *Snapshot) btrfs(m mounted, dir, at string) error {
 
 // subvolumeTop looks for the top of dir's subvolume, up to its mount point.
 func subvolumeTop(dir, mountPoint string) (string, error) {
-	for p := dir; beneath(p, mountPoint); p = filepath.Dir(p) {
+	for p := dir; Beneath(p, mountPoint); p = filepath.Dir(p) {
 		st, err := look(p)
 		if err != nil {
 			return "", fmt.Errorf("stat %s: %w", p, err)
@@ -128,7 +128,7 @@ func (s *Snapshot) nested(top, dir, at string) error {
 	}
 	for _, rel := range below {
 		path := filepath.Join(top, rel)
-		if !beneath(path, dir) || isSnapshotName(filepath.Base(path)) {
+		if !Beneath(path, dir) || isSnapshotName(filepath.Base(path)) {
 			continue
 		}
 		where := filepath.Join(at, strings.TrimPrefix(path, dir))
