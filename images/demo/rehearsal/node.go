@@ -171,7 +171,7 @@ var questionsUEFI = []question{
 
 // lookInside logs in on the serial console and asks.
 func (n *node) lookInside(ctx context.Context) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, 3*time.Minute, fmt.Errorf("no answer from the shell of %s", n.spec.Name))
+	ctx, cancel := context.WithTimeoutCause(ctx, 10*time.Minute, fmt.Errorf("no answer from the shell of %s", n.spec.Name))
 	defer cancel()
 	c := n.machine.Console
 	if err := c.Send("root\n"); err != nil {

@@ -67,7 +67,7 @@ var ErrDifferent = errors.New("the clones are not all right")
 // Run plays. The result is as complete as it got, also with an error.
 func Run(ctx context.Context, cfg Config) (*Result, error) {
 	if cfg.Timeout == 0 {
-		cfg.Timeout = 12*time.Minute + time.Duration(cfg.Nodes)*2*time.Minute
+		cfg.Timeout = 20*time.Minute + time.Duration(cfg.Nodes)*5*time.Minute // a busy host's; alone two take five minutes
 	}
 	r := &rehearsal{Config: cfg, started: time.Now(), golden: filepath.Join(cfg.Work, "golden"), layout: goldenroot.BIOS()}
 	if cfg.Cell != nil {
