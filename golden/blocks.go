@@ -150,10 +150,9 @@ func (o Original) placeBlocks(plan *wire.Plan, c BlockCopy, bytes int64) error {
 // planName is what the plan calls a device: a volume has a second name among
 // the device mapper's, in which a hyphen is written twice (lvm(8)).
 func planName(s layout.Stack, name string) string {
-	double := func(s string) string { return strings.ReplaceAll(s, "-", "--") }
 	for _, g := range s.Groups {
 		for _, v := range g.Volumes {
-			if name == "mapper/"+double(g.Name)+"-"+double(v.Name) {
+			if name == "mapper/"+layout.MapperName(g.Name, v.Name) {
 				return g.Name + "/" + v.Name
 			}
 		}
@@ -165,26 +164,7 @@ func planName(s layout.Stack, name string) string {
 }
 
 // planned says whether the stack has a thing of that name.
-func planned(s layout.Stack, name string) bool {
-	for _, a := range s.Arrays {
-		if a.Name == name {
-			return true
-		}
-	}
-	for _, c := range s.Crypts {
-		if "mapper/"+c.Name == name {
-			return true
-		}
-	}
-	for _, g := range s.Groups {
-		for _, v := range g.Volumes {
-			if g.Name+"/"+v.Name == name {
-				return true
-			}
-		}
-	}
-	return false
-}
+func planned(s layout.Stack, name string) bool { return slices.Contains(capture.Made(s), name) }
 
 // volumeSize makes a volume as large as golden's.
 func volumeSize(s layout.Stack, name string, bytes int64) {

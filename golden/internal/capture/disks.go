@@ -29,7 +29,7 @@ func (m machine) checkDisk(name string) error {
 // stack is to be made of. A desc's linux partition under the number is not it:
 // who wrote that wants files there.
 func (d *describer) missing(ref string) bool {
-	if slices.Contains(made(d.stack.Stack), ref) {
+	if slices.Contains(Made(d.stack.Stack), ref) {
 		return false
 	}
 	disk, number := layout.SplitPartition(ref)
@@ -105,7 +105,7 @@ func (d *describer) under(wants []want) map[string]bool {
 			disks[w.disk] = true
 		}
 	}
-	there := made(d.stack.Stack)
+	there := Made(d.stack.Stack)
 	for _, ref := range members(d.stack.Stack) {
 		if slices.Contains(there, ref) {
 			continue

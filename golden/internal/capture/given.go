@@ -129,7 +129,7 @@ func (d *describer) takeLayout(wants []want) []want {
 	s.Groups = slices.Concat(l.Groups, slices.DeleteFunc(s.Groups, func(a layout.Group) bool {
 		return slices.ContainsFunc(l.Groups, func(b layout.Group) bool { return a.Name == b.Name })
 	}))
-	there := made(*s)
+	there := Made(*s)
 	for i, w := range wants {
 		if w.On != "" && !slices.Contains(there, w.On) {
 			wants[i].On = ""
@@ -236,5 +236,5 @@ func (d *describer) stackDisks() map[string]layout.Disk {
 // hasPlace says whether the plan will have an array, container or volume of
 // that name.
 func (d *describer) hasPlace(name string) bool {
-	return slices.Contains(made(d.laid.stack), name) || slices.Contains(made(d.stack.Stack), name)
+	return slices.Contains(Made(d.laid.stack), name) || slices.Contains(Made(d.stack.Stack), name)
 }

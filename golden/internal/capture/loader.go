@@ -218,7 +218,7 @@ func (d *describer) disksOf(f wire.Filesystem) []int {
 func (d *describer) partsOf(name string) []string {
 	var list []string
 	for _, ref := range d.madeOf(name) {
-		if slices.Contains(made(d.stack.Stack), ref) {
+		if slices.Contains(Made(d.stack.Stack), ref) {
 			list = append(list, d.partsOf(ref)...)
 			continue
 		}

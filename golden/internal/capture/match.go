@@ -75,7 +75,7 @@ func (d *describer) slots() []slot {
 	slices.SortStableFunc(list, func(a, b slot) int {
 		return cmp.Or(a.disk-b.disk, a.part.Number-b.part.Number)
 	})
-	for _, ref := range made(d.stack.Stack) {
+	for _, ref := range Made(d.stack.Stack) {
 		if !used[ref] {
 			list = append(list, slot{ref: ref, on: ref, use: wild})
 		}
@@ -98,8 +98,8 @@ func members(s layout.Stack) []string {
 	return list
 }
 
-// made is what a stack has to put something on.
-func made(s layout.Stack) []string {
+// Made is what a stack has to put something on.
+func Made(s layout.Stack) []string {
 	var list []string
 	for _, a := range s.Arrays {
 		list = append(list, a.Name)
@@ -155,7 +155,7 @@ func (d *describer) match(wants []want) ([]wire.Filesystem, error) {
 // inOrder is the next partition for a want whose place is unknown. Between
 // volumes and arrays nobody could guess.
 func (d *describer) inOrder(list []slot, w want) (int, error) {
-	if len(made(d.stack.Stack)) > 0 && w.use() != efi {
+	if len(Made(d.stack.Stack)) > 0 && w.use() != efi {
 		return 0, fmt.Errorf("%s: %s: the layout doesn't say where it lies, and with volumes, arrays or encrypted containers in it nobody can guess: name its mount point in the layout file (-p LAYOUT.yaml)", w.source, w)
 	}
 	i := slices.IndexFunc(list, func(s slot) bool { return s.taken == "" && s.use == w.use() })

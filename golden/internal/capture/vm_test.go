@@ -110,7 +110,7 @@ func TestStackOfVM(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := short(m); got != "0:1 / ext4, 0:3 /boot ext4, 0:2  swap" || len(m.Plan.Disks) != 1 || len(made(m.Plan.Stack)) > 0 {
+	if got := short(m); got != "0:1 / ext4, 0:3 /boot ext4, 0:2  swap" || len(m.Plan.Disks) != 1 || len(Made(m.Plan.Stack)) > 0 {
 		t.Errorf("by a desc with plain partitions: %s, %+v\n%s", got, m.Plan.Stack, strings.Join(m.Notes, "\n"))
 	}
 	if _, err := inside(t, root, Options{SkipDisks: []string{"vdb"}}); err == nil || !strings.Contains(err.Error(), "disk vdb: left out (-X), but / is on it") {
