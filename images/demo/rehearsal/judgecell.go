@@ -64,9 +64,12 @@ func (r *rehearsal) judgeCell(ctx context.Context, n *node, j *NodeResult) (comp
 		if p.At != "/" {
 			continue
 		}
-		byUUID, byName := "root=UUID="+found.UUIDs[p.On], "root=/dev/mapper/"+strings.Replace(p.On, "/", "-", 1)
-		if !strings.Contains(found.Menu, byUUID) && (!strings.Contains(p.On, "/") || !strings.Contains(found.Menu, byName)) {
-			j.problem("grub.cfg doesn't boot %s (%s)", byUUID, p.On)
+		right := []string{"root=UUID=" + found.UUIDs[p.On]}
+		if strings.Contains(p.On, "/") { // grub-mkconfig calls a volume by either of its names
+			right = append(right, "root=/dev/"+p.On+" ", "root=/dev/mapper/"+strings.Replace(p.On, "/", "-", 1)+" ")
+		}
+		if !slices.ContainsFunc(right, func(s string) bool { return strings.Contains(found.Menu, s) }) {
+			j.problem("grub.cfg boots none of %q (%s)", right, p.On)
 		}
 	}
 	return found.Identity, j.Report.WriteFile(r.path(n.spec.Name + ".compare"))

@@ -215,6 +215,7 @@ func (r *rehearsal) startServe() error {
 	r.say("golden-serve %v", args[1:])
 	p, err := r.lab.Start(vmlab.ProcessSpec{
 		Name: "golden-serve", Dir: r.Top, Args: append(args, r.Serve...),
+		Env: []string{"KAMETHOD_STATE=" + r.path("state")}, // several of us may run at once
 		Tee: &prefixer{w: r.Out, prefix: "            golden-serve │ "},
 	})
 	r.serve = p
