@@ -43,9 +43,10 @@ func (c *clone) cmdlineFiles() []string {
 
 // rewriteResume is initramfs-tools' RESUME= (initramfs.conf(5)).
 func rewriteResume(text string, vols volumes) string {
-	re := regexp.MustCompile(`(?m)^([ \t]*(?:export[ \t]+)?RESUME=)["']?([^"'\s#]*)["']?`)
+	re := regexp.MustCompile(`(?m)^([ \t]*(?:export[ \t]+)?RESUME=)([^\s;&|]*)`) // the shell's word, which reads the file
 	return re.ReplaceAllStringFunc(text, func(m string) string {
 		g := re.FindStringSubmatch(m)
+		g[2] = strings.NewReplacer(`"`, "", "'", "").Replace(g[2])
 		switch g[2] {
 		case "", "none", "auto":
 			return m

@@ -34,6 +34,7 @@ func TestRewriteResume(t *testing.T) {
 func FuzzRewriteCmdline(f *testing.F) {
 	f.Add("GRUB_CMDLINE_LINUX=\"console=ttyS0 resume=UUID=" + swapWas + " root=/dev/sda1\"\n# resume=x\n")
 	f.Add("RESUME=/dev/sda5\nresume_offset=1 resume==resume= root=\"\" root=root=\r\n")
+	f.Add("RESUME=sume=\"0")
 	vols := testVolumes(f)
 	f.Fuzz(func(t *testing.T, text string) {
 		for name, rewrite := range map[string]func(string) string{
