@@ -47,7 +47,7 @@ type Blocks struct {
 	data *stream.BlockData
 	zerr error         // of making the gaps zeros; before zeroed is closed
 	got  []atomic.Bool // pieces of the data
-	told []atomic.Bool // those that Held has told of
+	told []atomic.Bool // those that Held has told of; nil: it tells of none
 }
 
 // NewBlocks prepares to write the blocks that the streams announce, those of
@@ -68,12 +68,18 @@ func NewBlocks(blockMap, data wire.Stream, plan wire.Blocks, path string, update
 	if n := blockMap.Bytes; n == 0 || n > stream.MaxBlockMap {
 		return nil, fmt.Errorf("restore blocks of %s: map of %d bytes, at most %d", plan.On, n, stream.MaxBlockMap)
 	}
+	if data.Bytes > plan.Bytes {
+		return nil, fmt.Errorf("restore blocks of %s: %d bytes of data, the plan's whole device has %d", plan.On, data.Bytes, plan.Bytes)
+	}
 	if path == "" {
 		return nil, fmt.Errorf("restore blocks of %s: this node has no place for them", plan.On)
 	}
 	b := &Blocks{plan: plan, path: path, stream: [2]wire.Stream{blockMap, data}, update: update, wait: 5 * time.Second, ready: make(chan struct{})}
 	b.seen, b.lacks = make([]bool, blockMap.Pieces), blockMap.Pieces
-	b.got, b.told = make([]atomic.Bool, data.Pieces), make([]atomic.Bool, data.Pieces)
+	b.got = make([]atomic.Bool, data.Pieces)
+	if update {
+		b.told = make([]atomic.Bool, data.Pieces)
+	}
 	return b, nil
 }
 
@@ -270,7 +276,7 @@ func (b *Blocks) finish(ctx context.Context) error {
 		return b.err
 	}
 	for p := range b.got {
-		if !b.got[p].Load() && !b.told[p].Load() {
+		if !b.got[p].Load() && (b.told == nil || !b.told[p].Load()) {
 			return fmt.Errorf("piece %d is missing", p)
 		}
 	}

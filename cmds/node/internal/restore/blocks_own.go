@@ -17,9 +17,10 @@ import (
 
 // Own makes what was copied as blocks the clone's own, where that can be done:
 // a boot sector that knows where it lies, and a UUID that golden's hasn't. It
-// says what it did; what it could not do is no error, for the contents are
-// golden's all the same. It is called after Finish and Close; a plan whose
-// identity is golden's wants the boot sector alone.
+// says what it did; what could not be done is no error, as long as the contents
+// are golden's all the same: a program that failed while it wrote is one. It is
+// called after Finish and Close; a plan whose identity is golden's wants the
+// boot sector alone.
 func Own(ctx context.Context, plan wire.Plan, made *wire.DiskResult, step func(string)) error {
 	made.BlockUUIDs = make([]string, len(plan.Blocks))
 	for i, b := range plan.Blocks {
@@ -37,12 +38,14 @@ func Own(ctx context.Context, plan wire.Plan, made *wire.DiskResult, step func(s
 		if plan.Identity.Mode == wire.IdentitySame {
 			continue
 		}
-		uuid, err := newBlocksUUID(ctx, b.Type, dev)
+		uuid, why, err := newBlocksUUID(ctx, b.Type, dev)
 		switch {
 		case ctx.Err() != nil:
 			return fmt.Errorf("blocks of %s on %s: %w", b.On, dev, ctx.Err())
 		case err != nil:
-			say("the UUID is golden's: %v", err)
+			return fmt.Errorf("blocks of %s on %s: %w", b.On, dev, err)
+		case why != nil:
+			say("the UUID is golden's: %v", why)
 		case uuid != "":
 			if err := syncDevice(dev); err != nil {
 				return fmt.Errorf("blocks of %s on %s: %w", b.On, dev, err)
@@ -86,41 +89,54 @@ func ownStart(dev string) (string, error) {
 }
 
 // newBlocksUUID gives a file system another UUID and returns it; empty: of such
-// a type none can be given.
-func newBlocksUUID(ctx context.Context, fstype, dev string) (string, error) {
+// a type none can be given, or why not. An error is one that may have spoiled
+// what is there.
+func newBlocksUUID(ctx context.Context, fstype, dev string) (uuid string, why, err error) {
 	was, err := blkidUUID(ctx, dev)
 	if err != nil {
-		return "", err
+		return "", err, nil // nothing was written yet
 	}
+	var program, check []string
 	switch fstype {
 	case "ext2", "ext3", "ext4":
-		// tune2fs wants it checked, where it has checksums. e2fsck(8): 1 is
-		// repaired.
-		if _, err = tool(ctx, "", "e2fsck", "-f", "-p", dev); exitCode(err) == 1 {
-			err = nil
+		// tune2fs wants it checked, where it has checksums. e2fsck(8): 1 and 2
+		// are repaired, 4 is what -p leaves alone, more is a failure of its own.
+		_, err := tool(ctx, "", "e2fsck", "-f", "-p", dev)
+		switch code := exitCode(err); {
+		case errors.Is(err, exec.ErrNotFound), code > 0 && code&^7 == 0 && code&4 != 0:
+			return "", err, nil
+		case err != nil && (code < 0 || code&^3 != 0):
+			return "", nil, err
 		}
-		if err == nil {
-			_, err = tool(ctx, "y\n", "tune2fs", "-U", "random", dev)
-		}
+		program, check = []string{"tune2fs", "-U", "random", dev}, []string{"e2fsck", "-f", "-n", dev}
 	case "xfs":
 		// What xfs_admin -U does; that is a script. A dirty log is refused.
-		_, err = tool(ctx, "", "xfs_db", "-x", "-p", "xfs_admin", "-c", "uuid generate", dev)
+		program, check = []string{"xfs_db", "-x", "-p", "xfs_admin", "-c", "uuid generate", dev}, []string{"xfs_repair", "-n", dev}
 	case "btrfs":
-		_, err = tool(ctx, "", "btrfstune", "-f", "-u", dev)
+		program, check = []string{"btrfstune", "-f", "-u", dev}, []string{"btrfs", "check", "--readonly", dev}
 	default:
-		return "", nil
+		return "", nil, nil
 	}
-	if err != nil {
-		return "", err
-	}
-	now, err := blkidUUID(ctx, dev)
+	_, err = tool(ctx, "y\n", program[0], program[1:]...)
+	now, uerr := blkidUUID(ctx, dev)
 	switch {
-	case err != nil:
-		return "", err
-	case now == was || now == "":
-		return "", fmt.Errorf("it is still %q", now)
+	case errors.Is(err, exec.ErrNotFound):
+		return "", err, nil
+	case err == nil && uerr == nil && now != was && now != "":
+		return now, nil, nil
+	case err == nil:
+		err = fmt.Errorf("%s: the UUID is %q", program[0], now)
 	}
-	return now, nil
+	if uerr != nil || now != was {
+		return "", nil, errors.Join(err, uerr)
+	}
+	if strings.Contains(err.Error(), "changes in a log") {
+		return "", err, nil // xfs_db looks first; with such a log xfs_repair -n finds fault with any
+	}
+	if _, cerr := tool(ctx, "", check[0], check[1:]...); cerr != nil {
+		return "", nil, errors.Join(err, cerr)
+	}
+	return "", err, nil
 }
 
 // blkidUUID reads the device itself, not a cache.

@@ -122,6 +122,39 @@ func TestOwnFaulty(t *testing.T) {
 	}
 }
 
+// TestOwnSpoilt: a program that fails while it writes fails the node, unless
+// all is as it was.
+func TestOwnSpoilt(t *testing.T) {
+	need(t, "mkfs.ext4", "blkid", "tune2fs", "e2fsck", "sh")
+	for what, c := range map[string]struct {
+		tune2fs, want string // want: in the error; empty: none
+		blank         bool
+	}{
+		"refused":           {tune2fs: "exit 1"},
+		"spoilt":            {tune2fs: `dd if=/dev/zero of="$3" bs=1024 seek=1 count=1 conv=notrunc status=none; exit 1`, want: "tune2fs"},
+		"the UUID, no more": {tune2fs: `dd if=/dev/urandom of="$3" bs=1 seek=1128 count=16 conv=notrunc status=none; exit 1`, want: "tune2fs"},
+		"killed":            {tune2fs: "kill -9 $$"},
+		"no ext4 at all":    {tune2fs: "exit 1", want: "e2fsck", blank: true},
+	} {
+		image := blankFile(t, 16*mib)
+		if !c.blank {
+			command(t, "/", "mkfs.ext4", "-q", "-F", image)
+		}
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, "tune2fs"), []byte("#!/bin/sh\n"+c.tune2fs+"\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+		plan := wire.Plan{Blocks: []wire.Blocks{{On: "sda3", Type: "ext4", Bytes: 16 * mib, How: wire.BlocksUsed}}}
+		made := wire.DiskResult{Blocks: []string{image}}
+		var said string
+		err := Own(t.Context(), plan, &made, func(s string) { said += s })
+		if c.want == "" && (err != nil || !strings.Contains(said, "the UUID is golden's")) || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%s: %v, said %q", what, err, said)
+		}
+	}
+}
+
 // TestStart: an NTFS or FAT knows where its partition begins, in both its boot
 // sectors, as Windows wants it.
 func TestStart(t *testing.T) {

@@ -30,11 +30,16 @@ func loopOf(t testing.TB, file string) string {
 		t.Fatalf("losetup %s: %v: %s", file, err, out)
 	}
 	dev := strings.TrimSpace(string(out))
-	t.Cleanup(func() {
-		if out, err := exec.Command("losetup", "--detach", dev).CombinedOutput(); err != nil {
-			t.Errorf("losetup --detach %s: %v: %s", dev, err, out)
-		}
-	})
+	// Detached while it is open, it goes by itself with the last that has it
+	// open: also if this test is killed.
+	hold, err := os.Open(dev)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("losetup", "--detach", dev).CombinedOutput(); err != nil {
+		t.Errorf("losetup --detach %s: %v: %s", dev, err, out)
+	}
+	t.Cleanup(func() { hold.Close() })
 	return dev
 }
 

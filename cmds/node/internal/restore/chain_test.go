@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -117,12 +118,12 @@ func TestChain(t *testing.T) {
 		}
 	}
 	clone(t, stream.ScanOptions{Root: from}, dirs[1], 1)
+	var wrote atomic.Int64
 	stop, ended := make(chan struct{}), make(chan error, 1)
 	go func() {
-		_, err := churn(from, names, stop)
-		ended <- err
+		ended <- churn(from, names, stop, &wrote)
 	}()
-	time.Sleep(100 * time.Millisecond) // so that the older clone is older
+	awaitChurn(t, &wrote, 50) // so that the older clone is older
 	src, err := stream.Scan(context.Background(), stream.ScanOptions{Root: from})
 	if err != nil {
 		t.Fatal(err)
@@ -169,8 +170,8 @@ func TestChain(t *testing.T) {
 	}
 	p := l.head.Progress()
 	t.Logf("laps %d, sent %d, kept %d, %d streams, torn %q", p.Lap, p.Sent, p.Kept, len(src.Streams()), src.Torn())
-	if len(src.Streams()) < 4 || p.Lap < 2 || len(src.Torn()) > 5 {
-		t.Errorf("streams %v, torn %q", src.Streams(), src.Torn())
+	if p.Lap < 2 {
+		t.Error("who came late was sent nothing in a lap of its own")
 	}
 	// The late one has later versions of what changed after the others were complete.
 	judgeVersions(t, src.Torn(), dirs[:2]...)
