@@ -68,7 +68,7 @@ func TestVM7Seal(t *testing.T) {
 		dev := res.Filesystems[1].Device
 		hidden := func(when string) {
 			t.Helper()
-			if out, err := exec.Command("blkid", "-p", "-s", "TYPE", dev).CombinedOutput(); len(out) > 0 {
+			if out, err := exec.Command("blkid", "-p", "-s", "TYPE", dev).CombinedOutput(); len(bytes.TrimSpace(out)) > 0 {
 				t.Errorf("%s, blkid finds %s: %v", when, out, err)
 			}
 		}
@@ -112,8 +112,8 @@ func TestVM7Seal(t *testing.T) {
 		if err := Unmount(root, res.Disks...); err != nil {
 			t.Fatal(err)
 		}
-		if out, err := exec.Command("fsck.vfat", "-n", dev).CombinedOutput(); err != nil && !onlyDirty(string(out)) {
-			t.Errorf("fsck.vfat: %v: %s", err, out)
+		if out, err := exec.Command("fsck.fat", "-n", dev).CombinedOutput(); err != nil && !onlyDirty(string(out)) {
+			t.Errorf("fsck.fat: %v: %s", err, out)
 		}
 		at := t.TempDir()
 		if err := unix.Mount(dev, at, "vfat", unix.MS_RDONLY, ""); err != nil {
@@ -152,12 +152,18 @@ func TestVM7SealClean(t *testing.T) {
 	if err := Unmount(root, res.Disks...); err != nil {
 		t.Fatal(err)
 	}
-	t.Log(must(t, "fsck.vfat", "-n", res.Filesystems[1].Device))
+	t.Log(must(t, "fsck.fat", "-n", res.Filesystems[1].Device))
 }
 
 // onlyDirty: a FAT that was unmounted while it was sealed is marked as one that
-// wasn't unmounted, which the kernel leaves so (fs/fat/inode.c, fat_set_state),
-// and fsck.fat says nothing else of it.
+// wasn't unmounted, which the kernel leaves so (fs/fat/inode.c, fat_set_state):
+// one byte, which the copy of a FAT32's boot sector has not. fsck.fat says
+// nothing else of it.
 func onlyDirty(said string) bool {
-	return strings.Contains(said, "Dirty bit is set") && !strings.Contains(said, "differences") && !strings.Contains(said, "cluster")
+	for _, fault := range []string{"Reclaimed", "ree cluster", "orphan", "chain", "FATs differ", "size", "Bad"} {
+		if strings.Contains(said, fault) {
+			return false
+		}
+	}
+	return strings.Contains(said, "Dirty bit is set") && strings.Contains(said, "\n  65:01/00\n")
 }
