@@ -142,9 +142,11 @@ func (b *builder) crypt(ctx context.Context, c layout.Crypt) error {
 	b.opt.step("making LUKS container %s on %s", c.Name, dev)
 	load(ctx, "dm_mod", "dm_crypt", "algif_skcipher")
 	args := []string{"luksFormat", "--batch-mode", "--key-file=-", "--uuid=" + id}
-	switch c.Version {
-	case 1:
+	switch {
+	case c.Version == 1:
 		args = append(args, "--type=luks1")
+	case slices.Contains(below(b.plan.Stack, bootOn(b.plan)), "mapper/"+c.Name):
+		args = append(args, "--type=luks2", "--pbkdf=pbkdf2")
 	default:
 		args = append(args, "--type=luks2", fmt.Sprintf("--pbkdf-memory=%d", pbkdfMemory(memAvailable())))
 	}
@@ -155,6 +157,49 @@ func (b *builder) crypt(ctx context.Context, c layout.Crypt) error {
 		return err
 	}
 	return b.done(ctx, "mapper/"+c.Name, "/dev/mapper/"+c.Name, id)
+}
+
+// bootOn is what the file system with /boot is on, as the plan names it.
+func bootOn(plan wire.Plan) string {
+	on := ""
+	for _, fs := range plan.Filesystems {
+		for _, m := range mountPoints(fs) {
+			if m.at == "/boot" {
+				return onName(plan, fs)
+			}
+			if m.at == "/" {
+				on = onName(plan, fs)
+			}
+		}
+	}
+	return on
+}
+
+// below is all of the stack that something is made of, and itself. A boot
+// loader has to open the containers among it: GRUB knows PBKDF2 alone, until
+// 2.12 at least (its manual, "cryptomount").
+func below(s layout.Stack, name string) []string {
+	all := []string{name}
+	for i := 0; i < len(all); i++ {
+		group, _, _ := strings.Cut(all[i], "/")
+		var of []string
+		switch t := thingOf(s, all[i]); {
+		case t.array != nil:
+			of = t.array.Members
+		case t.crypt != nil:
+			of = []string{t.crypt.Device}
+		case t.group != nil:
+			of = t.group.Devices
+		case group != all[i]: // a volume, of a group
+			of = []string{group}
+		}
+		for _, n := range of {
+			if !slices.Contains(all, n) {
+				all = append(all, n)
+			}
+		}
+	}
+	return all
 }
 
 // pbkdfMemory is how many KiB it shall take to try a passphrase: cryptsetup's
