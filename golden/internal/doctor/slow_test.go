@@ -107,28 +107,29 @@ func TestLateReader(t *testing.T) {
 			return
 		}
 		defer out.Close()
+		// A new interface drops what it is given, without a word, until the
+		// kernel has seen its carrier (net/core/link_watch.c).
 		const n = 100
-		for i := range n {
-			b := udpFrame(nodeMAC, srvMAC, ap(node, 2000), ap(server, 69), []byte("\x00\x01file\x00octet\x00"))
-			if _, err := out.WriteTo(b, &packet.Addr{HardwareAddr: srvMAC[:]}); err != nil {
-				t.Errorf("frame %d: %v", i, err)
+		frame := udpFrame(nodeMAC, srvMAC, ap(node, 2000), ap(server, 69), []byte("\x00\x01file\x00octet\x00"))
+		for came, end := uint32(0), time.Now().Add(time.Minute); came < n && time.Now().Before(end); {
+			if _, err := out.WriteTo(frame, &packet.Addr{HardwareAddr: srvMAC[:]}); err != nil {
+				t.Error(err)
 				return
 			}
-		}
-		// On a busy machine the kernel brings them later than it took them.
-		for came, end := uint32(0), time.Now().Add(time.Minute); came < n && time.Now().Before(end); time.Sleep(time.Millisecond) {
 			st, err := l.main.Stats()
 			if err != nil {
 				t.Error(err)
 				return
 			}
-			came += st.Packets
+			if came += st.Packets; st.Packets == 0 {
+				time.Sleep(time.Millisecond)
+			}
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		l.last = -time.Second // over before the first frame was read
 		l.run(ctx, time.Minute)
-		if m := l.watch.machines[nodeMAC]; m == nil || len(m.steps) != n {
+		if m := l.watch.machines[nodeMAC]; m == nil || len(m.steps) < n {
 			t.Errorf("heard %d frames of %d: %+v", l.watch.frames, n, m)
 		}
 	})
