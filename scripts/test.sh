@@ -55,7 +55,7 @@ say "would the tests see it if pieces were not compared with their hashes?"
 scripts/mutation.sh
 
 say "stage 1 in a machine: its lease, the five tries, the reboot"
-go test -count=1 -timeout 10m -run TestBoot ./cmds/node/stage1/init
+go test -count=1 -timeout 30m -run TestBoot ./cmds/node/stage1/init
 
 say "whole clones, by BIOS and UEFI, from PXE to their own log-in prompts"
 go test -count=1 -timeout 120m -v ./images
