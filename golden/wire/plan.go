@@ -52,6 +52,10 @@ type Secret struct {
 	Passphrase []byte `json:"passphrase"`
 }
 
+// MaxPassphrase is what cryptsetup reads of a passphrase at most, in bytes
+// (cryptsetup(8), "Notes on passphrase processing for LUKS").
+const MaxPassphrase = 512
+
 // Blocks is a partition or volume that is copied as blocks, whatever is on it
 // (-D, and file systems that can't be made and filled).
 type Blocks struct {

@@ -13,10 +13,6 @@ import (
 	"github.com/kamethod/kamethod/golden/wire"
 )
 
-// maxPassphrase is what cryptsetup reads of one at most (cryptsetup(8), "NOTES
-// ON PASSPHRASE PROCESSING": --keyfile-size's default bound for a passphrase).
-const maxPassphrase = 512
-
 // secrets reads the passphrases of the plan's encrypted containers: FILE is for
 // all that have none of their own by NAME=FILE.
 func (d *describer) secrets() ([]wire.Secret, error) {
@@ -65,7 +61,7 @@ func readPassphrase(file string) ([]byte, error) {
 		return nil, fmt.Errorf("passphrase: %w", err)
 	}
 	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, maxPassphrase+2))
+	text, err := io.ReadAll(io.LimitReader(f, wire.MaxPassphrase+2))
 	if err != nil {
 		return nil, fmt.Errorf("passphrase: %w", err) // names the file
 	}
@@ -74,8 +70,8 @@ func readPassphrase(file string) ([]byte, error) {
 	switch {
 	case len(line) == 0:
 		return nil, fmt.Errorf("passphrase %s: its first line is empty", file)
-	case len(line) > maxPassphrase:
-		return nil, fmt.Errorf("passphrase %s: its first line has more than %d bytes", file, maxPassphrase)
+	case len(line) > wire.MaxPassphrase:
+		return nil, fmt.Errorf("passphrase %s: its first line has more than %d bytes", file, wire.MaxPassphrase)
 	}
 	return bytes.Clone(line), nil
 }

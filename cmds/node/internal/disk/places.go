@@ -106,18 +106,14 @@ func checkStack(plan wire.Plan) ([]string, error) {
 	return plan.Stack.Order()
 }
 
-// maxPassphrase is how long one can be (cryptsetup(8), "Notes on passphrase
-// processing": 8 MiB are read of a key file, 512 characters typed).
-const maxPassphrase = 512
-
 // passphrase opens a container. A line's end in it would be taken for its own.
 func passphrase(plan wire.Plan, crypt string) ([]byte, error) {
 	i := slices.IndexFunc(plan.Secrets, func(s wire.Secret) bool { return s.Crypt == crypt })
 	switch {
 	case i < 0:
 		return nil, fmt.Errorf("container %q: the plan has no passphrase for it", crypt)
-	case len(plan.Secrets[i].Passphrase) == 0 || len(plan.Secrets[i].Passphrase) > maxPassphrase:
-		return nil, fmt.Errorf("container %q: a passphrase of %d bytes: want 1 to %d", crypt, len(plan.Secrets[i].Passphrase), maxPassphrase)
+	case len(plan.Secrets[i].Passphrase) == 0 || len(plan.Secrets[i].Passphrase) > wire.MaxPassphrase:
+		return nil, fmt.Errorf("container %q: a passphrase of %d bytes: want 1 to %d", crypt, len(plan.Secrets[i].Passphrase), wire.MaxPassphrase)
 	}
 	return plan.Secrets[i].Passphrase, nil
 }
