@@ -30,6 +30,7 @@ func TestBlocks(t *testing.T) {
 		}
 		return strings.TrimSpace(string(out))
 	}
+	t.Parallel() // with another machine: an emulated one keeps one processor busy
 	dir := t.TempDir()
 	noise := make([]byte, 20<<20)
 	rand.NewChaCha8([32]byte{5}).Read(noise)

@@ -21,6 +21,7 @@ func TestNodesFile(t *testing.T) {
 	if os.Getenv("VMTEST") == "" && os.Getenv("CELL") != "identity" {
 		t.Skip("make vmtest runs it: VMTEST=1 or CELL=identity")
 	}
+	t.Parallel() // with another machine: an emulated one keeps one processor busy
 	dir := t.TempDir()
 	put := func(name, text string, mode os.FileMode) string {
 		t.Helper()

@@ -85,6 +85,7 @@ func TestFailingDisks(t *testing.T) {
 // TestFailingGRUB clones a golden node whose grub-install fails.
 func TestFailingGRUB(t *testing.T) {
 	needVMTest(t)
+	t.Parallel()
 	dir, err := os.MkdirTemp("/var/tmp", "kamethod-test-")
 	if err != nil {
 		t.Fatal(err)
