@@ -21,6 +21,7 @@ packages=(
 	squashfs-tools pxelinux syslinux-common                      # what make image puts together
 	dnsmasq-base busybox-static isc-dhcp-client curl tftp-hpa    # real peers for DHCP, TFTP and HTTP
 	rsync udpcast iperf3 socat tar                               # what the chain is measured against
+	nfs-ganesha nfs-ganesha-vfs rpcbind vsftpd                   # servers that stage 2 may come from
 )
 
 if [ "${1-}" = --list ]; then
