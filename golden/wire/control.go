@@ -7,6 +7,7 @@ const (
 	Stage1  = "stage1"  // booted from the network, wants stage 2
 	Stage2  = "stage2"  // wants to become a clone
 	Receive = "receive" // karecv on an ordinary host
+	RunRAM  = "ram"     // booted from the network, wants to run in its memory what golden sends
 )
 
 // Paths of the control server.
@@ -33,6 +34,8 @@ type Register struct {
 	Hostname string   `json:"hostname,omitempty"`
 	MAC      string   `json:"mac,omitempty"`      // of the interface that booted
 	UUID     string   `json:"uuid,omitempty"`     // SMBIOS
+	NodeID   int      `json:"node_id,omitempty"`  // of its boot line; 0: it has none
+	Card     string   `json:"card,omitempty"`     // what it calls the interface that booted: "eth0"
 	Firmware string   `json:"firmware,omitempty"` // BIOS or UEFI; empty: it doesn't say
 	Memory   int64    `json:"memory,omitempty"`   // bytes
 	Disks    []Device `json:"disks,omitempty"`
@@ -69,6 +72,7 @@ type Order struct {
 	Ping    bool       `json:"ping,omitempty"`
 	Link    *LinkOrder `json:"link,omitempty"`
 	Plan    *Plan      `json:"plan,omitempty"`    // prepare the disks by it
+	Run     *Run       `json:"run,omitempty"`     // who it is that runs what comes
 	Release *Release   `json:"release,omitempty"` // all is done: go
 	Stop    string     `json:"stop,omitempty"`    // give up, and why
 }

@@ -29,7 +29,12 @@ type Params struct {
 	KaToken  string `json:"-"`                   // proves the right to join; not for print
 	KaBreak  string `json:"ka_break,omitempty"`  // a shell before the stage of this name
 	KaShell  bool   `json:"ka_shell,omitempty"`  // a shell before stage 2 is fetched, and before the disks are touched
+	KaRun    string `json:"ka_run,omitempty"`    // RunRAM: what golden sends is run in memory, and no disk is touched
+	KaSwap   string `json:"ka_swap,omitempty"`   // SwapLocal: with KaRun, swap areas on this machine's own disks are used
 }
+
+// SwapLocal is ka.swap=local.
+const SwapLocal = "local"
 
 // Auto is the interface of a node that may choose for itself.
 const Auto = "auto"

@@ -44,6 +44,10 @@ func TestParseCmdline(t *testing.T) {
 				KaToken: "AbC_d-9=", KaBreak: "switch", KaShell: true, Consoles: []string{"tty0", "ttyS0"},
 			},
 		},
+		{
+			"diskless", "automatic=method:ka,interface:eth0,network:dhcp ka.run=ram ka.swap=local node_id=31",
+			Params{Method: "ka", Interface: "eth0", Network: "dhcp", KaRun: RunRAM, KaSwap: SwapLocal, NodeID: 31},
+		},
 		{"quotes", `"kaopt=a" ka.server="10.0.0.1"`, Params{Interface: "auto", Network: "dhcp", Session: "a", KaServer: "10.0.0.1"}},
 		{"the last one counts", "kamethod kamethod=0 kaopt=a kaopt=b", Params{Interface: "auto", Network: "dhcp", Session: "b"}},
 		{"unknown item", "automatic=method:ka,flavour:sweet", Params{Method: "ka", Interface: "auto", Network: "dhcp"}},
@@ -78,6 +82,9 @@ func TestParseCmdlineRefuses(t *testing.T) {
 		{"automatic=dolly_timeout:soon", `"dolly_timeout:soon"`, "seconds"},
 		{"automatic=dolly_timeout:0", `"dolly_timeout:0"`, "seconds"},
 		{"node_id=one", `"node_id=one"`, "number"},
+		{"ka.run=disk", `"ka.run=disk"`, "no value but ram"},
+		{"ka.run", `"ka.run"`, "no value but ram"},
+		{"ka.swap=sda2", `"ka.swap=sda2"`, "no value but local"},
 		{"node_id=-1", `"node_id=-1"`, "number"},
 		{"kaopt=", `"kaopt="`, "no value"},
 		{"kaopt", `"kaopt"`, "no value"},
@@ -117,6 +124,7 @@ func TestParseCmdlineRefuses(t *testing.T) {
 func FuzzParseCmdline(f *testing.F) {
 	f.Add("automatic=method:ka,interface:eth0,network:dhcp,server:10.0.0.1,directory:/a,dolly_timeout:100 kamethod rescue kaopt=a node_id=3 BOOTIF=01-52-54-00-77-00-01")
 	f.Add(`ka.server=[::1]:30765 ka.token=x ka.break=fetch ka.shell=1 console=ttyS0,115200 "a b`)
+	f.Add("ka.run=ram ka.swap=local ka.swap= ka.run=")
 	f.Add("automatic=,:,method: BOOTIF= node_id")
 	f.Fuzz(func(t *testing.T, line string) {
 		p, errs := ParseCmdline(line)

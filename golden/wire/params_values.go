@@ -37,6 +37,10 @@ func settingOf(name string) setting {
 		return flagOf(func(p *Params) *bool { return &p.KaShell })
 	case "kaopt":
 		return nameOf(func(p *Params) *string { return &p.Session })
+	case "ka.run":
+		return oneOf(func(p *Params) *string { return &p.KaRun }, RunRAM)
+	case "ka.swap":
+		return oneOf(func(p *Params) *string { return &p.KaSwap }, SwapLocal)
 	case "ka.break":
 		return setBreak
 	case "ka.server":
@@ -79,6 +83,17 @@ func flagOf(field func(*Params) *bool) setting {
 			return "takes no value but 0 or 1"
 		}
 		*field(p) = value != "0"
+		return ""
+	}
+}
+
+// oneOf takes the only value that a word can have today.
+func oneOf(field func(*Params) *string, only string) setting {
+	return func(p *Params, value string, _ bool) string {
+		if value != only {
+			return "takes no value but " + only
+		}
+		*field(p) = value
 		return ""
 	}
 }

@@ -52,7 +52,9 @@ type Config struct {
 	MAC      string
 	Hostname string
 	UUID     string
-	DataPort int // 0: wire.DataPort, or any other when that is taken
+	NodeID   int    // of the boot line
+	Card     string // what this node calls its interface
+	DataPort int    // 0: wire.DataPort, or any other when that is taken
 	Disks    []wire.Device
 	Holds    bool          // some of what golden sends may be here already
 	Wait     time.Duration // for a golden that is lost; 0: DefaultWait
@@ -260,7 +262,7 @@ func (s *Session) register(ctx context.Context, limit time.Duration, resume *wir
 	body, err := json.Marshal(wire.Register{
 		Version: wire.Version, Session: s.Session, Token: s.Token, Stage: s.Stage,
 		DataPort: port, Queue: queueFor(memory()), Holds: holds, Resume: resume,
-		Hostname: s.Hostname, MAC: s.MAC, UUID: s.UUID, Firmware: Firmware(), Memory: memory(), Disks: s.Disks,
+		Hostname: s.Hostname, MAC: s.MAC, UUID: s.UUID, NodeID: s.NodeID, Card: s.Card, Firmware: Firmware(), Memory: memory(), Disks: s.Disks,
 	})
 	if err != nil {
 		return fmt.Errorf("encode registration: %w", err)

@@ -35,6 +35,7 @@ type Session struct {
 	transfers chan wire.LinkOrder
 	plans     chan wire.Plan
 	releases  chan wire.Release
+	runs      chan wire.Run
 
 	mu         sync.Mutex
 	ln         net.Listener
@@ -72,6 +73,7 @@ func (s *Session) start(ctx context.Context) {
 	s.transfers = make(chan wire.LinkOrder, 4)
 	s.plans = make(chan wire.Plan, 1)
 	s.releases = make(chan wire.Release, 1)
+	s.runs = make(chan wire.Run, 1)
 	s.tasks.Go(s.live)
 }
 
@@ -239,6 +241,9 @@ func (s *Session) obey(o wire.Order) {
 	if o.Plan != nil {
 		offer(s.plans, *o.Plan)
 	}
+	if o.Run != nil {
+		offer(s.runs, *o.Run)
+	}
 	if o.Release != nil {
 		offer(s.releases, *o.Release)
 	}
@@ -366,6 +371,9 @@ func (s *Session) NextPlan(ctx context.Context) (wire.Plan, error) { return next
 func (s *Session) NextRelease(ctx context.Context) (wire.Release, error) {
 	return next(ctx, s, s.releases)
 }
+
+// NextRun waits for golden to say who this node is that runs what it sends.
+func (s *Session) NextRun(ctx context.Context) (wire.Run, error) { return next(ctx, s, s.runs) }
 
 // NextTransfer waits for a place in a chain.
 func (s *Session) NextTransfer(ctx context.Context) (wire.LinkOrder, error) {
