@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -94,60 +95,93 @@ func cloneCommand() *cobra.Command {
 }
 
 func (o *cloneFlags) run(ctx context.Context) error {
-	if err := o.readNodes(); err != nil {
+	c, done, err := o.prepare(ctx)
+	if err != nil {
 		return err
+	}
+	defer done()
+	var stop func()
+	c.Watch, c.Log, stop = newWatch(os.Stderr, o.verbose)
+	r, err := golden.Clone(ctx, c)
+	stop()
+	return o.conclude(r, err)
+}
+
+// prepare looks at what is to be cloned, and at everything else that can be
+// wrong before a machine comes. done gives back what that took.
+func (o *cloneFlags) prepare(ctx context.Context) (c golden.CloneConfig, done func(), err error) {
+	var open closers
+	defer func() {
+		if err != nil {
+			open.close()
+		}
+	}()
+	if err := o.readNodes(); err != nil {
+		return c, nil, err
 	}
 	cfg, err := o.config()
 	if err != nil {
-		return err
+		return c, nil, err
 	}
 	token, err := trust.NewToken()
 	if err != nil {
-		return err
+		return c, nil, err
 	}
 	original, err := o.original()
 	if err != nil {
-		return err
+		return c, nil, err
 	}
 	boot, err := o.boot()
 	if err != nil {
-		return err
+		return c, nil, err
 	}
 	boot.LeaseFile = leaseFile(cfg.Log)
 	stage2, err := stream.OpenImage(0, filepath.Join(o.images, "rescue.sqfs"))
 	if err != nil {
-		return fmt.Errorf("%w (make image makes it; --images names its folder)", err)
+		return c, nil, fmt.Errorf("%w (make image makes it; --images names its folder)", err)
 	}
-	defer stage2.Close()
+	open.add(stage2)
 	d, err := golden.Describe(ctx, original, cfg.Log)
 	if err != nil {
-		return err
+		return c, nil, err
 	}
-	defer d.Close()
+	open.add(d)
 	if d.Tree != nil {
 		d.Tree.Spool = spoolDir(cfg.Log)
 	}
 	d.Plan.Update = o.update
 	if err := o.who.plan(&d.Plan, cfg.Log); err != nil {
-		return err
+		return c, nil, err
 	}
 	o.report = defaultReport(o.report, o.session, cfg.Log)
-	printPlan(os.Stderr, d)
+	printPlan(o.stderr(), d)
 	if err := o.takeUp(&cfg, d.Source(), token, o.booked(d.Plan)); err != nil {
-		return err
+		return c, nil, err
 	}
-	var stop func()
-	cfg.Watch, cfg.Log, stop = newWatch(os.Stderr, o.verbose)
-	r, err := golden.Clone(ctx, golden.CloneConfig{
+	return golden.CloneConfig{
 		Config: cfg, Boot: boot, Plan: d.Plan, Named: o.who.named, Stage2: stage2, Tree: d.Source(),
 		Delay: time.Duration(o.delay) * 100 * time.Millisecond, Linger: o.linger, ArmFor: o.armFor, Confirm: o.confirm,
-	})
-	stop()
+	}, open.close, nil
+}
+
+// conclude says how a clone came out.
+func (o *cloneFlags) conclude(r golden.Result, err error) error {
 	if o.update && r.Bytes > 0 {
-		fmt.Fprintf(os.Stderr, "%s of %s were sent, %s were there already\n", size(r.Sent), size(r.Bytes), size(r.Kept))
+		fmt.Fprintf(o.stderr(), "%s of %s were sent, %s were there already\n", size(r.Sent), size(r.Bytes), size(r.Kept))
 	}
-	o.knownHosts(os.Stderr, r)
+	o.knownHosts(o.stderr(), r)
 	return o.finish(r, err)
+}
+
+// closers are what is open, to be closed in the opposite order.
+type closers []io.Closer
+
+func (c *closers) add(x io.Closer) { *c = append(*c, x) }
+
+func (c *closers) close() {
+	for _, x := range slices.Backward(*c) {
+		x.Close() // was only read
+	}
 }
 
 // booked is what the book remembers the hash of: a passphrase could be guessed
@@ -261,9 +295,9 @@ func (o *cloneFlags) confirm(nodes []*golden.Node) error {
 	if o.update {
 		fate = "ERASED, or made what this machine is where they hold an earlier clone"
 	}
-	fmt.Fprintf(os.Stderr, "\nTHE DISKS OF THESE MACHINES WILL BE %s:\n", fate)
+	fmt.Fprintf(o.stderr(), "\nTHE DISKS OF THESE MACHINES WILL BE %s:\n", fate)
 	for _, n := range nodes {
-		fmt.Fprintf(os.Stderr, "  node %-3d %s  %-21s %s\n", n.Number, n.MAC, n.Addr, disks(n.Disks))
+		fmt.Fprintf(o.stderr(), "  node %-3d %s  %-21s %s\n", n.Number, n.MAC, n.Addr, disks(n.Disks))
 	}
 	if o.yes || o.macs != "" || o.who.nodes != "" {
 		return nil

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -112,6 +113,16 @@ type common struct {
 	share                            float64
 	plain, verbose, allowTorn, fresh bool
 	output, profile, snapshot        string
+	out                              io.Writer // where it is said how it goes; nil: standard error
+}
+
+// stderr is where it is said how a session goes: one of several has a writer
+// of its own.
+func (o *common) stderr() io.Writer {
+	if o.out != nil {
+		return o.out
+	}
+	return os.Stderr
 }
 
 func (o *common) add(f *pflag.FlagSet) {
@@ -188,7 +199,7 @@ func (o *common) profiled(f func() error) error {
 func (o *common) config() (golden.Config, error) {
 	c := golden.Config{
 		Session: o.session, Nodes: o.nodes, Wait: o.wait, Min: o.min, Control: o.port,
-		Plain: o.plain, Quiet: o.quiet, Share: o.share, Log: newLog(os.Stderr, o.verbose),
+		Plain: o.plain, Quiet: o.quiet, Share: o.share, Log: newLog(o.stderr(), o.verbose),
 	}
 	if !(o.share > 0 && o.share <= 1) {
 		return c, fmt.Errorf("--share %g: want a number above 0 and up to 1", o.share)

@@ -41,32 +41,47 @@ type source interface {
 }
 
 func send(ctx context.Context, o *common, path string) error {
-	cfg, err := o.config()
-	if err != nil {
-		return err
-	}
-	token, err := trust.LoadOrCreateToken(trust.Dir())
-	if err != nil {
-		return err
-	}
-	snapshot, err := o.wantsSnapshot()
-	if err != nil {
-		return err
-	}
-	src, err := openSource(ctx, path, snapshot, cfg)
+	cfg, src, err := o.prepareSend(ctx, path)
 	if err != nil {
 		return err
 	}
 	defer src.Close()
-	if cfg.Token = token; path != "-" { // standard input can't be read again
-		if err := o.takeUp(&cfg, src, token, nil); err != nil {
-			return err
-		}
-	}
 	var stop func()
 	cfg.Watch, cfg.Log, stop = newWatch(os.Stderr, o.verbose)
 	r, err := golden.Send(ctx, cfg, src)
 	stop()
+	return o.concludeSend(r, err)
+}
+
+// prepareSend opens what is to be sent, and finds what is wrong before anybody
+// comes.
+func (o *common) prepareSend(ctx context.Context, path string) (golden.Config, source, error) {
+	cfg, err := o.config()
+	if err != nil {
+		return cfg, nil, err
+	}
+	token, err := trust.LoadOrCreateToken(trust.Dir())
+	if err != nil {
+		return cfg, nil, err
+	}
+	snapshot, err := o.wantsSnapshot()
+	if err != nil {
+		return cfg, nil, err
+	}
+	src, err := openSource(ctx, path, snapshot, cfg)
+	if err != nil {
+		return cfg, nil, err
+	}
+	if cfg.Token = token; path != "-" { // standard input can't be read again
+		if err := o.takeUp(&cfg, src, token, nil); err != nil {
+			src.Close()
+			return cfg, nil, err
+		}
+	}
+	return cfg, src, nil
+}
+
+func (o *common) concludeSend(r golden.Result, err error) error {
 	r.Touched = r.Bytes > 0
 	return o.finish(r, err)
 }

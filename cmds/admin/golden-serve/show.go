@@ -82,31 +82,31 @@ const maxNotes = 20
 // finish prints and writes how it came out.
 func (o *common) finish(r golden.Result, err error) error {
 	for _, n := range r.Notes {
-		fmt.Fprintln(os.Stderr, "note:", n)
+		fmt.Fprintln(o.stderr(), "note:", n)
 	}
 	for _, name := range r.Torn {
-		fmt.Fprintln(os.Stderr, "torn:", name)
+		fmt.Fprintln(o.stderr(), "torn:", name)
 	}
 	for _, n := range r.Nodes {
-		fmt.Fprintf(os.Stderr, "node %d %s %s: %s", n.Number, n.Hostname, n.Address, n.State)
+		fmt.Fprintf(o.stderr(), "node %d %s %s: %s", n.Number, n.Hostname, n.Address, n.State)
 		if n.Rejoined {
-			fmt.Fprint(os.Stderr, ", rejoined")
+			fmt.Fprint(o.stderr(), ", rejoined")
 		}
 		if n.Error != "" {
-			fmt.Fprintf(os.Stderr, ", %s: %s", n.Stage, n.Error)
+			fmt.Fprintf(o.stderr(), ", %s: %s", n.Stage, n.Error)
 		}
-		fmt.Fprintln(os.Stderr)
+		fmt.Fprintln(o.stderr())
 		for i, note := range n.Notes {
 			if i == maxNotes {
-				fmt.Fprintf(os.Stderr, "  and %d notes more\n", len(n.Notes)-i)
+				fmt.Fprintf(o.stderr(), "  and %d notes more\n", len(n.Notes)-i)
 				break
 			}
-			fmt.Fprintf(os.Stderr, "  note: %s\n", note)
+			fmt.Fprintf(o.stderr(), "  note: %s\n", note)
 		}
-		touched(os.Stderr, n, o.report)
+		touched(o.stderr(), n, o.report)
 	}
 	if r.Verdict != "" {
-		fmt.Fprintln(os.Stderr, "verdict:", r.Summary())
+		fmt.Fprintln(o.stderr(), "verdict:", r.Summary())
 	}
 	if werr := o.write(r); err == nil && werr != nil {
 		err = failed{werr}
@@ -118,7 +118,7 @@ func (o *common) finish(r golden.Result, err error) error {
 		return failed{fmt.Errorf("all nodes are done, but %d files changed all the time while they were copied (--allow-torn lets that be)", n)}
 	}
 	if err == nil {
-		fmt.Fprintf(os.Stderr, "all %d nodes are done: %s each, %.0f s in all\n", len(r.Nodes), size(r.Bytes), r.Seconds)
+		fmt.Fprintf(o.stderr(), "all %d nodes are done: %s each, %.0f s in all\n", len(r.Nodes), size(r.Bytes), r.Seconds)
 	}
 	if err != nil && r.Touched && !errors.As(err, new(failed)) {
 		return failed{err}
