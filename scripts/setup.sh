@@ -20,6 +20,7 @@ packages=(
 	mmdebstrap openssh-client                                    # the golden root, and who makes host keys
 	squashfs-tools pxelinux syslinux-common                      # what make image puts together
 	dnsmasq-base busybox-static isc-dhcp-client curl tftp-hpa    # real peers for DHCP, TFTP and HTTP
+	isc-dhcp-server kea-dhcp4-server tftpd-hpa xinetd            # whose files golden-serve config writes
 	rsync udpcast iperf3 socat tar                               # what the chain is measured against
 	nfs-ganesha nfs-ganesha-vfs rpcbind vsftpd                   # servers that stage 2 may come from
 )
