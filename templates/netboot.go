@@ -2,8 +2,11 @@ package templates
 
 import (
 	"bytes"
+	"cmp"
 	"embed"
 	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 	"text/template"
 )
@@ -19,6 +22,9 @@ type Netboot struct {
 	Kernel string   // file names without a leading slash
 	Initrd string   //
 	Words  []string // further kernel words
+	Label  string   // the entry's name; empty: kamethod
+	Boot   []string // how stage 2 comes and what runs then; empty: by kamethod
+	NodeID int      // node_id=; 0: not said
 	BootIF string   // 01-MAC, for loaders that don't add it themselves
 	Server string   // our address: that GRUB must not ask the machine's DHCP server
 	Ask    bool     // we don't know who this is: GRUB asks again by its address
@@ -29,7 +35,19 @@ type Netboot struct {
 const bootWords = "automatic=method:ka,network:dhcp rw kamethod"
 
 // KernelWords are all kernel words but BOOTIF.
-func (n Netboot) KernelWords() []string { return append(strings.Fields(bootWords), n.Words...) }
+func (n Netboot) KernelWords() []string {
+	out := slices.Clone(n.Boot)
+	if len(out) == 0 {
+		out = strings.Fields(bootWords)
+	}
+	if n.NodeID != 0 {
+		out = append(out, "node_id="+strconv.Itoa(n.NodeID))
+	}
+	return append(out, n.Words...)
+}
+
+// Entry is the name of the entry that loads the image.
+func (n Netboot) Entry() string { return cmp.Or(n.Label, LabelKAMethod) }
 
 // PXELINUXConfig is for PXELINUX, U-Boot and petitboot. SYSAPPEND 2 lets
 // stage 1 know the interface that booted (BOOTIF=01-MAC). TIMEOUT is in

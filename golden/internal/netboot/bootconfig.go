@@ -163,6 +163,14 @@ func isUUID(s string) bool {
 	return ok && err == nil
 }
 
+// wordsFor are the kernel words for a machine.
+func (s *Server) wordsFor(c Client) string {
+	if s.cfg.Words == nil {
+		return s.cfg.Append
+	}
+	return s.cfg.Words(c)
+}
+
 // configText writes the configuration for an answer.
 func (s *Server) configText(d dialect, c Client, a Answer) []byte {
 	n := templates.Netboot{
@@ -174,8 +182,10 @@ func (s *Server) configText(d dialect, c Client, a Answer) []byte {
 	}
 	if n.Image {
 		n.Kernel, n.Initrd, _ = s.kernelOf(c.Arch)
-		n.Words = strings.Fields(s.cfg.Console + " " + s.cfg.Append)
+		n.Words = strings.Fields(s.cfg.Console + " " + s.wordsFor(c))
 		n.BootIF = configKey(c.MAC)
+		own := s.cfg.Own(c.MAC)
+		n.Label, n.Boot, n.NodeID = own.Label, own.Boot, own.NodeID
 		if row, _ := rowOf(c.Arch); row.byConfig { // U-Boot knows no SYSAPPEND
 			n.Words = append(n.Words, "BOOTIF="+n.BootIF)
 		}

@@ -46,6 +46,13 @@ type Client struct {
 	Loading   bool       // it asks for a boot loader configuration; else it is a DHCP packet, and may yet go elsewhere
 }
 
+// Own is what a machine's boot line says of it alone.
+type Own struct {
+	Label  string   // the entry's name; empty: kamethod
+	Boot   []string // how stage 2 comes and what runs then; empty: by kamethod
+	NodeID int      // node_id=; 0: not said
+}
+
 // The modes of Config.DHCP.
 const (
 	DHCPFull  = "full"  // the network's DHCP server: leases for everybody
@@ -79,8 +86,12 @@ type Config struct {
 	BootFiles map[iana.Arch]string // boot file of an architecture, instead of the table's choice
 	Option43  string               // Option43Auto, Option43Always or Option43Never; empty: Option43Auto
 
-	Append  string // further kernel words for label kamethod
-	Console string // kernel console words, "console=ttyS0,115200"
+	// Own is asked for what a machine's boot line says of it alone. nil: nothing.
+	Own func(net.HardwareAddr) Own
+
+	Append  string              // further kernel words for label kamethod
+	Words   func(Client) string // the same, where they differ from machine to machine: CheckWords likes them; nil: Append for all
+	Console string              // kernel console words, "console=ttyS0,115200"
 
 	Files    Files // all that may be fetched
 	HTTPPort int   // zero: 8069; negative: no HTTP
@@ -128,6 +139,9 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Decide == nil {
 		c.Decide = func(Client) Answer { return LocalBoot }
 	}
+	if c.Own == nil {
+		c.Own = func(net.HardwareAddr) Own { return Own{} }
+	}
 	for _, w := range []struct{ name, words string }{{"kernel words", c.Append}, {"console words", c.Console}} {
 		if err := checkWords(w.name, w.words); err != nil {
 			return c, err
@@ -141,6 +155,14 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	return c, nil
 }
+
+// CheckWords refuses kernel words that a boot loader would take for something
+// else, or that are too many.
+func CheckWords(name, words string) error { return checkWords(name, words) }
+
+// CheckWords refuses kernel words that would break out of their line in a boot
+// loader configuration.
+func CheckWords(words string) error { return checkWords("kernel words", words) }
 
 // checkWords refuses what would break out of its line in a boot loader
 // configuration.
