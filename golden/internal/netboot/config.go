@@ -156,10 +156,6 @@ func (c Config) withDefaults() (Config, error) {
 	return c, nil
 }
 
-// CheckWords refuses kernel words that a boot loader would take for something
-// else, or that are too many.
-func CheckWords(name, words string) error { return checkWords(name, words) }
-
 // CheckWords refuses kernel words that would break out of their line in a boot
 // loader configuration.
 func CheckWords(words string) error { return checkWords("kernel words", words) }
