@@ -78,6 +78,7 @@ func (c *Cell) questions() []question {
 	}
 	if c.Firmware != vmlab.BIOS {
 		all = append(all, question{`test -d /sys/firmware/efi && echo UEFI`, `^UEFI$`})
+		all = append(all, question{`efibootmgr -v | grep -ci 'debian.*HD(.*EFI.debian'`, `^1$`}) // the firmware's list names it, once
 	}
 	if n := len(c.Clone.Arrays); n > 0 {
 		all = append(all, question{`grep -c '\[UU\]' /proc/mdstat`, fmt.Sprintf(`^%d$`, n)})
