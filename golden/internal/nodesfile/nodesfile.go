@@ -1,15 +1,17 @@
 // Package nodesfile reads the list of the machines that a session clones to,
-// and who each of them becomes: its number, name and addresses. It is a YAML
-// file that a person writes. It decides nothing: who is let in is package
-// roster's, what a clone's files say is the node's.
+// who each of them becomes, and what it boots: its number, name, addresses and
+// label. It is a YAML file that a person writes; Add puts machines into it. It
+// decides nothing: who is let in is package roster's, what a clone's files say
+// is the node's.
 //
 //   - mac: 52:54:00:00:00:07 ─┐
 //     name: alpha              ├─Parse──▶ []Node, each with a number
 //     address: 10.0.0.7/24     │             or file:line: "word": why
-//     gateway: 10.0.0.254     ─┘
+//     label: kamethod         ─┘
 package nodesfile
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -28,7 +30,7 @@ const (
 	maxNodes  = 4096
 	maxNumber = 1 << 20 // wire's for node_id=
 	maxList   = 16      // addresses or name servers of one machine
-	maxLabel  = 255
+	maxNote   = 255
 )
 
 // Node is a machine, and who it becomes.
@@ -40,47 +42,72 @@ type Node struct {
 	DNS       []netip.Addr
 	Domain    string
 	Number    int    // node_id, or the smallest that is free, in the file's order
-	Label     string // kept, for people
+	Note      string // kept, for people
+
+	Label             string // what it boots, one of templates.Labels; empty: kamethod
+	Server, Directory string // where stage 2 lies, for the labels nfs, http and ftp; empty: not said
+	Append            string // further kernel words
 
 	line int
 }
 
 // Parse reads a file; its name is for messages.
 func Parse(r io.Reader, name string) ([]Node, error) {
+	return ParseWithin(r, name, nil)
+}
+
+// ParseWithin also wants each IPv4 address in one of these networks; none: in
+// any, or in the file's own.
+func ParseWithin(r io.Reader, name string, networks []netip.Prefix) ([]Node, error) {
 	text, err := io.ReadAll(io.LimitReader(r, maxBytes+1))
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", name, err)
 	}
+	p, err := parse(text, name, networks)
+	if err == nil && len(p.nodes) == 0 {
+		err = fmt.Errorf("%s: names no machine", name)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return p.nodes, nil
+}
+
+// parse reads a text, which may name no machine.
+func parse(text []byte, name string, networks []netip.Prefix) (*parser, error) {
 	if len(text) > maxBytes {
 		return nil, fmt.Errorf("read %s: longer than %d bytes", name, maxBytes)
 	}
-	var doc yaml.Node
-	d := yaml.NewDecoder(strings.NewReader(string(text)))
-	if err := d.Decode(&doc); err != nil && !errors.Is(err, io.EOF) {
+	p := &parser{name: name, networks: networks, macs: map[string]int{}, names: map[string]int{}, addrs: map[netip.Addr]int{}, numbers: map[int]int{}}
+	d := yaml.NewDecoder(bytes.NewReader(text))
+	if err := d.Decode(&p.doc); err != nil && !errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	p := parser{name: name, macs: map[string]int{}, names: map[string]int{}, addrs: map[netip.Addr]int{}, numbers: map[int]int{}}
-	p.document(&doc)
-	if d.Decode(new(yaml.Node)) == nil && p.err == nil {
+	p.document(&p.doc)
+	if p.err == nil && d.Decode(new(yaml.Node)) == nil {
 		p.err = fmt.Errorf("%s: has several documents: want one list", name)
 	}
 	if p.err != nil {
 		return nil, p.err
 	}
 	p.number()
-	return p.nodes, nil
+	return p, nil
 }
 
 // parser keeps the first error, and where everything was that may be there
 // once only.
 type parser struct {
-	name    string
-	nodes   []Node
-	macs    map[string]int // lines
-	names   map[string]int
-	addrs   map[netip.Addr]int
-	numbers map[int]int
-	err     error
+	name     string
+	networks []netip.Prefix // addresses are in one of these; none: anywhere
+	doc      yaml.Node
+	machines *yaml.Node // the machines; nil: an empty file
+	all      Node       // what the file says of all of them
+	nodes    []Node
+	macs     map[string]int // lines
+	names    map[string]int
+	addrs    map[netip.Addr]int
+	numbers  map[int]int
+	err      error
 }
 
 func (p *parser) fail(n *yaml.Node, format string, args ...any) {
@@ -91,31 +118,58 @@ func (p *parser) fail(n *yaml.Node, format string, args ...any) {
 
 func clip(s string) string { return s[:min(len(s), 80)] }
 
-// document is a list, or a list below the word nodes.
+// document is a list, or a list below the word nodes beside words for all of
+// its machines.
 func (p *parser) document(doc *yaml.Node) {
 	if len(doc.Content) == 0 {
-		p.err = fmt.Errorf("%s: names no machine", p.name)
 		return
 	}
-	list := doc.Content[0]
-	if list.Kind == yaml.MappingNode && len(list.Content) == 2 && list.Content[0].Value == "nodes" {
-		list = list.Content[1]
+	p.machines = doc.Content[0]
+	if p.machines.Kind == yaml.MappingNode {
+		p.header(p.machines)
 	}
-	if list.Kind != yaml.SequenceNode {
-		p.fail(list, "want a list of machines, each with mac: and what it becomes")
+	switch {
+	case p.err != nil:
+		return
+	case p.machines.Kind == yaml.ScalarNode && p.machines.Tag == "!!null": // comments alone, or nodes: without a list
+		return
+	case p.machines.Kind != yaml.SequenceNode:
+		p.fail(p.machines, "want a list of machines, each with mac: and what it becomes")
 		return
 	}
-	if len(list.Content) == 0 {
-		p.err = fmt.Errorf("%s: names no machine", p.name)
+	if len(p.machines.Content) > maxNodes {
+		p.err = fmt.Errorf("%s: %d machines, at most %d", p.name, len(p.machines.Content), maxNodes)
 	}
-	if len(list.Content) > maxNodes {
-		p.err = fmt.Errorf("%s: %d machines, at most %d", p.name, len(list.Content), maxNodes)
-	}
-	for _, n := range list.Content {
+	for _, n := range p.machines.Content {
 		if p.err != nil {
 			return
 		}
 		p.node(n)
+	}
+}
+
+// header takes what is said of all machines, and finds the list.
+func (p *parser) header(m *yaml.Node) {
+	seen := map[string]bool{}
+	for i := 0; i+1 < len(m.Content); i += 2 {
+		key, value := m.Content[i], m.Content[i+1]
+		if seen[key.Value] {
+			p.fail(key, "is there twice")
+		}
+		seen[key.Value] = true
+		switch key.Value {
+		case "nodes":
+			p.machines = value
+		case "network":
+			p.network(value)
+		case "label", "server", "directory", "append":
+			p.booted(&p.all, key, value)
+		default:
+			p.fail(key, "no such word before the machines: want network, label, server, directory, append or nodes")
+		}
+	}
+	if !seen["nodes"] {
+		p.fail(m, "want a list of machines, each with mac: and what it becomes, or one below nodes:")
 	}
 }
 
@@ -124,7 +178,7 @@ func (p *parser) node(m *yaml.Node) {
 		p.fail(m, "want a machine: mac: 52:54:00:00:00:01, and what it becomes")
 		return
 	}
-	n := Node{line: m.Line}
+	n := Node{line: m.Line, Label: p.all.Label, Server: p.all.Server, Directory: p.all.Directory, Append: p.all.Append}
 	seen := map[string]bool{}
 	for i := 0; i+1 < len(m.Content); i += 2 {
 		key, value := m.Content[i], m.Content[i+1]
@@ -160,12 +214,14 @@ func (p *parser) field(n *Node, key, value *yaml.Node) {
 		n.Domain = p.hostname(value, maxDomain)
 	case "node_id":
 		n.Number = p.nodeID(value)
-	case "label":
-		if n.Label = p.text(value); len(n.Label) > maxLabel || strings.ContainsFunc(n.Label, isControl) {
-			p.fail(value, "want at most %d printable bytes", maxLabel)
+	case "note":
+		if n.Note = p.text(value); len(n.Note) > maxNote || strings.ContainsFunc(n.Note, isControl) {
+			p.fail(value, "want at most %d printable bytes", maxNote)
 		}
+	case "label", "server", "directory", "append":
+		p.booted(n, key, value)
 	default:
-		p.fail(key, "no such word: want mac, name, address, gateway, dns, domain, node_id or label")
+		p.fail(key, "no such word: want mac, name, address, gateway, dns, domain, node_id, label, server, directory, append or note")
 	}
 }
 
@@ -253,6 +309,9 @@ func (p *parser) addresses(n *Node, v *yaml.Node) {
 			p.fail(a, "is no machine's address")
 		case q.Addr().Is4() && q.Bits() < 31 && (q.Addr() == q.Masked().Addr() || q.Addr() == last(q)):
 			p.fail(a, "is the network itself, or all of it")
+		}
+		if !p.inside(q.Addr()) {
+			p.fail(a, "is outside of the network %s", joined(p.networks))
 		}
 		if line := p.addrs[q.Addr()]; line != 0 {
 			p.fail(a, "is there twice, first in line %d", line)
