@@ -17,6 +17,14 @@ import (
 type Report struct {
 	Loaded []string // modules, in order
 	Failed []error
+	Served []Served // devices for which there is a module, in the order they were found
+}
+
+// Served is a device with the modules that its modalias stands for.
+type Served struct {
+	Device  Device
+	Modules []string
+	Err     error
 }
 
 // Device is something on a bus, with the name it asks for a driver by.
@@ -34,8 +42,12 @@ const maxPasses = 32
 // again until no new device turned up: virtio_pci makes the virtio device
 // that virtio_net then serves.
 func (l *Loader) Coldplug(ctx context.Context) (Report, error) {
+	return l.coldplug(ctx, map[string]bool{})
+}
+
+// coldplug passes over the devices that seen holds already, by path and name.
+func (l *Loader) coldplug(ctx context.Context, seen map[string]bool) (Report, error) {
 	var r Report
-	seen := map[string]bool{}
 	for range maxPasses {
 		fresh := 0
 		devices, err := Devices("/sys")
@@ -43,15 +55,16 @@ func (l *Loader) Coldplug(ctx context.Context) (Report, error) {
 			return r, err
 		}
 		for _, d := range devices {
-			if seen[d.Modalias] {
+			key := d.Path + " " + d.Modalias
+			if seen[key] {
 				continue
 			}
 			if err := ctx.Err(); err != nil {
 				return r, fmt.Errorf("coldplug: %w", err)
 			}
-			seen[d.Modalias] = true
+			seen[key] = true
 			fresh++
-			l.serve(d.Modalias, &r)
+			l.serve(d, &r)
 		}
 		if fresh == 0 {
 			return r, nil
@@ -65,11 +78,13 @@ func (l *Loader) Coldplug(ctx context.Context) (Report, error) {
 // until limit.
 func (l *Loader) Settle(ctx context.Context, quiet, limit time.Duration) (Report, error) {
 	var all Report
+	seen := map[string]bool{}
 	end := time.Now().Add(limit)
 	last := time.Now()
 	for {
-		r, err := l.Coldplug(ctx)
+		r, err := l.coldplug(ctx, seen)
 		all.Loaded = append(all.Loaded, r.Loaded...)
+		all.Served = append(all.Served, r.Served...)
 		all.Failed = append(all.Failed, newErrors(all.Failed, r.Failed)...)
 		if err != nil {
 			return all, err
@@ -99,13 +114,40 @@ func newErrors(old, list []error) (out []error) {
 	return out
 }
 
-func (l *Loader) serve(modalias string, r *Report) {
-	loaded, err := l.LoadAlias(modalias)
+func (l *Loader) serve(d Device, r *Report) {
+	loaded, err := l.LoadAlias(d.Modalias)
 	r.Loaded = append(r.Loaded, loaded...)
 	// ENODEV is a driver's way to say that this isn't its device after all.
-	if err != nil && !errors.Is(err, ErrNotFound) && !errors.Is(err, unix.ENODEV) {
-		r.Failed = append(r.Failed, fmt.Errorf("device %s: %w", modalias, err))
+	if errors.Is(err, ErrNotFound) || errors.Is(err, unix.ENODEV) {
+		err = nil
 	}
+	if err != nil {
+		r.Failed = append(r.Failed, fmt.Errorf("device %s: %w", d.Modalias, err))
+	}
+	if modules := l.choice(d.Modalias); len(modules) > 0 {
+		r.Served = append(r.Served, Served{Device: d, Modules: modules, Err: err})
+	}
+}
+
+// choice is what a device gets: what its modalias stands for, less what is
+// built into the kernel or denied.
+func (l *Loader) choice(modalias string) []string {
+	return slices.DeleteFunc(slices.Clone(l.x.Lookup(modalias)), func(n string) bool {
+		_, file := l.x.files[n]
+		return l.deny[n] || !file
+	})
+}
+
+// Would serves the devices in sys without loading anything.
+func (l *Loader) Would(sys string) (Report, error) {
+	var r Report
+	devices, err := Devices(sys)
+	for _, d := range devices {
+		if modules := l.choice(d.Modalias); len(modules) > 0 {
+			r.Served = append(r.Served, Served{Device: d, Modules: modules})
+		}
+	}
+	return r, err
 }
 
 // Wanted are the modules that Coldplug would load for the devices there are

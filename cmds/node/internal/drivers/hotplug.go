@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"path"
 	"strings"
 	"time"
 
@@ -53,28 +54,35 @@ func (l *Loader) watch(ctx context.Context, fd int, report func(Report)) {
 		if a, ok := from.(*unix.SockaddrNetlink); !ok || a.Pid != 0 { // not from the kernel
 			continue
 		}
-		modalias := addedModalias(buf[:n])
-		if modalias == "" {
+		d := added(buf[:n])
+		if d.Modalias == "" {
 			continue
 		}
 		var r Report
-		l.serve(modalias, &r)
+		l.serve(d, &r)
 		if len(r.Loaded)+len(r.Failed) > 0 {
 			report(r)
 		}
 	}
 }
 
-// addedModalias is the MODALIAS of an "add" event: "add@/devices/…", then
-// NUL-separated KEY=VALUE.
-func addedModalias(event []byte) string {
-	if !bytes.HasPrefix(event, []byte("add@")) {
-		return ""
+// added is the device of an "add" event with a MODALIAS: "add@/devices/…",
+// then NUL-separated KEY=VALUE.
+func added(event []byte) Device {
+	first, rest, _ := bytes.Cut(event, []byte{0})
+	devpath, ok := bytes.CutPrefix(first, []byte("add@"))
+	if !ok {
+		return Device{}
 	}
-	for field := range bytes.SplitSeq(event, []byte{0}) {
-		if v, ok := strings.CutPrefix(string(field), "MODALIAS="); ok && len(v) <= maxModalias {
-			return v
+	var d Device
+	for field := range bytes.SplitSeq(rest, []byte{0}) {
+		key, value, _ := strings.Cut(string(field), "=")
+		switch {
+		case key == "MODALIAS" && len(value) <= maxModalias:
+			d.Modalias = value
+		case key == "SUBSYSTEM":
+			d.Path = value + "/devices/" + path.Base(string(devpath))
 		}
 	}
-	return ""
+	return d
 }

@@ -10,30 +10,34 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-func TestAddedModalias(t *testing.T) {
-	for _, tt := range []struct{ event, want string }{
-		{"add@/devices/x\x00ACTION=add\x00MODALIAS=pci:v1\x00SEQNUM=1\x00", "pci:v1"},
-		{"remove@/devices/x\x00ACTION=remove\x00MODALIAS=pci:v1\x00", ""},
-		{"add@/devices/x\x00ACTION=add\x00", ""},
-		{"libudev\x00MODALIAS=a", ""},
-		{"", ""},
+func TestAdded(t *testing.T) {
+	for _, tt := range []struct {
+		event string
+		want  Device
+	}{
+		{"add@/devices/pci0/0000:00:03.0\x00ACTION=add\x00SUBSYSTEM=pci\x00MODALIAS=pci:v1\x00SEQNUM=1\x00", Device{Path: "pci/devices/0000:00:03.0", Modalias: "pci:v1"}},
+		{"add@/devices/x\x00ACTION=add\x00MODALIAS=pci:v1\x00", Device{Modalias: "pci:v1"}},
+		{"remove@/devices/x\x00ACTION=remove\x00MODALIAS=pci:v1\x00", Device{}},
+		{"add@/devices/x\x00ACTION=add\x00", Device{}},
+		{"libudev\x00MODALIAS=a", Device{}},
+		{"", Device{}},
 	} {
-		if got := addedModalias([]byte(tt.event)); got != tt.want {
-			t.Errorf("%q: got %q, want %q", tt.event, got, tt.want)
+		if got := added([]byte(tt.event)); got != tt.want {
+			t.Errorf("%q: got %+v, want %+v", tt.event, got, tt.want)
 		}
 	}
 }
 
-func FuzzAddedModalias(f *testing.F) {
-	f.Add([]byte("add@/devices/x\x00ACTION=add\x00MODALIAS=pci:v1\x00"))
+func FuzzAdded(f *testing.F) {
+	f.Add([]byte("add@/devices/x\x00ACTION=add\x00SUBSYSTEM=pci\x00MODALIAS=pci:v1\x00"))
 	f.Add([]byte("add@\x00MODALIAS="))
 	x := &Index{aliases: map[string][]alias{"pci:": {{pattern: "pci:v*d[0-9]*", module: "a"}}}}
 	f.Fuzz(func(t *testing.T, event []byte) {
-		name := addedModalias(event)
-		if len(name) > maxModalias {
-			t.Errorf("%d bytes", len(name))
+		d := added(event)
+		if len(d.Modalias) > maxModalias {
+			t.Errorf("%d bytes", len(d.Modalias))
 		}
-		x.Lookup(name)
+		x.Lookup(d.Modalias)
 	})
 }
 

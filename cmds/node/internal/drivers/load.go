@@ -21,13 +21,14 @@ type Loader struct {
 
 	mu   sync.Mutex
 	done map[string]error // every module tried, with its result
+	told map[string]bool  // every device that Tell has spoken of
 }
 
 // NewLoader makes a Loader on x. cmdline is the kernel's: it may carry module
 // parameters (e1000.debug=1) and more names to deny
 // (modprobe.blacklist=a,b), as modprobe(8) reads them.
 func NewLoader(x *Index, cmdline string) *Loader {
-	l := &Loader{x: x, deny: map[string]bool{}, opts: map[string][]string{}, done: map[string]error{}}
+	l := &Loader{x: x, deny: map[string]bool{}, opts: map[string][]string{}, done: map[string]error{}, told: map[string]bool{}}
 	for _, name := range denied() {
 		l.deny[name] = true
 	}

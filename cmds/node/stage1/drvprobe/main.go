@@ -1,5 +1,6 @@
-// Drvprobe loads a driver for every device of the machine, prints what it
-// loaded and which devices are left without.
+// Drvprobe loads a driver for every device of the machine, as lspcidrake and
+// drvinst did, and prints each device with its names and its driver, or why
+// it has none.
 package main
 
 import (
@@ -12,7 +13,7 @@ import (
 func main() {
 	fs := flag.NewFlagSet("drvprobe", flag.ExitOnError)
 	dry := fs.Bool("n", false, "load nothing, only print what would be loaded")
-	every := fs.Bool("a", false, "name all devices without a driver, the board's own too")
+	every := fs.Bool("a", false, "print all devices, those of the board that need no driver too")
 	fs.Parse(os.Args[1:])
 	if fs.NArg() > 0 {
 		fmt.Fprintln(os.Stderr, "usage: drvprobe [-n] [-a]")

@@ -75,9 +75,7 @@ func (s *stage2) drivers(ctx context.Context) error {
 		return err
 	}
 	tell := func(r drivers.Report) {
-		for _, err := range r.Failed {
-			s.con.Line("%s: %v", title, err)
-		}
+		l.Tell("/", "/sys", r, func(line string) { s.con.Line("%s: %s", title, line) })
 	}
 	if _, err := l.Watch(ctx, tell); err != nil {
 		s.con.Line("%s: devices that come late get no driver: %v", title, err)
