@@ -37,16 +37,17 @@ func boot(ctx context.Context) {
 	}
 	go pid1.Reap(ctx, time.Second)
 	s.readCmdline()
-	err := pid1.Sequence{
-		Title: title, Console: s.con, BreakAt: s.breakAt,
-		Stages: []pid1.Stage{
-			{Name: "drivers", Run: s.drivers},
-			{Name: "network", Run: s.network},
-			{Name: "fetch", Run: s.fetch},
-			{Name: "mount", Run: s.mount},
-			{Name: "switch", Run: s.stepOver},
-		},
-	}.Run(ctx)
+	stages := []pid1.Stage{
+		{Name: "drivers", Run: s.drivers},
+		{Name: "network", Run: s.network},
+		{Name: "fetch", Run: s.fetch},
+		{Name: "mount", Run: s.mount},
+		{Name: "switch", Run: s.stepOver},
+	}
+	if s.params.KaRun == wire.RunRAM {
+		stages = s.diskless()
+	}
+	err := pid1.Sequence{Title: title, Console: s.con, BreakAt: s.breakAt, Stages: stages}.Run(ctx)
 	if errors.Is(err, join.ErrNoServer) {
 		s.rebootSoon(ctx)
 	}
@@ -125,7 +126,7 @@ func (s *stage1) network(ctx context.Context) error {
 		}
 	}
 	go nic.Keep(ctx, s.lease, resolvConf, log, nil)
-	if s.params.Rescue && !s.params.Clones() && s.params.Method == "" {
+	if s.params.Rescue && !s.params.Clones() && s.params.Method == "" && s.params.KaRun == "" {
 		s.con.Rescue(ctx, title+": rescue, as the command line says")
 	}
 	return nil
