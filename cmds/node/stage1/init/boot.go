@@ -94,9 +94,7 @@ func (s *stage1) drivers(ctx context.Context) error {
 		return err
 	}
 	tell := func(r drivers.Report) {
-		for _, err := range r.Failed {
-			s.con.Line("%s: %v", title, err)
-		}
+		s.loader.Tell("/", "/sys", r, func(line string) { s.con.Line("%s: %s", title, line) })
 	}
 	if _, err := s.loader.Watch(ctx, tell); err != nil {
 		s.con.Line("%s: devices that come late get no driver: %v", title, err)
