@@ -86,7 +86,7 @@ func (c *CloneConfig) label(r *NodeResult) {
 	if m == nil {
 		return
 	}
-	r.Label = m.Label
+	r.Label, r.Note = m.Label, m.Note
 	for _, a := range m.Addresses {
 		r.Fixed = append(r.Fixed, a.Addr().String())
 	}

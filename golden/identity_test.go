@@ -18,7 +18,7 @@ import (
 func writeNodes(t *testing.T) []Named {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "nodes.yaml")
-	text := "- {mac: " + strings.ToUpper(two) + ", name: beta, address: [10.99.0.22/24, 'fd00::22/64'], gateway: 10.99.0.254, dns: 10.99.0.253, domain: lab, node_id: 7, label: rack 2}\n" +
+	text := "- {mac: " + strings.ToUpper(two) + ", name: beta, address: [10.99.0.22/24, 'fd00::22/64'], gateway: 10.99.0.254, dns: 10.99.0.253, domain: lab, node_id: 7, note: rack 2}\n" +
 		"- {mac: '" + one + "', address: 10.5.0.1/24}\n- mac: '" + three + "'\n"
 	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 		t.Fatal(err)

@@ -57,7 +57,8 @@ type NodeResult struct {
 	HostKeys []string           `json:"host_keys,omitempty"`
 	Notes    []string           `json:"notes,omitempty"`
 
-	Label     string         `json:"label,omitempty"`      // of the nodes file
+	Label     string         `json:"label,omitempty"`      // what it boots, by the nodes file; empty: kamethod
+	Note      string         `json:"note,omitempty"`       // of the nodes file
 	Fixed     []string       `json:"fixed,omitempty"`      // addresses that the clone has for good
 	Steps     []wire.FixStep `json:"steps,omitempty"`      // what was changed on the clone, and why
 	MoreFiles int            `json:"more_files,omitempty"` // changed, and not named in Steps

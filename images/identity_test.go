@@ -34,7 +34,7 @@ func TestNodesFile(t *testing.T) {
 		}
 		return path
 	}
-	nodes := put("nodes.yaml", "- mac: 52:54:00:77:00:01\n  name: alpha\n  address: 10.77.0.50/24\n  gateway: 10.77.0.1\n  node_id: 7\n  label: upstairs\n", 0o644)
+	nodes := put("nodes.yaml", "- mac: 52:54:00:77:00:01\n  name: alpha\n  address: 10.77.0.50/24\n  gateway: 10.77.0.1\n  node_id: 7\n  note: upstairs\n", 0o644)
 	put("post.d/10-mark", "#!/bin/sh\necho \"$KAMETHOD_NODE $KAMETHOD_HOSTNAME $KAMETHOD_MAC\" >/etc/kamethod-hook\n", 0o755)
 	known := filepath.Join(dir, "known_hosts")
 	const network = "/etc/systemd/network/lan.network"
@@ -56,8 +56,8 @@ func TestNodesFile(t *testing.T) {
 		t.Fatalf("%d nodes in the report, %v", len(r.Nodes), err)
 	}
 	n := r.Nodes[0]
-	if n.Number != 7 || n.Hostname != "alpha" || n.Label != "upstairs" || n.Address != "10.77.0.50" {
-		t.Errorf("node %d %s %s at %s", n.Number, n.Hostname, n.Label, n.Address)
+	if n.Number != 7 || n.Hostname != "alpha" || n.Note != "upstairs" || n.Address != "10.77.0.50" {
+		t.Errorf("node %d %s %s at %s", n.Number, n.Hostname, n.Note, n.Address)
 	}
 	touched := map[string]bool{}
 	for _, s := range n.Steps {

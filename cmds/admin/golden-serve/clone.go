@@ -247,7 +247,7 @@ func (o *cloneFlags) boot() (golden.Boot, error) {
 	if o.macs != "" {
 		b.MACs, err = readMACs(o.macs)
 	}
-	for _, m := range o.who.named {
+	for _, m := range golden.ToClone(o.who.named) {
 		b.MACs = append(b.MACs, m.MAC)
 	}
 	b.Named = o.who.named

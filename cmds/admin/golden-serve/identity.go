@@ -46,11 +46,15 @@ func (o *cloneFlags) readNodes() error {
 	if o.who.named, err = golden.ReadNodes(o.who.nodes); err != nil {
 		return err
 	}
-	if o.nodes == 0 {
-		o.nodes = len(o.who.named)
+	n := len(golden.ToClone(o.who.named))
+	if n == 0 {
+		return fmt.Errorf("%s: %d machines, and none has a label that clones it, such as kamethod", o.who.nodes, len(o.who.named))
 	}
-	if o.nodes > len(o.who.named) {
-		return fmt.Errorf("-n %d: %s names %d machines", o.nodes, o.who.nodes, len(o.who.named))
+	if o.nodes == 0 {
+		o.nodes = n
+	}
+	if o.nodes > n {
+		return fmt.Errorf("-n %d: %s names %d machines to clone to", o.nodes, o.who.nodes, n)
 	}
 	return nil
 }

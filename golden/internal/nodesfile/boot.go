@@ -19,25 +19,18 @@ const maxAppend = 512
 // Local says whether a machine is to boot its disk, whatever is cloned.
 func (n Node) Local() bool { return n.Label == templates.LabelLocal }
 
-// Words are the kernel words of a machine but node_id. Where the file names no
-// server or directory that its label needs, these count.
-func (n Node) Words(server, directory string) []string {
+// Words are the kernel words of a machine but node_id.
+func (n Node) Words() []string {
 	if n.Local() {
 		return nil
 	}
-	if n.Server != "" {
-		server = n.Server
-	}
-	if n.Directory != "" {
-		directory = n.Directory
-	}
-	return append(templates.LabelWords(n.Label, server, directory), strings.Fields(n.Append)...)
+	return append(templates.LabelWords(n.Label, n.Server, n.Directory), strings.Fields(n.Append)...)
 }
 
 // Cloned says whether what a machine boots clones it: not so local, nor the
 // rescue system by nfs, http or ftp without a method.
 func (n Node) Cloned() bool {
-	p, _ := wire.ParseCmdline(strings.Join(n.Words("", ""), " "))
+	p, _ := wire.ParseCmdline(strings.Join(n.Words(), " "))
 	return p.Clones()
 }
 

@@ -21,6 +21,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/kamethod/kamethod/templates"
 )
 
 // Bounds of a file: as many machines as a session may have (roster's
@@ -190,6 +192,9 @@ func (p *parser) node(m *yaml.Node) {
 	}
 	if n.MAC == "" && p.err == nil {
 		p.err = fmt.Errorf("%s:%d: a machine without mac: which one is meant?", p.name, m.Line)
+	}
+	if templates.NeedsServer(n.Label) && n.Server == "" && p.err == nil {
+		p.err = fmt.Errorf("%s:%d: %q: want server: too, which has stage 2", p.name, m.Line, n.Label)
 	}
 	p.gateway(n, m)
 	p.nodes = append(p.nodes, n)

@@ -67,6 +67,7 @@ func TestParseRefuses(t *testing.T) {
 		{"network: 10.0.0.7/24\nnodes: []", `n:1: "10.0.0.7/24": want a network`},
 		{"label: locale\nnodes: []", `n:1: "locale": no such label: want local, kamethod, dolly, nfs, http, ftp`},
 		{"network: 10.0.0.0/24\nnodes:\n" + a + "  address: [\"fd00::1/64\", 10.0.1.1/24]", `n:4: "10.0.1.1/24": is outside of the network 10.0.0.0/24`},
+		{a + "  label: ftp", `n:1: "ftp": want server: too`},
 		{a + "  label: rack 1", `n:2: "rack 1": no such label`},
 		{a + "  server: \"a,method:ka\"", `n:2: "a,method:ka": has a character`},
 		{a + "  server: a b", "has a character"},
@@ -153,7 +154,7 @@ func FuzzParse(f *testing.F) {
 				}
 				seen[k] = true
 			}
-			words := strings.Join(n.Words("10.0.0.1", "/d"), " ")
+			words := strings.Join(n.Words(), " ")
 			if _, errs := wire.ParseCmdline(words); len(errs) > 0 || strings.ContainsFunc(words, func(r rune) bool { return r < ' ' || r > '~' }) {
 				t.Fatalf("%v: words %q of %q", errs, words, text)
 			}
@@ -178,13 +179,13 @@ func TestWords(t *testing.T) {
 		words         string
 		local, cloned bool
 	}{
-		{"automatic=method:nfs,interface:auto,network:dhcp,server:10.0.0.2,directory:/d rw rescue", false, false},
+		{"automatic=method:nfs,interface:auto,network:dhcp,server:10.0.0.2 rw rescue", false, false},
 		{"", true, false},
 		{"automatic=method:ka,interface:auto,network:dhcp rw kamethod ka.shell", false, true},
 		{"automatic=method:nfs,interface:auto,network:dhcp,server:10.0.0.2,directory:/cs4 rw rescue kamethod", false, true},
 	} {
 		n := nodes[i]
-		if got := strings.Join(n.Words("10.0.0.1", "/d"), " "); got != want.words || n.Local() != want.local || n.Cloned() != want.cloned {
+		if got := strings.Join(n.Words(), " "); got != want.words || n.Local() != want.local || n.Cloned() != want.cloned {
 			t.Errorf("%+v: %q, local %v, cloned %v, want %+v", n, got, n.Local(), n.Cloned(), want)
 		}
 	}

@@ -1,0 +1,51 @@
+package golden
+
+import (
+	"net"
+
+	"github.com/kamethod/kamethod/golden/internal/netboot"
+)
+
+// own has a boot server tell each machine of a nodes file what it boots: its
+// label's words and its node_id. One that is to boot its disk never hears the
+// image. One whose label brings up the rescue system alone always does: it
+// takes no part in the session, and nothing is erased by it.
+func (b Boot) own(c *netboot.Config) {
+	if len(b.Named) == 0 {
+		return
+	}
+	list := map[string]Named{}
+	for _, n := range b.Named {
+		list[n.MAC] = n
+	}
+	c.Own = func(mac net.HardwareAddr) netboot.Own {
+		n, ok := list[mac.String()]
+		if !ok {
+			return netboot.Own{}
+		}
+		return netboot.Own{Label: n.Label, Boot: n.Words(), NodeID: n.Number}
+	}
+	decide := c.Decide
+	c.Decide = func(m netboot.Client) netboot.Answer {
+		a := decide(m)
+		switch n, ok := list[m.MAC.String()]; {
+		case !ok || n.Cloned():
+			return a
+		case n.Local():
+			return min(a, netboot.LocalBoot)
+		}
+		return netboot.BootImage
+	}
+}
+
+// ToClone are the machines of a nodes file whose label clones them: the others
+// boot their disks, or the rescue system.
+func ToClone(list []Named) []Named {
+	var out []Named
+	for _, n := range list {
+		if n.Cloned() {
+			out = append(out, n)
+		}
+	}
+	return out
+}
