@@ -26,5 +26,6 @@ const (
 // Lines that a person looks for on a console, and tests wait for.
 const (
 	NoServer    = "Can't reach a valid KA server"
+	NoDolly     = "Can't reach a valid Dolly server"
 	NodeIsClone = "kamethod: this machine is a clone"
 )

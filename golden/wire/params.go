@@ -10,11 +10,11 @@ import (
 // old manuals (automatic=method:ka,interface:eth0,network:dhcp kamethod) and
 // in ours, which start with "ka.".
 type Params struct {
-	Method       string           `json:"method,omitempty"`        // how stage 2 comes: "ka", "dolly", "nfs", "http"; empty when not said
+	Method       string           `json:"method,omitempty"`        // how stage 2 comes: "ka", "dolly", "nfs", "http", "ftp"; empty when not said
 	Interface    string           `json:"interface"`               // "eth0", or "auto"
 	Network      string           `json:"network"`                 // "dhcp"
-	Server       string           `json:"server,omitempty"`        // of nfs and http
-	Directory    string           `json:"directory,omitempty"`     // of nfs and http
+	Server       string           `json:"server,omitempty"`        // of nfs, http and ftp; HOST or HOST:PORT
+	Directory    string           `json:"directory,omitempty"`     // of nfs, http and ftp
 	DollyTimeout time.Duration    `json:"dolly_timeout,omitempty"` // 0 when not said
 	KaMethod     bool             `json:"kamethod,omitempty"`
 	DollyMethod  bool             `json:"dollymethod,omitempty"`
@@ -25,16 +25,38 @@ type Params struct {
 	BootIF       net.HardwareAddr `json:"bootif,omitempty"`  // the interface the firmware booted from
 	Consoles     []string         `json:"consoles,omitempty"`
 
-	KaServer string `json:"ka_server,omitempty"` // HOST or HOST:PORT
-	KaToken  string `json:"-"`                   // proves the right to join; not for print
-	KaBreak  string `json:"ka_break,omitempty"`  // a shell before the stage of this name
-	KaShell  bool   `json:"ka_shell,omitempty"`  // a shell before stage 2 is fetched, and before the disks are touched
-	KaRun    string `json:"ka_run,omitempty"`    // RunRAM: what golden sends is run in memory, and no disk is touched
-	KaSwap   string `json:"ka_swap,omitempty"`   // SwapLocal: with KaRun, swap areas on this machine's own disks are used
+	KaServer   string `json:"ka_server,omitempty"`   // HOST or HOST:PORT
+	KaToken    string `json:"-"`                     // proves the right to join; not for print
+	KaBreak    string `json:"ka_break,omitempty"`    // a shell before the stage of this name
+	KaShell    bool   `json:"ka_shell,omitempty"`    // a shell before stage 2 is fetched, and before the disks are touched
+	KaUnsigned bool   `json:"ka_unsigned,omitempty"` // a stage 2 may run that was not built with this stage 1
+	KaRun      string `json:"ka_run,omitempty"`      // RunRAM: what golden sends is run in memory, and no disk is touched
+	KaSwap     string `json:"ka_swap,omitempty"`     // SwapLocal: with KaRun, swap areas on this machine's own disks are used
 }
 
 // SwapLocal is ka.swap=local.
 const SwapLocal = "local"
+
+// The words at the end of a boot line: how the machine is replicated.
+const (
+	KaMethod     = "kamethod"
+	DollyMethod  = "dollymethod"
+	DollyCMethod = "dollyCmethod"
+)
+
+// Replication is the one of these words that counts, the last on the line;
+// empty for a rescue system.
+func (p Params) Replication() string {
+	switch {
+	case p.KaMethod:
+		return KaMethod
+	case p.DollyMethod:
+		return DollyMethod
+	case p.DollyCMethod:
+		return DollyCMethod
+	}
+	return ""
+}
 
 // Auto is the interface of a node that may choose for itself.
 const Auto = "auto"

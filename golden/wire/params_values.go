@@ -25,14 +25,16 @@ const (
 // nil when it isn't ours.
 func settingOf(name string) setting {
 	switch name {
-	case "kamethod":
-		return flagOf(func(p *Params) *bool { return &p.KaMethod })
-	case "dollymethod":
-		return flagOf(func(p *Params) *bool { return &p.DollyMethod })
-	case "dollyCmethod":
-		return flagOf(func(p *Params) *bool { return &p.DollyCMethod })
+	case KaMethod:
+		return replicationOf(func(p *Params) *bool { return &p.KaMethod })
+	case DollyMethod:
+		return replicationOf(func(p *Params) *bool { return &p.DollyMethod })
+	case DollyCMethod:
+		return replicationOf(func(p *Params) *bool { return &p.DollyCMethod })
 	case "rescue":
 		return flagOf(func(p *Params) *bool { return &p.Rescue })
+	case "ka.unsigned":
+		return flagOf(func(p *Params) *bool { return &p.KaUnsigned })
 	case "ka.shell":
 		return flagOf(func(p *Params) *bool { return &p.KaShell })
 	case "kaopt":
@@ -84,6 +86,19 @@ func flagOf(field func(*Params) *bool) setting {
 		}
 		*field(p) = value != "0"
 		return ""
+	}
+}
+
+// replicationOf is a word for how the machine is replicated: there is one way
+// only, the last on the line.
+func replicationOf(field func(*Params) *bool) setting {
+	return func(p *Params, value string, given bool) string {
+		why := flagOf(field)(p, value, given)
+		if why == "" && *field(p) {
+			p.KaMethod, p.DollyMethod, p.DollyCMethod = false, false, false
+			*field(p) = true
+		}
+		return why
 	}
 }
 
@@ -147,7 +162,7 @@ func setNetwork(p *Params, value string, _ bool) string {
 }
 
 func setServer(p *Params, value string, _ bool) string {
-	if why := checkHost(value); why != "" {
+	if why := checkServer(value); why != "" {
 		return why
 	}
 	p.Server = value
@@ -188,10 +203,17 @@ func setToken(p *Params, value string, _ bool) string {
 	return ""
 }
 
-// setKaServer takes HOST, HOST:PORT, an IPv6 address, or [IPv6]:PORT.
 func setKaServer(p *Params, value string, _ bool) string {
+	if why := checkServer(value); why != "" {
+		return why
+	}
+	p.KaServer = value
+	return ""
+}
+
+// checkServer takes HOST, HOST:PORT, an IPv6 address, or [IPv6]:PORT.
+func checkServer(value string) string {
 	if _, err := netip.ParseAddr(value); err == nil {
-		p.KaServer = value
 		return ""
 	}
 	host := value
@@ -205,11 +227,7 @@ func setKaServer(p *Params, value string, _ bool) string {
 		}
 		host = h
 	}
-	if why := checkHost(host); why != "" {
-		return why
-	}
-	p.KaServer = value
-	return ""
+	return checkHost(host)
 }
 
 // setBootIF takes what PXELINUX's SYSAPPEND 2 adds: the ARP hardware type
