@@ -180,6 +180,15 @@ func TestStage1Drivers(t *testing.T) {
 			t.Errorf("%s: wireless drivers are not wanted", name)
 		}
 	}
+	names := string(a.bodies["usr/share/misc/pci.ids"])
+	for _, want := range []string{"8086  Intel Corporation\n", "\t100e  82540EM Gigabit Ethernet Controller\n", "\t1041  Virtio 1.0 network device\n", "\nC 02  Network controller\n"} {
+		if !strings.Contains(names, want) {
+			t.Errorf("pci.ids lacks %q", want)
+		}
+	}
+	if strings.Contains(names, "82371SB PIIX3 IDE") || len(names) > 100_000 {
+		t.Errorf("pci.ids has %d bytes, and names what no module here serves", len(names))
+	}
 }
 
 func TestRescue(t *testing.T) {

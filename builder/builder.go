@@ -227,7 +227,7 @@ func (r *run) image(ctx context.Context, img ImageConfig) error {
 	t := NewTree()
 	entry := ImageEntry{Name: img.Name, Format: img.Format}
 	steps := []func(context.Context, *Tree, ImageConfig, *ImageEntry) error{
-		r.addBusybox, r.addModules, r.addPrograms, r.addRest,
+		r.addBusybox, r.addModules, r.addPrograms, r.addFiles, r.addRest,
 	}
 	for _, step := range steps {
 		if err := step(ctx, t, img, &entry); err != nil {
@@ -303,16 +303,6 @@ func (r *run) addRest(_ context.Context, t *Tree, img ImageConfig, _ *ImageEntry
 	var errs []error
 	for _, d := range img.Recipe.Dirs {
 		errs = append(errs, t.AddDir(d.Name, d.Mode))
-	}
-	for _, f := range img.Recipe.Files {
-		fi, err := os.Stat(f.Name)
-		if errors.Is(err, os.ErrNotExist) && f.Optional {
-			continue
-		}
-		if err != nil {
-			return fmt.Errorf("recipe line %d: %w", f.Line, err)
-		}
-		errs = append(errs, t.AddPath(f.Name, f.Name, fi.Mode().Perm()))
 	}
 	for _, l := range img.Recipe.Links {
 		errs = append(errs, t.AddLink(l.Name, l.Target))

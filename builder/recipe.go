@@ -20,11 +20,13 @@ import (
 //	program  lvm lvm2                     the same, or where it isn't installed, out of this package, unpacked aside
 //	library  libgcc_s.so.1                library that a program opens when it runs, beside those it is linked with
 //	file     /etc/mke2fs.conf             file of this machine
+//	file     /usr/share/misc/pci.ids pci.ids   the same, or where it isn't there, out of this package
+//	names    /usr/share/misc/pci.ids pci.ids   list of device names, only those that the image's modules can match
 //	dir      /tmp 1777                    folder (mode 0755 if none is given)
 //	link     /init bbin/init              symbolic link and its target
 //
-// program?, library? and file? are left out where the machine hasn't got them;
-// a program? that names a package is warned of then. Lines are taken in order;
+// program?, library?, file? and names? are left out where the machine hasn't got
+// them; one that names a package is warned of then. Lines are taken in order;
 // # starts a comment.
 type Recipe struct {
 	Commands  []string
@@ -33,6 +35,7 @@ type Recipe struct {
 	Programs  []HostFile
 	Libraries []HostFile
 	Files     []HostFile
+	Names     []HostFile
 	Dirs      []Dir
 	Links     []Link
 }
@@ -83,8 +86,8 @@ func ParseRecipe(name string, r io.Reader) (*Recipe, error) {
 func (rec *Recipe) line(words []string, n int) error {
 	verb, optional := strings.CutSuffix(words[0], "?")
 	args := words[1:]
-	if optional && verb != "program" && verb != "library" && verb != "file" {
-		return fmt.Errorf("word %q: only program, library and file can be optional", words[0])
+	if optional && verb != "program" && verb != "library" && verb != "file" && verb != "names" {
+		return fmt.Errorf("word %q: only program, library, file and names can be optional", words[0])
 	}
 	if err := countWords(verb, args); err != nil {
 		return err
@@ -102,26 +105,14 @@ func (rec *Recipe) line(words []string, n int) error {
 			return fmt.Errorf("word %q: %w", args[0], err)
 		}
 		rec.Modules = append(rec.Modules, ModulePattern{args[0], verb == "nomodule"})
-	case "program", "library":
-		if strings.Contains(args[0], "/") {
-			return fmt.Errorf("word %q: a %s is named without its folder", args[0], verb)
-		}
+	case "program", "library", "file", "names":
 		h := HostFile{Name: args[0], Optional: optional, Line: n}
-		if verb == "library" {
-			rec.Libraries = append(rec.Libraries, h)
-			break
-		}
 		if len(args) > 1 {
 			if h.Package = args[1]; !packageName.MatchString(h.Package) {
 				return fmt.Errorf("word %q: want a package's name", args[1])
 			}
 		}
-		rec.Programs = append(rec.Programs, h)
-	case "file":
-		if !path.IsAbs(args[0]) {
-			return fmt.Errorf("word %q: want an absolute path", args[0])
-		}
-		rec.Files = append(rec.Files, HostFile{Name: args[0], Optional: optional, Line: n})
+		return rec.hostFile(verb, h)
 	case "dir":
 		mode, err := dirMode(args[1:])
 		if err != nil {
@@ -134,16 +125,31 @@ func (rec *Recipe) line(words []string, n int) error {
 	return nil
 }
 
+func (rec *Recipe) hostFile(verb string, h HostFile) error {
+	byPath := verb == "file" || verb == "names"
+	if !byPath && strings.Contains(h.Name, "/") {
+		return fmt.Errorf("word %q: a %s is named without its folder", h.Name, verb)
+	}
+	if byPath && !path.IsAbs(h.Name) {
+		return fmt.Errorf("word %q: want an absolute path", h.Name)
+	}
+	list := map[string]*[]HostFile{
+		"program": &rec.Programs, "library": &rec.Libraries, "file": &rec.Files, "names": &rec.Names,
+	}[verb]
+	*list = append(*list, h)
+	return nil
+}
+
 func countWords(verb string, args []string) error {
 	low, high := 1, 1
 	switch verb {
-	case "command", "buildtag", "module", "nomodule", "library", "file":
-	case "dir", "program":
+	case "command", "buildtag", "module", "nomodule", "library":
+	case "dir", "program", "file", "names":
 		high = 2
 	case "link":
 		low, high = 2, 2
 	default:
-		return fmt.Errorf("word %q: want command, buildtag, module, nomodule, program, library, file, dir or link", verb)
+		return fmt.Errorf("word %q: want command, buildtag, module, nomodule, program, library, file, names, dir or link", verb)
 	}
 	if len(args) < low {
 		return fmt.Errorf("%s: %d words missing", verb, low-len(args))

@@ -23,6 +23,8 @@ dir      /proc
 link     /init bbin/init
 program? lvm lvm2
 library  libgcc_s.so.1
+file?    /usr/share/misc/usb.ids usb.ids
+names    /usr/share/misc/pci.ids pci.ids
 `))
 	if err != nil {
 		t.Fatal(err)
@@ -32,7 +34,8 @@ library  libgcc_s.so.1
 		Modules:   []ModulePattern{{"kernel/drivers/net/...", false}, {"kernel/drivers/net/wan/...", true}},
 		Programs:  []HostFile{{"mke2fs", false, 7, ""}, {"mkfs.xfs", true, 8, ""}, {"lvm", true, 13, "lvm2"}},
 		Libraries: []HostFile{{"libgcc_s.so.1", false, 14, ""}},
-		Files:     []HostFile{{"/etc/mke2fs.conf", false, 9, ""}},
+		Files:     []HostFile{{"/etc/mke2fs.conf", false, 9, ""}, {"/usr/share/misc/usb.ids", true, 15, "usb.ids"}},
+		Names:     []HostFile{{"/usr/share/misc/pci.ids", false, 16, "pci.ids"}},
 		Dirs:      []Dir{{"/tmp", fs.ModeSticky | 0o777}, {"/proc", 0o755}},
 		Links:     []Link{{"/init", "bbin/init"}},
 	}
@@ -56,6 +59,8 @@ func TestParseRecipeRefuses(t *testing.T) {
 		{"program lvm lvm2 x", "line 1", `"x"`},
 		{"library lib/x.so", "line 1", `"lib/x.so"`},
 		{"file etc/x", "line 1", `"etc/x"`},
+		{"names etc/x", "line 1", `"etc/x"`},
+		{"names /x Y", "line 1", `"Y"`},
 	} {
 		_, err := ParseRecipe("stage9.recipe", strings.NewReader(tc.text))
 		if err == nil {

@@ -19,6 +19,9 @@ packages=(
 	ovmf dosfstools mtools                                       # those with UEFI, their EFI system partition, and its outside judge
 	mmdebstrap openssh-client                                    # the golden root, and who makes host keys
 	squashfs-tools pxelinux syslinux-common                      # what make image puts together
+	pci.ids usb.ids pciutils                                     # devices' names, and who else reads them
+	squashfs-tools-ng libarchive-tools cloop-utils genisoimage   # stage 2 on top of another image
+	dropbear-bin                                                 # host keys of the other kind
 	dnsmasq-base busybox-static isc-dhcp-client curl tftp-hpa    # real peers for DHCP, TFTP and HTTP
 	isc-dhcp-server kea-dhcp4-server tftpd-hpa xinetd            # whose files golden-serve config writes
 	rsync udpcast iperf3 socat tar                               # what the chain is measured against
