@@ -9,7 +9,7 @@ set -euo pipefail
 cd "$(dirname "$0")"
 
 packages=(
-	ca-certificates procps kmod zstd xz-utils cpio              # basics
+	ca-certificates procps kmod zstd xz-utils cpio ncompress    # basics
 	gcc libc6-dev                                                # the race detector is linked with C
 	iproute2 nftables                                            # networks in namespaces
 	util-linux mount fdisk gdisk e2fsprogs attr acl libcap2-bin  # disks and files, and their outside judges
