@@ -10,9 +10,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/google/renameio/v2"
 	"github.com/kamethod/kamethod/cmds/node/internal/nic"
+	"github.com/kamethod/kamethod/golden/wire"
 )
 
 // Dir holds everything that goes from stage 1 to stage 2.
@@ -28,7 +30,8 @@ const (
 
 // State is what stage 2 can't find out by itself.
 type State struct {
-	Server    string     `json:"server"`            // HOST:PORT of the golden node's control server
+	Server    string     `json:"server"`            // HOST:PORT of the golden node's control server; empty where stage 2 came from a file server
+	Places    []string   `json:"places,omitempty"`  // then: where to look for the golden node, "" asks the network
 	Session   string     `json:"session,omitempty"` // kaopt=
 	Token     string     `json:"token,omitempty"`   // the right to join
 	Interface string     `json:"interface"`
@@ -38,8 +41,20 @@ type State struct {
 	KeyFile   string     `json:"key_file,omitempty"` // this node's own key, PEM
 	PinFile   string     `json:"pin_file,omitempty"` // the golden node's public key
 	Rescue    bool       `json:"rescue,omitempty"`   // the rescue system, not a clone
+	Method    string     `json:"method,omitempty"`   // how stage 2 came: "ka", "dolly", "nfs", "http", "ftp"
 	Break     string     `json:"break,omitempty"`    // ka.break=
 	Shell     bool       `json:"shell,omitempty"`    // ka.shell
+
+	// Replication is the boot line's last word, wire.KaMethod, DollyMethod or
+	// DollyCMethod; empty for the rescue system. DollyTimeout is how long the
+	// two of Dolly look for their server, in each of their three tries.
+	Replication  string        `json:"replication,omitempty"`
+	DollyTimeout time.Duration `json:"dolly_timeout,omitempty"`
+}
+
+// Dolly says whether the boot line's last word asks for Dolly or Dolly+.
+func (s *State) Dolly() bool {
+	return s.Replication == wire.DollyMethod || s.Replication == wire.DollyCMethod
 }
 
 // maxState is far more than a state is.

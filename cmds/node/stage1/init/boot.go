@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/kamethod/kamethod/cmds/node/internal/console"
+	"github.com/kamethod/kamethod/cmds/node/internal/download"
 	"github.com/kamethod/kamethod/cmds/node/internal/drivers"
 	"github.com/kamethod/kamethod/cmds/node/internal/handover"
 	"github.com/kamethod/kamethod/cmds/node/internal/join"
@@ -26,6 +27,7 @@ type stage1 struct {
 	loader *drivers.Loader
 	lease  *nic.Lease
 	state  handover.State
+	kind   download.Kind // of the image that came
 }
 
 // boot doesn't return: it ends in the next init, a reboot or a shell.
@@ -48,7 +50,7 @@ func boot(ctx context.Context) {
 		stages = s.diskless()
 	}
 	err := pid1.Sequence{Title: title, Console: s.con, BreakAt: s.breakAt, Stages: stages}.Run(ctx)
-	if errors.Is(err, join.ErrNoServer) {
+	if errors.Is(err, join.ErrNoServer) || errors.Is(err, download.ErrUnreachable) {
 		s.rebootSoon(ctx)
 	}
 	s.con.Rescue(ctx, fmt.Sprintf("%s: %v", title, err))
@@ -58,7 +60,8 @@ func boot(ctx context.Context) {
 const rebootDelay = 10 * time.Second
 
 func (s *stage1) rebootSoon(ctx context.Context) {
-	s.con.Line("%s: no KA server after %d tries, reboot in %s", title, maxTries, rebootDelay)
+	p := s.patience()
+	s.con.Line("%s: no %s server after %d tries, reboot in %s", title, p.server, p.tries, rebootDelay)
 	select {
 	case <-ctx.Done():
 	case <-time.After(rebootDelay):

@@ -28,7 +28,7 @@ const (
 
 // mount lays a writable layer over the image.
 func (s *stage1) mount(context.Context) error {
-	for _, name := range []string{"loop", "squashfs", "overlay"} {
+	for _, name := range []string{"loop", string(s.kind), "overlay"} {
 		if _, err := s.loader.Load(name); err != nil && !errors.Is(err, drivers.ErrNotFound) {
 			return err
 		} // not found: built in, or the mount says so
@@ -38,7 +38,7 @@ func (s *stage1) mount(context.Context) error {
 			return fmt.Errorf("make mount point: %w", err)
 		}
 	}
-	dev, err := loop.New(image, "squashfs", "")
+	dev, err := loop.New(image, string(s.kind), "")
 	if err != nil {
 		return fmt.Errorf("make a block device of %s: %w", image, err)
 	}
@@ -56,14 +56,14 @@ func (s *stage1) mount(context.Context) error {
 // there is no way back, so what could fail is looked at before.
 func (s *stage1) stepOver(context.Context) error {
 	next := ""
-	for _, name := range []string{"/bbin/init", "/init"} {
+	for _, name := range []string{"/bbin/init", "/init", "/sbin/init"} {
 		if st, err := os.Stat(filepath.Join(newRoot, name)); err == nil && st.Mode()&0o111 != 0 {
 			next = name
 			break
 		}
 	}
 	if next == "" {
-		return fmt.Errorf("%s has neither /bbin/init nor /init", image)
+		return fmt.Errorf("%s has none of /bbin/init, /init, /sbin/init", image)
 	}
 	s.copyText(resolvConf)
 	if err := s.state.Save(handover.Path); err != nil {

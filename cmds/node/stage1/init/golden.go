@@ -4,19 +4,22 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 
+	"github.com/kamethod/kamethod/cmds/node/internal/download"
 	"github.com/kamethod/kamethod/cmds/node/internal/join"
 	"github.com/kamethod/kamethod/golden/wire"
 )
 
 // places are where to look for the golden node; "" asks the network. The
 // command line's ka.server is an order. A DHCP server names itself as the
-// boot server if nobody told it otherwise, so its word is only a hint.
+// boot server if nobody told it otherwise, so its word is only a hint. server:
+// is the file server, where stage 2 comes from one.
 func (s *stage1) places() []string {
 	if s.params.KaServer != "" {
 		return []string{s.params.KaServer}
 	}
-	if s.params.Server != "" {
+	if s.params.Server != "" && !download.Does(s.params.Method) {
 		return []string{s.params.Server, ""}
 	}
 	if s.lease.NextServer.IsValid() {
@@ -52,6 +55,19 @@ func (s *stage1) fetchFrom(ctx context.Context, server string) error {
 	cfg.Server, s.state.Server = addr, addr
 	if err := join.FetchImage(ctx, cfg, image, cfg.Say); err != nil {
 		return fmt.Errorf("get stage 2: %w", err)
+	}
+	return s.lookAt(image)
+}
+
+// lookAt says what golden sent: it may be another than ours.
+func (s *stage1) lookAt(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if s.kind, _, err = download.KindOf(f); err != nil {
+		return fmt.Errorf("stage 2 of golden node %s %w", s.state.Server, err)
 	}
 	return nil
 }

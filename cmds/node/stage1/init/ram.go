@@ -38,7 +38,7 @@ func (s *stage1) fetchRoot(ctx context.Context) error {
 	if err := s.takePin(); err != nil {
 		return err
 	}
-	return s.tryFetch(ctx, maxTries, tryPause, func(ctx context.Context) error {
+	return s.tryFetch(ctx, s.patience(), func(ctx context.Context) error {
 		var errs []error
 		for _, place := range s.places() {
 			err := s.fetchRootFrom(ctx, place)

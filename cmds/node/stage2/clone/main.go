@@ -4,7 +4,8 @@
 // waits for its release. Stage 2's init runs it, and reboots when it succeeds.
 //
 // EXIT STATUS: 0 this machine is a clone: reboot it; 1 it is not: the stage
-// and the cause are named here and at the golden node.
+// and the cause are named here and at the golden node; 75 no golden node was
+// found, and nothing has been touched: boot again.
 package main
 
 import (
@@ -27,6 +28,6 @@ func main() {
 	context.AfterFunc(ctx, stop)
 	if err := run(ctx, *state, *root, os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "clone:", err)
-		os.Exit(1)
+		os.Exit(exitStatus(err))
 	}
 }

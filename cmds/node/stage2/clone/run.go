@@ -8,7 +8,6 @@ import (
 	"io"
 	"log/slog"
 	"path/filepath"
-	"time"
 
 	"github.com/google/renameio/v2"
 
@@ -21,10 +20,6 @@ import (
 	"github.com/kamethod/kamethod/golden/status"
 	"github.com/kamethod/kamethod/golden/wire"
 )
-
-// registerTries is how often stage 2 looks for golden, which it saw a moment
-// ago; after that the machine keeps a shell, for nothing has been touched.
-const registerTries = 10
 
 // replica is one replication.
 type replica struct {
@@ -104,18 +99,7 @@ func register(ctx context.Context, st *handover.State, log *slog.Logger, say fun
 	for _, d := range devs {
 		c.Disks = append(c.Disks, wire.Device{Name: d.Name, Bytes: d.Bytes, Model: d.Model, Serial: d.Serial})
 	}
-	for n := 1; ; n++ {
-		s, err := join.Register(ctx, c)
-		if !errors.Is(err, join.ErrNoServer) || n == registerTries {
-			return s, err
-		}
-		log.Warn(status.NoServer, "try", n, "err", err)
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-time.After(time.Second):
-		}
-	}
+	return patienceOf(st).find(ctx, c, placesOf(st), say)
 }
 
 func (r *replica) awaitPlan(ctx context.Context) error {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"strings"
 	"time"
 
@@ -116,8 +117,26 @@ func (s *stage2) clone(ctx context.Context) error {
 	if s.state.Rescue {
 		s.con.Rescue(ctx, title+": rescue system, as the command line says")
 	}
-	return s.con.Run(ctx, "/bbin/clone")
+	err := s.con.Run(ctx, "/bbin/clone")
+	if e, ok := errors.AsType[*exec.ExitError](err); ok && e.ExitCode() == exitNoServer {
+		s.con.Line("%s: reboot in %s", title, rebootDelay)
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(rebootDelay):
+		}
+		return nil
+	}
+	return err
 }
+
+// exitNoServer is clone's word for a golden node that isn't there: as in stage
+// 1 the machine boots again, since nothing has been touched. rebootDelay is for
+// a person to read why.
+const (
+	exitNoServer = 75
+	rebootDelay  = 10 * time.Second
+)
 
 // setEnviron gives this process and its children an environment: stage 1's
 // exec gave none.
