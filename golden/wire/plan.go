@@ -10,6 +10,8 @@ type Plan struct {
 	Secrets     []Secret     `json:"secrets,omitempty"`
 	Filesystems []Filesystem `json:"filesystems"`
 	Blocks      []Blocks     `json:"blocks,omitempty"`
+	Copies      []Copy       `json:"copies,omitempty"` // all that is done, where there are any: nothing else is made or fixed up
+	Mounts      []Mount      `json:"mounts,omitempty"` // for Copies
 	Hooks       []Hook       `json:"hooks,omitempty"`
 	Excludes    []string     `json:"excludes,omitempty"` // absolute; recreated empty
 	Loader      Loader       `json:"loader"`
