@@ -218,43 +218,14 @@ func (b *builder) add(f *found, parent int32, mount string) error {
 	return nil
 }
 
-// count adds what the entry takes to its mount's usage. A short link and
-// small attributes fit into the inode (ext4: 60 bytes, about 100 bytes).
+// count adds what the entry takes to its mount's usage.
 func (b *builder) count(f *found, mount string) {
 	u := b.usage[mount]
 	if u == nil {
 		u = &Usage{Mount: mount}
 		b.usage[mount] = u
 	}
-	const block = 4096
-	blocks := func(n int64) { u.Bytes += (n + block - 1) / block * block }
-	u.Inodes++
-	switch f.Type {
-	case Dir:
-		blocks(block)
-	case File:
-		for _, x := range f.Data() {
-			blocks(x.Len)
-		}
-		if f.Sparse != nil {
-			for _, x := range f.Sparse.Unwritten {
-				blocks(x.Len)
-			}
-		}
-	case Symlink:
-		if len(f.Link) >= 60 {
-			blocks(block)
-		}
-	}
-	if f.Xattrs != nil {
-		var n int64
-		for _, a := range f.Xattrs.Attrs {
-			n += int64(len(a.Name) + len(a.Value))
-		}
-		if n > 100 {
-			blocks(n)
-		}
-	}
+	u.add(&f.Entry)
 }
 
 // Streams announces the manifest and the contents,

@@ -100,6 +100,7 @@ type describer struct {
 	skip  []string
 	m     machine
 	disks []wire.DiskPlan
+	facts *LoaderFacts    // of a saved image; nil: the files are here
 	real  map[string]bool // disks that are laid out as golden's: whatever a partition's type says, it holds what it holds here
 	stack stacked
 

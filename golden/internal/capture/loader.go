@@ -85,7 +85,7 @@ func (m machine) startedBy() string {
 // chooseLoader settles the kind where that is left to us. GRUB is two: who
 // says grub means the one that is there.
 func (d *describer) chooseLoader() {
-	kind, file := findLoader(d.opt.Root)
+	kind, file := d.loaderHere()
 	if now := d.m.startedBy(); now != "" && d.opt.Root == "/" {
 		kind, file = now, "what this machine was started by"
 	}
@@ -250,6 +250,9 @@ func (d *describer) madeOf(name string) []string {
 // hasGRUB says whether the golden system has what GRUB is installed from for
 // a platform.
 func (d *describer) hasGRUB(platform string) bool {
+	if d.facts != nil {
+		return slices.Contains(d.facts.GRUB, platform)
+	}
 	r, err := os.OpenRoot(d.opt.Root)
 	if err != nil {
 		return false
@@ -274,6 +277,9 @@ var kernels = []string{
 
 // hasKernel refuses a system without one: a boot loader would start nothing.
 func (d *describer) hasKernel() error {
+	if d.facts != nil {
+		return d.kernelSaved()
+	}
 	r, err := os.OpenRoot(d.opt.Root)
 	if err != nil {
 		return fmt.Errorf("look for a kernel: %w", err)
