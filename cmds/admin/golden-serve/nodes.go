@@ -21,7 +21,8 @@ const nodesExit = `
 EXIT STATUS
   0    the list was printed
   2    there is none: no golden-serve of this session answers, and none has
-       left a journal; or usage
+       left a journal; the nodes file is wrong, and file, line and word are
+       named; or usage
 `
 
 const armExit = `
@@ -34,16 +35,28 @@ EXIT STATUS
 
 func nodesCommand() *cobra.Command {
 	var o admin
+	var file nodesFile
 	c := &cobra.Command{
-		Use:   "nodes [-s NAME]",
-		Short: "List the machines of a session, and how far each is",
+		Use:   "nodes [-s NAME] | nodes FILE | nodes --add FILE [MAC...]",
+		Short: "List the machines of a session, and how far each is; check a nodes file, or add machines to it",
 		Long: "List the machines that have to do with a session, and how far each is: seen, armed, booting, cloning, done\n" +
 			"or failed. The golden-serve that runs is asked; where none does, the list is what the last one of this\n" +
-			"session has left in its journal, and that is said.\n" + nodesExit,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return o.nodes(cmd.Context()) },
+			"session has left in its journal, and that is said.\n\n" +
+			"With a nodes FILE (YAML, see clone --nodes-file): check and print it. With --add FILE: add the machines of that\n" +
+			"list to it, or those that are named, each with the next free node_id, a name by --hostname, and the label local:\n" +
+			"who is in the file with another label is cloned to without a question. All else in it stays as it is.\n" + nodesExit,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := o.checkOutput(); err != nil {
+				return err
+			}
+			if done, err := file.file(cmd.Context(), &o, args); done || err != nil {
+				return err
+			}
+			return o.nodes(cmd.Context())
+		},
 	}
 	o.add(c)
+	file.flags(c)
 	c.Flags().StringVarP(&o.output, "output", "o", "", "json")
 	return c
 }
@@ -101,9 +114,14 @@ func (o *admin) checkOutput() error {
 
 // nodes asks who runs, or else reads what is left.
 func (o *admin) nodes(ctx context.Context) error {
-	if err := o.checkOutput(); err != nil {
+	n, err := o.list(ctx)
+	if err != nil {
 		return err
 	}
+	return o.print(os.Stdout, n)
+}
+
+func (o *admin) list(ctx context.Context) (golden.Nodes, error) {
 	a, err := o.client()
 	var n golden.Nodes
 	if err == nil {
@@ -112,14 +130,11 @@ func (o *admin) nodes(ctx context.Context) error {
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, golden.ErrNotRunning) {
 		why := err
 		if n, err = golden.SavedNodes(stateDir(), o.session); err != nil {
-			return fmt.Errorf("%w; and %w", why, err)
+			return n, fmt.Errorf("%w; and %w", why, err)
 		}
 		fmt.Fprintf(os.Stderr, "no golden-serve of session %s answers: this is what the last one has left at %s\n", o.session, n.Written.Local().Format(time.DateTime))
 	}
-	if err != nil {
-		return err
-	}
-	return o.print(os.Stdout, n)
+	return n, err
 }
 
 func (o *admin) change(ctx context.Context, verb func(golden.Admin, context.Context, []string) (golden.Nodes, error), macs []string) error {

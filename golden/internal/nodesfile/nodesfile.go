@@ -37,18 +37,19 @@ const (
 
 // Node is a machine, and who it becomes.
 type Node struct {
-	MAC       string         // six pairs of small hexadecimal digits, with colons
-	Name      string         // empty: by the template
-	Addresses []netip.Prefix // none: golden's way, without what is golden's alone
-	Gateway   netip.Addr     // zero: none
-	DNS       []netip.Addr
-	Domain    string
-	Number    int    // node_id, or the smallest that is free, in the file's order
-	Note      string // kept, for people
+	MAC       string         `json:"mac"`                 // six pairs of small hexadecimal digits, with colons
+	Name      string         `json:"name,omitempty"`      // empty: by the template
+	Addresses []netip.Prefix `json:"addresses,omitempty"` // none: golden's way, without what is golden's alone
+	Gateway   netip.Addr     `json:"gateway,omitzero"`    // zero: none
+	DNS       []netip.Addr   `json:"dns,omitempty"`
+	Domain    string         `json:"domain,omitempty"`
+	Number    int            `json:"node_id"`        // or the smallest that is free, in the file's order
+	Note      string         `json:"note,omitempty"` // kept, for people
 
-	Label             string // what it boots, one of templates.Labels; empty: kamethod
-	Server, Directory string // where stage 2 lies, for the labels nfs, http and ftp; empty: not said
-	Append            string // further kernel words
+	Label     string `json:"label,omitempty"`     // what it boots, one of templates.Labels; empty: kamethod
+	Server    string `json:"server,omitempty"`    // where stage 2 lies, for the labels nfs, http and ftp
+	Directory string `json:"directory,omitempty"` // the same; empty: not said
+	Append    string `json:"append,omitempty"`    // further kernel words
 
 	line int
 }
