@@ -48,4 +48,4 @@ lint:
 	@scripts/lint.sh
 
 clean:
-	rm -rf images/vmlinuz images/all.rdz images/rescue.sqfs images/manifest.json images/tftp
+	rm -rf images/vmlinuz images/all.rdz images/rescue.sqfs images/manifest.json images/tftp images/install

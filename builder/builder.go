@@ -56,20 +56,23 @@ type ImageConfig struct {
 	Goal   int64 // bytes the image should not exceed; 0: no goal. Missing it is a warning
 }
 
-// ExtraFile is a file that the recipe doesn't know.
+// ExtraFile is a file that the recipe doesn't know: made of Data, or the sum of
+// the result SumOf, which an image before this one is.
 type ExtraFile struct {
-	Name string // path in the image
-	Mode os.FileMode
-	Data []byte
+	Name  string // path in the image
+	Mode  os.FileMode
+	Data  []byte
+	SumOf string
 }
 
 // TreeFile is a file below Config.Out that is no image: made of Data, of the
-// file From, or a second name of the result Of.
+// file From, a second name of the result Of, or the sum of the result SumOf.
 type TreeFile struct {
-	Name string
-	Data []byte
-	From string
-	Of   string
+	Name  string
+	Data  []byte
+	From  string
+	Of    string
+	SumOf string
 
 	// Package is the distribution's package that holds From. Where it isn't
 	// installed it is fetched and unpacked aside, never installed: the
@@ -308,7 +311,14 @@ func (r *run) addRest(_ context.Context, t *Tree, img ImageConfig, _ *ImageEntry
 		errs = append(errs, t.AddLink(l.Name, l.Target))
 	}
 	for _, x := range img.Extra {
-		errs = append(errs, t.AddData(x.Name, x.Data, x.Mode))
+		data := x.Data
+		if x.SumOf != "" {
+			var err error
+			if data, err = r.manifest.sumLine(x.SumOf); err != nil {
+				return fmt.Errorf("make %s: %w", x.Name, err)
+			}
+		}
+		errs = append(errs, t.AddData(x.Name, data, x.Mode))
 	}
 	return errors.Join(errs...)
 }

@@ -112,6 +112,16 @@ func (r *run) result(name string, goal int64, write func(tmp string) error) erro
 	return nil
 }
 
+// sumLine is a result's hash as sha256sum(1) prints it.
+func (m *Manifest) sumLine(name string) ([]byte, error) {
+	for _, f := range m.Files {
+		if f.Name == name {
+			return fmt.Appendf(nil, "%s  %s\n", f.SHA256, filepath.Base(name)), nil
+		}
+	}
+	return nil, fmt.Errorf("hash of %s: it isn't made yet", name)
+}
+
 func (r *run) treeFile(ctx context.Context, f TreeFile) error {
 	from, err := r.source(ctx, f)
 	if err != nil && !f.Optional {
@@ -129,6 +139,12 @@ func (r *run) treeFile(ctx context.Context, f TreeFile) error {
 			return linkOrCopy(filepath.Join(r.Out, f.Of), tmp)
 		case f.From != "":
 			return copyFile(from, tmp)
+		case f.SumOf != "":
+			line, err := r.manifest.sumLine(f.SumOf)
+			if err != nil {
+				return err
+			}
+			return os.WriteFile(tmp, line, 0o644)
 		}
 		return os.WriteFile(tmp, f.Data, 0o644)
 	})

@@ -19,10 +19,12 @@ const long = `Makes the images that a node boots from the network:
   all.rdz        stage 1: network drivers, and what gets stage 2
   rescue.sqfs    stage 2: storage drivers, and what clones
   tftp/          a ready tree for a TFTP server
+  install/       stage 2 for an HTTP, FTP or NFS server (install/stage2/)
   manifest.json  what is in them
 
 The golden node's public key goes into both stages; a key pair is made if
-there is none. The same sources, kernel and key give the same bytes.
+there is none. Stage 1 has the hash of stage 2, too, and takes no other from a
+file server. The same sources, kernel and key give the same bytes.
 
 EXIT STATUS
   0    all images are made (one larger than its goal gives a warning)

@@ -18,8 +18,14 @@ const (
 	// stage1Goal is the size of all.rdz in the old manual.
 	stage1Goal = 15_613_654
 
-	// pinInImage is where both stages look for golden's key.
+	// pinInImage is where both stages look for golden's key, and sumInImage
+	// where stage 1 looks for the hash of the stage 2 that was built with it.
 	pinInImage = "etc/kamethod/" + trust.PinFile
+	sumInImage = "etc/kamethod/stage2.sha256"
+
+	// serverFolder is where stage 1 looks for stage 2 on a file server, below
+	// the folder that the boot line names.
+	serverFolder = "install/stage2/"
 )
 
 // Boot loaders, from the packages pxelinux and syslinux-common.
@@ -49,21 +55,23 @@ func (o *options) config(pin []byte) (builder.Config, error) {
 		Source: o.source, Out: o.out, Cache: o.cache,
 		Kernel: builder.KernelSource{Image: o.kernel, Modules: o.modules, Package: o.pkg},
 	}
-	extra := []builder.ExtraFile{{Name: pinInImage, Mode: 0o644, Data: pin}}
+	key := []builder.ExtraFile{{Name: pinInImage, Mode: 0o644, Data: pin}}
+	sum := builder.ExtraFile{Name: sumInImage, Mode: 0o644, SumOf: stage2}
 	for _, img := range []struct {
 		name, recipe string
 		format       builder.Format
 		goal         int64
+		extra        []builder.ExtraFile
 	}{
-		{stage1, "stage1.recipe", builder.Initramfs, stage1Goal},
-		{stage2, "stage2.recipe", builder.Squashfs, 0},
+		{stage2, "stage2.recipe", builder.Squashfs, 0, key},
+		{stage1, "stage1.recipe", builder.Initramfs, stage1Goal, append(key, sum)}, // after stage 2, whose hash it has
 	} {
 		rec, err := o.recipe(img.recipe)
 		if err != nil {
 			return cfg, err
 		}
 		cfg.Images = append(cfg.Images, builder.ImageConfig{
-			Name: img.name, Format: img.format, Recipe: rec, Extra: extra, Goal: img.goal,
+			Name: img.name, Format: img.format, Recipe: rec, Extra: img.extra, Goal: img.goal,
 		})
 	}
 	var err error
@@ -97,6 +105,8 @@ func tftpTree() ([]builder.TreeFile, error) {
 		{Name: "tftp/lpxelinux.0", From: "/usr/lib/PXELINUX/lpxelinux.0", Optional: true},
 		{Name: "tftp/images/" + builder.KernelName, Of: builder.KernelName},
 		{Name: "tftp/images/" + stage1, Of: stage1},
+		{Name: serverFolder + stage2, Of: stage2},
+		{Name: serverFolder + stage2 + ".sha256", SumOf: stage2},
 	}
 	tree = append(tree, loaders()...)
 	texts := templates.Image()

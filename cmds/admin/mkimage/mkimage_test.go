@@ -2,8 +2,10 @@ package main
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -119,6 +121,7 @@ func stage1Content(t *testing.T, out string) {
 	if got := files["etc/kamethod/golden.pub"]; !bytes.Equal(got, pin) {
 		t.Errorf("golden.pub in stage 1 is %q, want %q", got, pin)
 	}
+	stage2Known(t, out, files["etc/kamethod/stage2.sha256"])
 	for name := range files {
 		if strings.HasSuffix(name, "golden.key") {
 			t.Errorf("%s: the private key is in the image", name)
@@ -136,6 +139,27 @@ func stage1Content(t *testing.T, out string) {
 		if bytes.Contains(bb, []byte(unwanted)) {
 			t.Errorf("%s is linked into stage 1", unwanted)
 		}
+	}
+}
+
+// stage2Known: stage 1, and a file server, have the hash of this very stage 2.
+func stage2Known(t *testing.T, out string, inStage1 []byte) {
+	t.Helper()
+	image, err := os.ReadFile(filepath.Join(out, "rescue.sqfs"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := fmt.Sprintf("%x  rescue.sqfs\n", sha256.Sum256(image))
+	if string(inStage1) != want {
+		t.Errorf("stage 1 knows %q of stage 2, want %q", inStage1, want)
+	}
+	served, err := os.ReadFile(filepath.Join(out, "install/stage2/rescue.sqfs"))
+	if err != nil || !bytes.Equal(served, image) {
+		t.Errorf("install/stage2/rescue.sqfs is another: %d bytes, %v", len(served), err)
+	}
+	beside, err := os.ReadFile(filepath.Join(out, "install/stage2/rescue.sqfs.sha256"))
+	if err != nil || string(beside) != want {
+		t.Errorf("beside it stands %q, %v", beside, err)
 	}
 }
 
