@@ -3,6 +3,7 @@ package saved
 import (
 	"bytes"
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -10,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/kamethod/kamethod/golden/chain"
@@ -19,28 +21,20 @@ import (
 
 // text is bytes that zstd can halve, from a seed.
 func text(seed uint64, n int) []byte {
-	r := rand.New(rand.NewPCG(seed, 0))
-	b := make([]byte, n)
-	for i := range b {
-		b[i] = "0123456789abcdef"[r.IntN(16)]
-	}
-	return b
+	return []byte(hex.EncodeToString(noise(seed, n/2)))
 }
 
 // noise is bytes that nothing makes smaller.
 func noise(seed uint64, n int) []byte {
-	r := rand.New(rand.NewPCG(seed, 1))
 	b := make([]byte, n)
-	for i := range b {
-		b[i] = byte(r.Uint32())
-	}
+	rand.NewChaCha8([32]byte{byte(seed), byte(seed >> 8)}).Read(b)
 	return b
 }
 
 // folder is a tree of files, several to a piece and several pieces to a file.
 func folder(t *testing.T) string {
 	t.Helper()
-	dir := t.TempDir()
+	dir := inMemory(t)
 	put(t, dir, "large", noise(1, 3<<20))
 	for i := range 40 {
 		put(t, dir, fmt.Sprintf("d%d/f%d", i%5, i), text(uint64(i), 100<<10))
@@ -67,9 +61,21 @@ func scan(t *testing.T, dir string) *stream.Tree {
 	return tree
 }
 
+// inMemory is a folder that is synced at once: on a disk that would wait for
+// whatever others write there.
+func inMemory(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "kamethod-saved-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
 func store(t *testing.T) *Store {
 	t.Helper()
-	s, err := Create(filepath.Join(t.TempDir(), "images"))
+	s, err := Create(filepath.Join(inMemory(t), "images"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -339,12 +345,12 @@ func TestPackedAnotherWay(t *testing.T) {
 // interrupter ends the context after so many pieces of the chain.
 type interrupter struct {
 	chain.Source
-	left   int
+	left   atomic.Int32
 	cancel context.CancelFunc
 }
 
 func (i *interrupter) ReadPiece(stream uint16, piece uint32, buf []byte) error {
-	if i.left--; i.left == 0 {
+	if i.left.Add(-1) == 0 {
 		i.cancel()
 	}
 	return i.Source.ReadPiece(stream, piece, buf)
@@ -358,9 +364,11 @@ func TestInterrupted(t *testing.T) {
 	save(t, s, "old", old)
 	put(t, dir, "large", noise(5, 8<<20))
 	tree := scan(t, dir)
-	for name, left := range map[string]int{"old": 20, "new": 30} {
+	for name, left := range map[string]int32{"old": 20, "new": 30} {
 		ctx, cancel := context.WithCancel(t.Context())
-		_, _, err := s.Save(ctx, &interrupter{tree, left, cancel}, About{Name: name}, Options{Level: 1}, func(*About) error { return nil })
+		src := &interrupter{Source: tree, cancel: cancel}
+		src.left.Store(left)
+		_, _, err := s.Save(ctx, src, About{Name: name}, Options{Level: 1}, func(*About) error { return nil })
 		if !errors.Is(err, context.Canceled) {
 			t.Errorf("%s: %v", name, err)
 		}
