@@ -32,6 +32,9 @@ func (d *deployment) admit(r wire.Register, old *Node) error {
 		}
 	}
 	if d.states != nil {
+		if err := d.hub.elsewhere(d, r.MAC); err != nil {
+			return err
+		}
 		if err := d.states.Admit(r.MAC, r.Resume != nil && r.Resume.Done != nil); err != nil {
 			return err
 		}

@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/kamethod/kamethod/golden/internal/netboot"
-	"github.com/kamethod/kamethod/golden/internal/roster"
 )
 
 // Boot says how machines are booted into stage 1.
@@ -34,7 +33,7 @@ type Boot struct {
 }
 
 // config is what the boot servers of all interfaces have in common.
-func (b Boot) config(r *roster.Roster, log *slog.Logger) (netboot.Config, error) {
+func (b Boot) config(h *hub, log *slog.Logger) (netboot.Config, error) {
 	files, err := netboot.FromFS(os.DirFS(b.TFTPRoot))
 	if err != nil {
 		return netboot.Config{}, fmt.Errorf("read the boot files in %s: %w (make image makes them)", b.TFTPRoot, err)
@@ -42,11 +41,11 @@ func (b Boot) config(r *roster.Roster, log *slog.Logger) (netboot.Config, error)
 	c := netboot.Config{
 		DHCP: b.DHCP, RangeFrom: b.From, RangeTo: b.To,
 		Router: b.Router, DNS: b.DNS, Domain: b.Domain, LeaseFile: b.LeaseFile, Force: b.Force,
-		Decide: func(c netboot.Client) netboot.Answer { return decide(r, c) }, Console: b.Console,
+		Decide: h.decide, Console: b.Console,
 		Files: files, HTTPPort: b.HTTPPort, Log: log,
 		Event: func(e netboot.Event) {
 			log.Debug(e.What, "mac", e.MAC, "ip", e.IP, "file", e.Name, "bytes", e.Bytes)
-			heard(r, e)
+			h.heard(e)
 		},
 	}
 	if err := b.loaders(&c, log); err != nil {

@@ -2,6 +2,7 @@ package golden
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -30,59 +31,35 @@ type CloneConfig struct {
 // Clone turns machines that boot from the network into copies of this one;
 // flow says how.
 func Clone(ctx context.Context, c CloneConfig) (Result, error) {
+	return alone(ctx, Job{Clone: &c})
+}
+
+func newClone(c CloneConfig) (_ *deployment, err error) {
 	d := newDeployment(c.Config)
 	c.Config = d.Config
 	d.clone = &c
 	if err := checkIdentity(c.Plan.Identity); err != nil {
-		return Result{}, err
+		return nil, err
 	}
 	if c.Plan.Identity.Mode == wire.IdentitySame && c.Nodes > 1 {
-		return Result{}, fmt.Errorf("identity %s: only one machine can be what this one is, and %d are to be cloned", wire.IdentitySame, c.Nodes)
+		return nil, fmt.Errorf("identity %s: only one machine can be what this one is, and %d are to be cloned", wire.IdentitySame, c.Nodes)
 	}
 	if len(c.Named) > 0 {
 		d.server.know(numbersOf(d.Book.numbers(), c.Named))
 	}
-	var err error
-	if d.states, err = openStates(c); err != nil {
-		return Result{}, err
-	}
-	defer d.states.Close()
-	if d.stage2, err = d.ferry("sending stage 2", c.Stage2); err != nil {
-		return Result{}, err
-	}
-	if d.tree, err = d.ferry("sending the golden node", c.Tree); err != nil {
-		return Result{}, err
-	}
-	serveBoot, closeBoot, err := d.boot(c)
-	if err != nil {
-		return Result{}, err
-	}
-	defer closeBoot()
 	// A machine that booted from the administrator's own server has heard no
 	// token. Who may come is decided by roster all the same.
 	d.server.Open = c.Boot.DHCP == netboot.DHCPOff
-	err = d.serve(ctx, serveBoot)
-	r := d.result()
-	for i := range r.Nodes {
-		c.label(&r.Nodes[i])
+	if d.states, err = openStates(c); err != nil {
+		return nil, err
 	}
-	return r, err
-}
-
-// boot makes the boot servers.
-func (d *deployment) boot(c CloneConfig) (serve func(context.Context) error, done func() error, err error) {
-	cfg, err := c.Boot.config(d.states, c.Log)
+	if d.stage2, err = d.ferry("sending stage 2", c.Stage2); err == nil {
+		d.tree, err = d.ferry("sending the golden node", c.Tree)
+	}
 	if err != nil {
-		return nil, nil, err
+		return nil, errors.Join(err, d.states.Close())
 	}
-	list, err := c.Boot.servers(cfg, d.addrs(), d.words, c.Log)
-	if err != nil {
-		return nil, nil, err
-	}
-	if len(list) == 0 {
-		return nil, list.Close, nil
-	}
-	return list.Serve, list.Close, nil
+	return d, nil
 }
 
 // words are what stage 1 hears on its kernel command line, in the network

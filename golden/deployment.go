@@ -1,19 +1,18 @@
 package golden
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/kamethod/kamethod/golden/chain"
 	"github.com/kamethod/kamethod/golden/internal/roster"
@@ -50,8 +49,10 @@ type deployment struct {
 	begun  time.Time
 	tasks  sync.WaitGroup // transfers, and the question to the administrator
 	wake   chan struct{}  // something has changed
+	over   atomic.Bool    // it has ended, and others of this golden may not have
 
 	// what is to be done; set before anything runs
+	hub    *hub           // shared with others; nil: in a test without servers
 	clone  *CloneConfig   // nil: only send
 	states *roster.Roster // of a clone
 	stage2 *ferry         // of a clone
@@ -89,7 +90,7 @@ func newDeployment(c Config) *deployment {
 	var run [8]byte
 	rand.Read(run[:])
 	d.server = &Server{
-		Session: c.Session, Token: c.Token, Identity: c.Identity, Quiet: c.Quiet, Log: c.Log, Golden: hex.EncodeToString(run[:]),
+		Session: c.Session, Token: c.Token, Quiet: cmp.Or(c.Quiet, chain.DefaultQuiet), Log: c.Log, Golden: hex.EncodeToString(run[:]),
 		Admit: d.admit, Arrived: d.arrived, Reported: d.reported, Gone: d.gone,
 	}
 	d.server.Verbs = d.verbs()
@@ -113,54 +114,27 @@ func (d *deployment) poke() {
 	}
 }
 
-// serve runs the control server, the boot servers where there are any, and
-// what goes with them, around the flow.
-func (d *deployment) serve(ctx context.Context, boot func(context.Context) error) error {
-	ln, err := listenAll(d.addrs(), d.Control)
-	if err != nil {
-		return inUse(err, d.Control)
-	}
-	port := ln.Addr().(*net.TCPAddr).Port
-	pc, err := net.ListenPacket("udp", fmt.Sprintf(":%d", port))
-	if err != nil {
-		ln.Close()
-		return inUse(err, port)
-	}
-	// The servers outlive an interrupt, so that the nodes hear of it.
-	base, cancel := context.WithCancel(context.WithoutCancel(ctx))
+// run carries the deployment out, and what goes with it. The servers outlive
+// an interrupt, so that the nodes hear of it: base is theirs.
+func (d *deployment) run(ctx, base context.Context) error {
+	base, cancel := context.WithCancel(base)
 	defer cancel()
-	g, base := errgroup.WithContext(base)
-	work, stop := context.WithCancel(base)
-	defer stop()
-	defer context.AfterFunc(ctx, stop)()
-	d.Book.open(ln.Addr().String())
-	g.Go(func() error { return d.server.Serve(base, ln) })
-	g.Go(func() error { d.server.Find(base, pc, port); return nil })
-	g.Go(func() error { d.pulse(base); return nil })
-	g.Go(func() error { d.keepBook(base); return nil })
-	if boot != nil {
-		g.Go(func() error { return boot(base) })
-	}
-	g.Go(func() error {
-		defer cancel()
-		defer d.farewell()
-		return d.flow(work)
-	})
-	err = g.Wait()
+	var wg sync.WaitGroup
+	wg.Go(func() { d.server.watch(base) })
+	wg.Go(func() { d.pulse(base) })
+	wg.Go(func() { d.keepBook(base) })
+	err := d.flow(ctx)
+	d.farewell()
+	d.over.Store(true)
+	cancel()
+	wg.Wait()
 	if d.states != nil {
 		if err := d.states.Close(); err != nil {
 			d.Log.Warn("the states of the machines are not kept", "err", err)
 		}
 	}
 	d.Book.remove() // this session has ended; one that was killed is resumed by what it left
-	if err == nil || errors.Is(err, context.Canceled) && ctx.Err() != nil {
-		return ctx.Err()
-	}
 	return err
-}
-
-func inUse(err error, port int) error {
-	return fmt.Errorf("%w: is another golden-serve running? (--port takes another than %d)", err, port)
 }
 
 // farewell tells whoever still listens that there is nothing more to come,
@@ -197,6 +171,9 @@ func (d *deployment) arrived(n, old *Node) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	defer d.poke()
+	if d.hub != nil {
+		d.hub.entered(d, n.Pin)
+	}
 	n.arrived = time.Now()
 	d.nodes = append(slices.DeleteFunc(d.nodes, func(o *Node) bool { return o.Number == n.Number }), n)
 	if d.came[n.Number] == nil {

@@ -163,11 +163,11 @@ func (l bootServers) Close() error {
 	return errors.Join(errs...)
 }
 
-// servers makes the boot servers. words are the kernel words for stage 1,
+// servers makes the boot servers. words gives each the kernel words for stage 1,
 // which differ in golden's address. With DHCP off there may be a server on
 // an interface already, which has the tree that make image made: then it
 // does all that.
-func (b Boot) servers(c netboot.Config, addrs []netip.Addr, words func(netip.Addr) []string, log *slog.Logger) (bootServers, error) {
+func (b Boot) servers(c netboot.Config, addrs []netip.Addr, words func(*netboot.Config, netip.Addr) error, log *slog.Logger) (bootServers, error) {
 	var list bootServers
 	configs, err := b.share(c)
 	if err != nil {
@@ -184,7 +184,10 @@ func (b Boot) servers(c netboot.Config, addrs []netip.Addr, words func(netip.Add
 		if len(configs) > 1 && !c.Router.IsValid() && forwards() {
 			c.Router = addr
 		}
-		c.Append = strings.Join(words(addr), " ")
+		if err := words(&c, addr); err != nil {
+			return nil, errors.Join(err, list.Close())
+		}
+		b.own(&c)
 		s, err := netboot.New(c)
 		if b.DHCP == netboot.DHCPOff && errors.Is(err, syscall.EADDRINUSE) {
 			log.Info("the boot files are left to the server that is here", "interface", c.Interface, "err", err)

@@ -202,7 +202,11 @@ func TestBootServersOnSeveral(t *testing.T) {
 	b := Boot{Interfaces: []string{"net0", "net1"}, DHCP: netboot.DHCPProxy}
 	log := slog.New(slog.DiscardHandler)
 	told := map[netip.Addr]bool{}
-	words := func(a netip.Addr) []string { told[a] = true; return []string{"ka.server=" + a.String()} }
+	words := func(c *netboot.Config, a netip.Addr) error {
+		told[a] = true
+		c.Append = "ka.server=" + a.String()
+		return nil
+	}
 	_, addrs, err := Interfaces("net0,net1")
 	if err != nil {
 		t.Fatal(err)

@@ -10,13 +10,14 @@ import (
 
 // Send gives a source to so many receivers, and nothing else.
 func Send(ctx context.Context, c Config, src chain.Source) (Result, error) {
+	return alone(ctx, Job{Send: c, Source: src})
+}
+
+func newSend(c Config, src chain.Source) (*deployment, error) {
 	d := newDeployment(c)
 	var err error
-	if d.tree, err = d.ferry("sending", src); err != nil {
-		return Result{}, err
-	}
-	err = d.serve(ctx, nil)
-	return d.result(), err
+	d.tree, err = d.ferry("sending", src)
+	return d, err
 }
 
 func (d *deployment) ferry(name string, src chain.Source) (*ferry, error) {

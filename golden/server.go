@@ -3,19 +3,16 @@ package golden
 import (
 	"bufio"
 	"context"
-	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/netip"
 	"strconv"
 	"sync"
 	"time"
 
-	"github.com/kamethod/kamethod/golden/chain"
 	"github.com/kamethod/kamethod/golden/trust"
 	"github.com/kamethod/kamethod/golden/wire"
 )
@@ -33,16 +30,16 @@ const maxRegister = 1 << 20
 // maxNodes bounds who may register; the manuals' server took 300.
 const maxNodes = 4096
 
-// Server is the control server: it knows the nodes, and carries what is said.
+// Server is the control server of a session: it knows the nodes, and carries
+// what is said. The port is the hub's.
 type Server struct {
 	// config
-	Session  string
-	Token    string
-	Open     bool // a node without any token may register too
-	Identity *trust.Identity
-	Quiet    time.Duration // default chain.DefaultQuiet
-	Log      *slog.Logger
-	Golden   string // this run's name
+	Session string
+	Token   string
+	Open    bool // a node without any token may register too
+	Quiet   time.Duration
+	Log     *slog.Logger
+	Golden  string // this run's name
 	// Admit may refuse a node, in words for its console. old is the same
 	// machine's earlier registration, or nil.
 	Admit    func(r wire.Register, old *Node) error
@@ -70,51 +67,11 @@ var errAgain = errors.New("registered again")
 // errSilent is wrapped in why a node is gone that is not heard any more.
 var errSilent = errors.New("silent")
 
-// Serve answers on an address until the context ends.
-func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
-	if s.Quiet == 0 {
-		s.Quiet = chain.DefaultQuiet
-	}
-	mux := http.NewServeMux()
-	mux.HandleFunc("POST "+wire.RegisterPath, s.register)
-	mux.HandleFunc("GET "+wire.OrdersPath, s.orders)
-	mux.HandleFunc("POST "+wire.ReportsPath, s.reports)
-	mux.HandleFunc("/v1/golden/", s.verbs)
-	h := &http.Server{
-		Handler: mux, TLSConfig: trust.ServerConfig(s.Identity),
-		ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
-		ErrorLog:    slog.NewLogLogger(s.Log.Handler(), slog.LevelDebug),
-		BaseContext: func(net.Listener) context.Context { return ctx },
-	}
-	stop := context.AfterFunc(ctx, func() { h.Close() })
-	defer stop()
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	watch, cancel := context.WithCancel(ctx)
-	defer cancel()
-	wg.Go(func() { s.watch(watch) })
-	err := h.Serve(tls.NewListener(ln, h.TLSConfig))
-	if ctx.Err() != nil || errors.Is(err, http.ErrServerClosed) {
-		return nil
-	}
-	return fmt.Errorf("serve control on %s: %w", ln.Addr(), err)
-}
-
 // flow counts the transfers that run.
 func (s *Server) flow(by int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.flowing += by
-}
-
-// verbs are the administrator's: for who has golden's own key.
-func (s *Server) verbs(w http.ResponseWriter, r *http.Request) {
-	pin, err := trust.PeerPin(*r.TLS)
-	if err != nil || pin != s.Identity.Pin || s.Verbs == nil {
-		http.Error(w, "not with this key", http.StatusForbidden)
-		return
-	}
-	s.Verbs.ServeHTTP(w, r)
 }
 
 // know sets the numbers of machines that an earlier run of golden had given.
@@ -124,12 +81,8 @@ func (s *Server) know(numbers map[string]int) {
 	s.numbers = numbers
 }
 
-func (s *Server) register(w http.ResponseWriter, r *http.Request) {
-	var reg wire.Register
-	err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxRegister)).Decode(&reg)
-	if err == nil {
-		err = s.check(reg)
-	}
+func (s *Server) register(w http.ResponseWriter, r *http.Request, reg wire.Register) {
+	err := s.check(reg)
 	var n *Node
 	if err == nil {
 		n, err = s.enter(reg, r)
@@ -381,25 +334,5 @@ func (s *Server) lose(n *Node, why error) {
 	n.mu.Unlock()
 	if !was {
 		s.Gone(n, why)
-	}
-}
-
-// Find answers nodes that broadcast for this session, until the context ends.
-func (s *Server) Find(ctx context.Context, pc net.PacketConn, controlPort int) {
-	stop := context.AfterFunc(ctx, func() { pc.Close() })
-	defer stop()
-	b := make([]byte, 1024)
-	for {
-		n, from, err := pc.ReadFrom(b)
-		if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
-			return
-		}
-		if err != nil {
-			time.Sleep(pingEvery / 10)
-			continue
-		}
-		if name, ok := wire.ParseFind(b[:n]); ok && name == s.Session {
-			pc.WriteTo(wire.FindReply(name, controlPort), from)
-		}
 	}
 }

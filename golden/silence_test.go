@@ -31,12 +31,16 @@ func TestSilentNodeIsGone(t *testing.T) {
 		why  error
 	}
 	gone := make(chan loss, 4)
+	log := slog.New(slog.DiscardHandler)
+	d := &deployment{Config: Config{Session: "s"}}
+	h := &hub{identity: id, log: log, all: []*deployment{d}, owner: map[trust.Pin]*deployment{}}
 	s := &Server{
-		Session: "s", Token: "t", Identity: id, Quiet: 5 * time.Second, Log: slog.New(slog.DiscardHandler),
+		Session: "s", Token: "t", Quiet: 5 * time.Second, Log: log,
 		Admit:   func(wire.Register, *Node) error { return nil },
-		Arrived: func(*Node, *Node) {}, Reported: func(*Node, wire.Report) {},
+		Arrived: func(n, _ *Node) { h.entered(d, n.Pin) }, Reported: func(*Node, wire.Report) {},
 		Gone: func(n *Node, why error) { gone <- loss{n.Hostname, why} },
 	}
+	d.server = s
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -44,7 +48,8 @@ func TestSilentNodeIsGone(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	served := make(chan error, 1)
-	go func() { served <- s.Serve(ctx, ln) }()
+	go func() { served <- h.control(ctx, ln) }()
+	go s.watch(ctx) // ends with ctx
 	s.flow(+1)
 	defer s.flow(-1)
 	hung, beating := dialControl(t, ctx, id.Pin, ln.Addr().String(), "hung"), dialControl(t, ctx, id.Pin, ln.Addr().String(), "beating")

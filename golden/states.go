@@ -186,6 +186,9 @@ func (d *deployment) arm(macs []string) error {
 		if n := d.byMAC(s); n != nil && n.State() == status.Done {
 			return fmt.Errorf("machine %s is done, and about to be let go: try again in a moment", s)
 		}
+		if err := d.hub.elsewhere(d, s); err != nil {
+			return err
+		}
 	}
 	kept := d.states.Arm(macs)
 	if kept != nil && !errors.Is(kept, roster.ErrNotKept) {

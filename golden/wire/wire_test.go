@@ -3,6 +3,8 @@ package wire
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 )
@@ -116,6 +118,47 @@ func TestFind(t *testing.T) {
 	if s, p, ok := ParseHere(FindReply("room 3", 30765)); !ok || s != "room 3" || p != 30765 {
 		t.Errorf("%q %d %v", s, p, ok)
 	}
+}
+
+// Golden nodes understand each other; more than fits into a frame is no
+// question, nor is one by nobody.
+func TestRivals(t *testing.T) {
+	var macs []string
+	for i := range MaxAsked {
+		macs = append(macs, fmt.Sprintf("52:54:00:00:00:%02x", i))
+	}
+	q := RivalRequest{Golden: "0123456789abcdef", MACs: macs}
+	if got, ok := ParseRivalRequest(q.Marshal()); !ok || !reflect.DeepEqual(got, q) {
+		t.Errorf("%+v %v", got, ok)
+	}
+	r := RivalReply{Golden: "0123456789abcdef", Session: strings.Repeat("s", 64), Any: true, MACs: macs}
+	if got, ok := ParseRivalReply(r.Marshal()); !ok || !reflect.DeepEqual(got, r) {
+		t.Errorf("%+v %v", got, ok)
+	}
+	for _, b := range [][]byte{
+		RivalRequest{}.Marshal(), RivalReply{Golden: "x"}.Marshal(), []byte(whoWord), []byte(amWord + "{"), r.Marshal()[1:],
+		RivalRequest{Golden: "x", MACs: append(macs, macs...)}.Marshal(), RivalRequest{Golden: strings.Repeat("x", 2000)}.Marshal(),
+	} {
+		_, ask := ParseRivalRequest(b)
+		_, reply := ParseRivalReply(b)
+		if ask || reply {
+			t.Errorf("%.40q got through", b)
+		}
+	}
+}
+
+func FuzzRivals(f *testing.F) {
+	f.Add(RivalRequest{Golden: "x", MACs: []string{"52:54:00:00:00:01"}}.Marshal())
+	f.Add(RivalReply{Golden: "x", Session: "s", Any: true}.Marshal())
+	f.Add([]byte(whoWord + `{"golden":"x","macs":[null]}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if q, ok := ParseRivalRequest(b); ok && (q.Golden == "" || len(q.MACs) > MaxAsked) {
+			t.Fatalf("%+v got through", q)
+		}
+		if r, ok := ParseRivalReply(b); ok && (r.Golden == "" || r.Session == "" || len(r.Session) > MaxName) {
+			t.Fatalf("%+v got through", r)
+		}
+	})
 }
 
 func FuzzParseHeader(f *testing.F) {

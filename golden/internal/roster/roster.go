@@ -217,6 +217,15 @@ func (r *Roster) State(mac string) State {
 	return r.find(mac).State
 }
 
+// Names tells whether a machine is on the list that was given.
+func (r *Roster) Names(mac string) bool { return r.named[mac] }
+
+// Listed tells whether there is such a list: nobody is armed by coming then.
+func (r *Roster) Listed() bool { return r.named != nil }
+
+// Has tells whether a machine has a place here.
+func (r *Roster) Has(mac string) bool { return r.State(mac).holds() }
+
 // Tick takes the image from those whose time is over, and brings the journal
 // up to date. It is to be called every second or so.
 func (r *Roster) Tick() {
