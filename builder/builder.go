@@ -16,6 +16,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -53,7 +54,8 @@ type ImageConfig struct {
 	Format Format
 	Recipe *Recipe
 	Extra  []ExtraFile
-	Goal   int64 // bytes the image should not exceed; 0: no goal. Missing it is a warning
+	Base   string // folder or image of somebody else's that ours is laid over; none if empty. Squashfs only
+	Goal   int64  // bytes the image should not exceed; 0: no goal. Missing it is a warning
 }
 
 // ExtraFile is a file that the recipe doesn't know: made of Data, or the sum of
@@ -92,6 +94,9 @@ func Build(ctx context.Context, cfg Config) (*Manifest, error) {
 	}
 	defer r.close()
 
+	if err := r.checkBases(); err != nil {
+		return nil, err
+	}
 	if err := r.kernelStep(ctx); err != nil {
 		return nil, err
 	}
@@ -237,11 +242,15 @@ func (r *run) image(ctx context.Context, img ImageConfig) error {
 			return err
 		}
 	}
+	t, err := r.overBase(ctx, t, img, &entry)
+	if err != nil {
+		return err
+	}
 	if err := t.Check(); err != nil {
 		return err
 	}
 	entry.Entries = len(t.Sorted())
-	err := r.result(img.Name, img.Goal, func(tmp string) error {
+	err = r.result(img.Name, img.Goal, func(tmp string) error {
 		return r.long("packing "+img.Name, func() error {
 			r.say("%s: packing %d entries", img.Name, entry.Entries)
 			if img.Format == Squashfs {
@@ -308,7 +317,7 @@ func (r *run) addRest(_ context.Context, t *Tree, img ImageConfig, _ *ImageEntry
 		errs = append(errs, t.AddDir(d.Name, d.Mode))
 	}
 	for _, l := range img.Recipe.Links {
-		errs = append(errs, t.AddLink(l.Name, l.Target))
+		errs = append(errs, t.add(&Entry{Name: l.Name, Mode: fs.ModeSymlink | 0o777, Target: l.Target, weak: l.Optional}))
 	}
 	for _, x := range img.Extra {
 		data := x.Data

@@ -49,6 +49,8 @@ type ImageEntry struct {
 	Programs        []string `json:"programs,omitempty"`
 	Modules         []string `json:"modules"`
 	FirmwareMissing []string `json:"firmware_missing,omitempty"`
+	Base            string   `json:"base,omitempty"`
+	Collisions      []string `json:"collisions,omitempty"` // what ours took the place of
 }
 
 func (m *Manifest) write(dir string) error {

@@ -24,6 +24,7 @@ import (
 //	names    /usr/share/misc/pci.ids pci.ids   list of device names, only those that the image's modules can match
 //	dir      /tmp 1777                    folder (mode 0755 if none is given)
 //	link     /init bbin/init              symbolic link and its target
+//	link?    /bin/sh ../bbin/gosh         the same, left out where the image's base has something of that name
 //
 // program?, library?, file? and names? are left out where the machine hasn't got
 // them; one that names a package is warned of then. Lines are taken in order;
@@ -61,7 +62,10 @@ type Dir struct {
 }
 
 // Link is a symbolic link of the image.
-type Link struct{ Name, Target string }
+type Link struct {
+	Name, Target string
+	Optional     bool // left out where a base has that name
+}
 
 // ParseRecipe reads a recipe; name is for messages.
 func ParseRecipe(name string, r io.Reader) (*Recipe, error) {
@@ -86,8 +90,8 @@ func ParseRecipe(name string, r io.Reader) (*Recipe, error) {
 func (rec *Recipe) line(words []string, n int) error {
 	verb, optional := strings.CutSuffix(words[0], "?")
 	args := words[1:]
-	if optional && verb != "program" && verb != "library" && verb != "file" && verb != "names" {
-		return fmt.Errorf("word %q: only program, library, file and names can be optional", words[0])
+	if optional && verb != "program" && verb != "library" && verb != "file" && verb != "names" && verb != "link" {
+		return fmt.Errorf("word %q: only program, library, file, names and link can be optional", words[0])
 	}
 	if err := countWords(verb, args); err != nil {
 		return err
@@ -120,7 +124,7 @@ func (rec *Recipe) line(words []string, n int) error {
 		}
 		rec.Dirs = append(rec.Dirs, Dir{args[0], mode})
 	case "link":
-		rec.Links = append(rec.Links, Link{args[0], args[1]})
+		rec.Links = append(rec.Links, Link{args[0], args[1], optional})
 	}
 	return nil
 }

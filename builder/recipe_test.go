@@ -25,6 +25,7 @@ program? lvm lvm2
 library  libgcc_s.so.1
 file?    /usr/share/misc/usb.ids usb.ids
 names    /usr/share/misc/pci.ids pci.ids
+link?    /bin/sh x
 `))
 	if err != nil {
 		t.Fatal(err)
@@ -37,7 +38,7 @@ names    /usr/share/misc/pci.ids pci.ids
 		Files:     []HostFile{{"/etc/mke2fs.conf", false, 9, ""}, {"/usr/share/misc/usb.ids", true, 15, "usb.ids"}},
 		Names:     []HostFile{{"/usr/share/misc/pci.ids", false, 16, "pci.ids"}},
 		Dirs:      []Dir{{"/tmp", fs.ModeSticky | 0o777}, {"/proc", 0o755}},
-		Links:     []Link{{"/init", "bbin/init"}},
+		Links:     []Link{{"/init", "bbin/init", false}, {"/bin/sh", "x", true}},
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)

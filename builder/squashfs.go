@@ -23,7 +23,8 @@ func WriteSquashfs(ctx context.Context, file string, t *Tree) error {
 	c := exec.CommandContext(ctx, "mksquashfs", "-", file, "-tar", "-noappend",
 		"-quiet", "-no-progress", "-no-xattrs", "-no-recovery", "-exit-on-error",
 		"-comp", "zstd", "-Xcompression-level", "9", "-b", "256K",
-		"-mkfs-time", "0", "-all-time", "0", "-reproducible")
+		"-mkfs-time", "0", "-all-time", "0", "-reproducible",
+		"-root-mode", "0755") // the stream has no root; mksquashfs would let everybody write there
 	c.Env = withoutEnv(os.Environ(), "SOURCE_DATE_EPOCH") // it clashes with -mkfs-time
 	var out bytes.Buffer
 	c.Stdout, c.Stderr = &out, &out
@@ -48,18 +49,21 @@ func WriteSquashfs(ctx context.Context, file string, t *Tree) error {
 func writeTar(w io.Writer, t *Tree) error {
 	tw := tar.NewWriter(w)
 	for _, e := range t.Sorted() {
-		h := &tar.Header{Name: e.Name, Mode: int64(e.Mode.Perm()), Format: tar.FormatGNU}
+		h := &tar.Header{Name: e.Name, Mode: tarMode(e.Mode), Uid: e.UID, Gid: e.GID, Format: tar.FormatGNU}
 		var body []byte
 		var err error
 		switch e.Mode.Type() {
 		case fs.ModeDir:
 			h.Typeflag = tar.TypeDir
 			h.Name += "/"
-			if e.Mode&fs.ModeSticky != 0 {
-				h.Mode |= 0o1000 // S_ISVTX, inode(7)
-			}
 		case fs.ModeSymlink:
 			h.Typeflag, h.Linkname = tar.TypeSymlink, e.Target
+		case fs.ModeDevice:
+			h.Typeflag, h.Devmajor, h.Devminor = tar.TypeBlock, e.Major, e.Minor
+		case fs.ModeDevice | fs.ModeCharDevice:
+			h.Typeflag, h.Devmajor, h.Devminor = tar.TypeChar, e.Major, e.Minor
+		case fs.ModeNamedPipe:
+			h.Typeflag = tar.TypeFifo
 		default:
 			h.Typeflag = tar.TypeReg
 			if body, err = e.Content(); err != nil {
@@ -75,6 +79,17 @@ func writeTar(w io.Writer, t *Tree) error {
 		}
 	}
 	return tw.Close()
+}
+
+// tarMode has the three bits of inode(7) where tar has them.
+func tarMode(m fs.FileMode) int64 {
+	mode := int64(m.Perm())
+	for bit, set := range map[fs.FileMode]int64{fs.ModeSetuid: 0o4000, fs.ModeSetgid: 0o2000, fs.ModeSticky: 0o1000} {
+		if m&bit != 0 {
+			mode |= set
+		}
+	}
+	return mode
 }
 
 func withoutEnv(env []string, names ...string) []string {

@@ -11,8 +11,8 @@ import (
 	"github.com/u-root/uio/uio"
 )
 
-// Tree is what an image holds. Everything belongs to root and has no time.
-// Parent folders come by themselves, mode 0755.
+// Tree is what an image holds. Nothing has a time, and all belongs to root but
+// what a base brings with it. Parent folders come by themselves, mode 0755.
 type Tree struct{ entries map[string]*Entry }
 
 // Entry is one name in a Tree.
@@ -21,6 +21,13 @@ type Entry struct {
 	Mode   fs.FileMode // type and permissions
 	Target string      // of a symbolic link
 	read   func() ([]byte, error)
+
+	UID, GID     int
+	Major, Minor int64 // of a device node
+
+	implied bool // a folder that came by itself
+	weak    bool // only where a base has nothing of that name
+	foreign bool // of a base
 }
 
 // Content is what a regular file holds.
@@ -62,7 +69,7 @@ func (t *Tree) add(e *Entry) error {
 		if p, ok := t.entries[dir]; ok && !p.Mode.IsDir() {
 			return fmt.Errorf("add %s to image: %s is no folder in it", clean, dir)
 		} else if !ok {
-			t.entries[dir] = &Entry{Name: dir, Mode: fs.ModeDir | 0o755}
+			t.entries[dir] = &Entry{Name: dir, Mode: fs.ModeDir | 0o755, implied: true, foreign: e.foreign}
 		}
 	}
 	if old, ok := t.entries[clean]; ok && (!old.Mode.IsDir() || !e.Mode.IsDir()) {
@@ -100,23 +107,66 @@ func (t *Tree) addFile(name string, mode fs.FileMode, read func() ([]byte, error
 	return t.add(&Entry{Name: name, Mode: mode.Perm(), read: read})
 }
 
-// Check says which symbolic links lead nowhere. Links into the folders that a
+// leadsTo is a symbolic link's target as a name in the tree.
+func (e *Entry) leadsTo() string {
+	if path.IsAbs(e.Target) {
+		return cleanName(e.Target)
+	}
+	return cleanName(path.Join("/", path.Dir(e.Name), e.Target))
+}
+
+// maxLinks is how many symbolic links a path may go through (path_resolution(7)).
+const maxLinks = 40
+
+// resolve follows symbolic links in all parts of a name, as a process whose
+// root is the tree would. What isn't there is taken as it stands.
+func (t *Tree) resolve(name string) (string, error) {
+	left := strings.Split(cleanName(name), "/")
+	real, links := "", 0
+	for len(left) > 0 {
+		part := left[0]
+		left = left[1:]
+		if part == "" || part == "." {
+			continue
+		}
+		if part == ".." { // above what a link led to, and never above the root
+			real = strings.TrimPrefix(path.Dir("/"+real), "/")
+			continue
+		}
+		next := path.Join(real, part)
+		e := t.entries[next]
+		if e == nil || e.Mode&fs.ModeSymlink == 0 {
+			real = next
+			continue
+		}
+		if links++; links > maxLinks {
+			return "", fmt.Errorf("/%s: more than %d symbolic links on the way", name, maxLinks)
+		}
+		if path.IsAbs(e.Target) {
+			real = ""
+		}
+		left = append(strings.Split(e.Target, "/"), left...)
+	}
+	return real, nil
+}
+
+// Check says which symbolic links of ours lead nowhere. Links into the folders that a
 // running system fills are believed.
 func (t *Tree) Check() error {
 	for _, e := range t.Sorted() {
-		if e.Mode&fs.ModeSymlink == 0 {
+		if e.Mode&fs.ModeSymlink == 0 || e.foreign {
 			continue
 		}
-		target := e.Target
-		if !path.IsAbs(target) {
-			target = path.Join("/", path.Dir(e.Name), target)
-		}
-		target = cleanName(target)
+		target := e.leadsTo()
 		first, _, _ := strings.Cut(target, "/")
 		if first == "proc" || first == "run" || first == "dev" || first == "sys" {
 			continue
 		}
-		if t.entries[target] == nil {
+		real, err := t.resolve(target)
+		if err != nil {
+			return fmt.Errorf("link /%s: %w", e.Name, err)
+		}
+		if t.entries[real] == nil {
 			return fmt.Errorf("link /%s leads to /%s, which is not in the image", e.Name, target)
 		}
 	}

@@ -22,6 +22,12 @@ const long = `Makes the images that a node boots from the network:
   install/       stage 2 for an HTTP, FTP or NFS server (install/stage2/)
   manifest.json  what is in them
 
+With --base, stage 2 is made on top of a rescue system of your own: a folder,
+a squashfs, cpio (newc), tar or ISO 9660 file, each plain or packed with gzip,
+zstd or xz, or a rescue.clp (compressed loop, version 2.0). Ours wins where both
+have a name; what had to go is printed, and listed in manifest.json. Owners,
+modes and device nodes of the base stay; times and extended attributes go.
+
 The golden node's public key goes into both stages; a key pair is made if
 there is none. Stage 1 has the hash of stage 2, too, and takes no other from a
 file server. The same sources, kernel and key give the same bytes.
@@ -36,6 +42,7 @@ type options struct {
 	source, out, cache   string
 	kernel, modules, pkg string
 	pinFile, recipes     string
+	base                 string
 	output               string
 	quiet                bool
 }
@@ -73,6 +80,7 @@ func command() *cobra.Command {
 	f.StringVar(&o.pkg, "kernel-package", "", "take the kernel from this package, even if the machine has one")
 	f.StringVar(&o.pinFile, "pin-file", "", "golden node's public key (default: "+filepath.Join(trust.Dir(), trust.PinFile)+", made if missing)")
 	f.StringVar(&o.recipes, "recipes", "", "folder with stage1.recipe and stage2.recipe, instead of the built-in ones")
+	f.StringVarP(&o.base, "base", "c", "", "rescue system that stage 2 is laid over: a folder, or an image such as rescue.clp")
 	f.StringVarP(&o.output, "output", "o", "table", "what to print at the end: table or json")
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "no progress lines")
 	return c

@@ -35,7 +35,7 @@ func TestHelp(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"EXIT STATUS", "--kernel", "--modules", "--pin-file", "rescue.sqfs"} {
+	for _, want := range []string{"EXIT STATUS", "--kernel", "--modules", "--pin-file", "rescue.sqfs", "-c, --base", "rescue.clp"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("help lacks %q:\n%s", want, out)
 		}
@@ -68,6 +68,8 @@ func TestRefusals(t *testing.T) {
 		{[]string{"now"}, []string{`"now"`}, 2},
 		{[]string{"-o", "xml"}, []string{`"xml"`}, 2},
 		{[]string{"--kernel", "a", "--kernel-package", "b"}, []string{"--kernel-package"}, 2},
+		{[]string{"--base", dir + "/none"}, []string{dir + "/none"}, 1},
+		{[]string{"-c", notKernel}, []string{notKernel, "neither a folder nor squashfs"}, 1},
 		{[]string{"--pin-file", dir + "/none"}, []string{dir + "/none", "no key"}, 1},
 		{[]string{"--pin-file", badPin}, []string{badPin, "just text"}, 1},
 		{[]string{"--kernel", dir + "/none"}, []string{dir + "/none"}, 1},
