@@ -38,6 +38,7 @@ type Config struct {
 	Identity *trust.Identity
 	Log      *slog.Logger
 	Watch    func(Status) // told of progress, twice a second
+	Fanout   int          // of the tree of an exec; 0: DefaultFanout
 	Book     *Book        // what is known of this session from before; nil: nothing, and nothing is kept
 }
 
@@ -93,7 +94,7 @@ func newDeployment(c Config) *deployment {
 		Session: c.Session, Token: c.Token, Quiet: cmp.Or(c.Quiet, chain.DefaultQuiet), Log: c.Log, Golden: hex.EncodeToString(run[:]),
 		Admit: d.admit, Arrived: d.arrived, Reported: d.reported, Gone: d.gone,
 	}
-	d.server.Verbs = d.verbs()
+	d.server.Verbs, d.server.Signer, d.server.Fanout = d.verbs(), c.Identity, c.Fanout
 	d.server.know(d.Book.numbers())
 	return d
 }

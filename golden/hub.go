@@ -134,6 +134,9 @@ func (h *hub) control(ctx context.Context, ln net.Listener) error {
 	mux.HandleFunc("POST "+wire.RegisterPath, h.register)
 	mux.HandleFunc("GET "+wire.OrdersPath, h.ofNode((*Server).orders))
 	mux.HandleFunc("POST "+wire.ReportsPath, h.ofNode((*Server).reports))
+	mux.HandleFunc("POST "+wire.AgentPath, h.ofNode((*Server).agent))
+	mux.HandleFunc("POST "+wire.AnswersPath, h.ofNode((*Server).answers))
+	mux.HandleFunc("POST "+wire.ConsolePath, h.ofNode((*Server).console))
 	mux.HandleFunc("/v1/golden/", h.verbs)
 	s := &http.Server{
 		Handler: mux, TLSConfig: trust.ServerConfig(h.identity),

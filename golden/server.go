@@ -46,7 +46,10 @@ type Server struct {
 	Arrived  func(n, old *Node)
 	Reported func(*Node, wire.Report)
 	Gone     func(*Node, error)
-	Verbs    http.Handler // for who has golden's own key; nil: none
+	Verbs    http.Handler          // for who has golden's own key; nil: none
+	Signer   *trust.Identity       // of the orders of an exec: golden
+	Fanout   int                   // of its tree; 0: DefaultFanout
+	Console  func(*Node, []string) // told of what is on a node's console
 
 	// state
 	entering sync.Mutex // one registration at a time: who is here twice is seen by it
@@ -54,7 +57,8 @@ type Server struct {
 	nodes    map[trust.Pin]*Node
 	numbers  map[string]int // by machine
 	latest   map[int]*Node  // by number
-	flowing  int            // so many transfers run: silence is a fault
+	agents   agents
+	flowing  int // so many transfers run: silence is a fault
 }
 
 // alive is how long ago a machine must have been heard of to be alive: it

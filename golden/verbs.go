@@ -35,6 +35,7 @@ func (d *deployment) verbs() http.Handler {
 	mux.HandleFunc("GET "+statusPath, func(w http.ResponseWriter, r *http.Request) {
 		json.NewEncoder(w).Encode(d.status())
 	})
+	mux.HandleFunc("POST "+execPath, d.execVerb)
 	mux.HandleFunc("GET "+nodesPath, d.ofClone(func(w http.ResponseWriter, r *http.Request) {
 		json.NewEncoder(w).Encode(d.list())
 	}))

@@ -42,7 +42,7 @@ func newCommand() *cobra.Command {
 		SilenceErrors: true,
 	}
 	root.AddCommand(cloneCommand(), sendCommand(), descCommand(), goCommand(), statusCommand(),
-		nodesCommand(), armCommand(), disarmCommand(), doctorCommand())
+		nodesCommand(), execCommand(), armCommand(), disarmCommand(), doctorCommand())
 	for _, c := range root.Commands() {
 		if !strings.Contains(c.Long, "EXIT STATUS") {
 			c.Long += exitText
@@ -74,6 +74,9 @@ func exitStatus(ctx context.Context, err error) int {
 func oneWord(args []string) []string {
 	var out []string
 	for i := 0; i < len(args); i++ {
+		if args[i] == "--" { // a command for the nodes
+			return append(out, args[i:]...)
+		}
 		if (args[i] == "-p" || args[i] == "-M") && i+2 < len(args) && !strings.Contains(args[i+1], "=") && !golden.IsLayoutFile(args[i+1]) {
 			out = append(out, args[i], args[i+1]+"="+args[i+2])
 			i += 2
