@@ -107,6 +107,9 @@ func (h *httpFiles) answer(resp *http.Response, from int64) (at, size int64, err
 		return 0, 0, fmt.Errorf("the server answers %s", resp.Status)
 	}
 	kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+	if resp.StatusCode == http.StatusPartialContent {
+		kind = "" // busybox calls the rest of any file a page
+	}
 	if kind == "text/html" || kind == "application/xhtml+xml" {
 		return 0, 0, fmt.Errorf("the server answers with a page (Content-Type %s), not with an image", kind)
 	}
