@@ -52,7 +52,7 @@ func (d *deployment) admit(r wire.Register, old *Node) error {
 
 func (d *deployment) mayReturn(r wire.Register, old *Node) error {
 	switch {
-	case old.anew:
+	case old.anew, reruns(r.Stage, old):
 		return nil
 	case d.bad[old.Number] >= maxBad:
 		return errors.New("this machine was cut out, for wrong pieces came from it")
@@ -69,7 +69,13 @@ func (d *deployment) mayReturn(r wire.Register, old *Node) error {
 // admitReceiver takes so many receivers as were asked for; one that failed
 // leaves its place to another.
 func (d *deployment) admitReceiver(r wire.Register, old *Node) error {
-	if r.Stage != wire.Receive {
+	switch r.Stage {
+	case wire.Receive:
+	case wire.RunRAM:
+		if err := d.guests.mayRun(r.MAC); err != nil {
+			return err
+		}
+	default:
 		return errors.New("this session sends to karecv only; it is no clone")
 	}
 	others := 0
@@ -95,6 +101,9 @@ func (d *deployment) admitClone(r wire.Register, old *Node) error {
 			return nil
 		}
 		return errors.New("this machine was not in stage 1 of the session, or has failed in it")
+	}
+	if r.Stage == wire.RunRAM {
+		return errors.New("this session clones, and ka.run=ram on the boot line goes with golden-serve run or send")
 	}
 	return fmt.Errorf("a clone takes no %q: karecv goes with golden-serve send", r.Stage)
 }

@@ -55,6 +55,7 @@ type deployment struct {
 	// what is to be done; set before anything runs
 	hub    *hub           // shared with others; nil: in a test without servers
 	clone  *CloneConfig   // nil: only send
+	guests *guests        // nil: no machine runs in its memory what is sent
 	states *roster.Roster // of a clone
 	stage2 *ferry         // of a clone
 	tree   *ferry
@@ -181,8 +182,8 @@ func (d *deployment) arrived(n, old *Node) {
 		d.came[n.Number] = map[string]time.Time{}
 	}
 	d.came[n.Number][n.Stage] = n.arrived
-	if old != nil && old.anew {
-		old = nil // the administrator's word: it begins anew
+	if old != nil && (old.anew || reruns(n.Stage, old)) {
+		old = nil // the administrator's word, or its memory is empty: it begins anew
 	}
 	again := old != nil && (old.Stage == n.Stage || !old.live())
 	n.rejoined = old != nil && old.rejoined || again && old.boarded

@@ -32,6 +32,7 @@ const (
 //	clone: stage 1 ▶ (stage 2 ferry) ▶ stage 2 ▶ confirmed ▶ preparing ▶ ready
 //	         ▶ (tree ferry) ▶ receiving ▶ fixing ▶ done ▶ released
 //	send:  here ▶ (tree ferry) ▶ receiving ▶ done ▶ released
+//	run:   here ▶ is told who it is ▶ (tree ferry) ▶ receiving ▶ done ▶ released
 func (d *deployment) flow(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer d.tasks.Wait()
@@ -139,6 +140,11 @@ func (d *deployment) advance(n *Node, now time.Time) {
 		}
 	case s == status.Preparing && n.in(now) > maxPrepare:
 		d.fail(n, notLost, string(s), fmt.Sprintf("took longer than %s", maxPrepare))
+	case n.Stage == wire.RunRAM && !n.boarded:
+		if d.tell(n) {
+			n.setState(status.Receiving)
+			d.tree.board(n)
+		}
 	case s == status.Ready && d.treeOpen && !n.boarded, n.Stage == wire.Receive && !n.boarded:
 		n.setState(status.Receiving)
 		d.tree.board(n)
@@ -291,7 +297,7 @@ func (d *deployment) delay() time.Duration {
 // all have fallen silent at once it is more likely the network: they may be
 // back.
 func (d *deployment) settled(now time.Time) bool {
-	if d.asking || d.states != nil && d.states.Awaited() > 0 {
+	if d.asking || d.guests.stay() || d.states != nil && d.states.Awaited() > 0 {
 		return false
 	}
 	quiet, well := 0, 0
@@ -336,6 +342,8 @@ func (d *deployment) phaseNow() string {
 		return d.stage2.name
 	case undone == 0 && d.started && d.states != nil && d.states.Awaited() > 0:
 		return "waiting for machines that were armed"
+	case undone == 0 && d.started && d.guests.stay():
+		return "all run; who boots again is served"
 	case undone == 0:
 		return ""
 	case d.clone == nil:

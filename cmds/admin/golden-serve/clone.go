@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
 	"github.com/kamethod/kamethod/golden"
@@ -76,6 +77,12 @@ func cloneCommand() *cobra.Command {
 	f.BoolVar(&o.update, "update", false, "machines that hold an earlier clone keep partitions and file systems, if they are the same; only what differs is sent")
 	o.addSnapshot(f, "auto")
 	f.BoolVar(&o.yes, "yes", false, "erase the disks of the first N machines without asking")
+	o.addBoot(f)
+	return c
+}
+
+// addBoot adds the flags of the verbs that boot machines.
+func (o *cloneFlags) addBoot(f *pflag.FlagSet) {
 	f.StringVar(&o.dhcp, "dhcp", "proxy", "proxy: beside the network's DHCP server; full: be it; off")
 	f.StringVar(&o.from, "from", "", "first address to lease (full); default: the network's upper half")
 	f.StringVar(&o.to, "to", "", "last address to lease (full)")
@@ -91,7 +98,6 @@ func cloneCommand() *cobra.Command {
 	f.StringArrayVar(&o.bootFiles, "boot-file", nil, "ARCH=FILE: what machines of an architecture (DHCP option 93) boot: 0=pxelinux.0; repeated")
 	f.StringVar(&o.option43, "option43", "auto", "auto, always or never: DHCP option 43, which tells firmware to boot from our offer")
 	f.StringVar(&o.console, "console", "console=tty0 console=ttyS0,115200", "kernel words for the nodes' consoles")
-	return c
 }
 
 func (o *cloneFlags) run(ctx context.Context) error {

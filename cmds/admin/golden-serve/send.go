@@ -15,23 +15,31 @@ import (
 )
 
 func sendCommand() *cobra.Command {
-	var o common
+	var o sendFlags
 	c := &cobra.Command{
 		Use:   "send -n N PATH",
 		Short: "Send a file, a device, a folder, or - for standard input, to N receivers (karecv)",
 		Long: "Send a file, a device, a folder, or - for standard input, to N receivers, and nothing else:\n\n" +
 			"  golden-serve send -n 4 -s demo big.iso        here\n" +
 			"  karecv -s demo --out big.iso                  on four hosts\n\n" +
-			"The receivers need two files of this host's key folder, " + trust.PinFile + " and " + trust.TokenFile + ".\n",
+			"The receivers need two files of this host's key folder, " + trust.PinFile + " and " + trust.TokenFile + ".\n\n" +
+			"Machines that boot stage 1 from a server of yours, with ka.run=ram on the boot line, receive too, and run\n" +
+			"the folder or image in their memory; they have no token, so give --open. golden-serve run boots them itself.\n",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return o.profiled(func() error { return send(cmd.Context(), &o, args[0]) })
+			return o.profiled(func() error { return o.send(cmd.Context(), args[0]) })
 		},
 	}
 	c.Flags().SortFlags = false
 	o.add(c.Flags())
 	o.addSnapshot(c.Flags(), "off")
+	c.Flags().BoolVar(&o.open, "open", false, "let in receivers that have no join token: whoever is on this network and knows the session's name")
 	return c
+}
+
+type sendFlags struct {
+	common
+	open bool
 }
 
 // source is what is sent.
@@ -40,7 +48,7 @@ type source interface {
 	Close() error
 }
 
-func send(ctx context.Context, o *common, path string) error {
+func (o *sendFlags) send(ctx context.Context, path string) error {
 	cfg, src, err := o.prepareSend(ctx, path)
 	if err != nil {
 		return err
@@ -48,7 +56,7 @@ func send(ctx context.Context, o *common, path string) error {
 	defer src.Close()
 	var stop func()
 	cfg.Watch, cfg.Log, stop = newWatch(os.Stderr, o.verbose)
-	r, err := golden.Send(ctx, cfg, src)
+	r, err := golden.Run(ctx, golden.RunConfig{Config: cfg, Source: src, Open: o.open})
 	stop()
 	return o.concludeSend(r, err)
 }

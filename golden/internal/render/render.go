@@ -27,7 +27,7 @@ type Machine struct {
 	MAC     string
 	Address string // empty where it isn't known yet
 	Card    string // what it calls the interface that booted: "eth0"
-	Label   string // what the nodes file says of it for people
+	Note    string // what the nodes file says of it for people
 }
 
 // Short is the name without its domain.

@@ -59,12 +59,8 @@ func (r *Root) mount() error {
 	if err := os.MkdirAll(lower, 0o755); err != nil {
 		return fmt.Errorf("make mount point: %w", err)
 	}
-	dev, err := loop.New(r.image, kind, "")
-	if err != nil {
-		return fmt.Errorf("make a block device of the image: %w", err)
-	}
-	if _, err := dev.Mount(lower, unix.MS_RDONLY); err != nil {
-		return fmt.Errorf("mount the image, a %s: %w", kind, errors.Join(err, dev.Free()))
+	if err := mountLoop(r.image, kind, lower); err != nil {
+		return err
 	}
 	if err := ram(rw, "mode=700,nr_inodes=0"); err != nil {
 		return err
@@ -76,6 +72,26 @@ func (r *Root) mount() error {
 		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
 			return fmt.Errorf("hide %s: %w", dir, err)
 		}
+	}
+	return nil
+}
+
+// mountLoop mounts an image, by a block device that ends with the mount.
+func mountLoop(image, kind, to string) error {
+	dev, err := loop.New(image, kind, "")
+	if err != nil {
+		return fmt.Errorf("make a block device of the image: %w", err)
+	}
+	f, err := os.Open(dev.DevName()) // it stays until this is closed, and the mount holds it
+	if err == nil {
+		defer f.Close()
+		err = unix.IoctlLoopSetStatus64(int(f.Fd()), &unix.LoopInfo64{Flags: unix.LO_FLAGS_AUTOCLEAR})
+	}
+	if err != nil {
+		return fmt.Errorf("prepare %s for the image: %w", dev.DevName(), errors.Join(err, dev.Free()))
+	}
+	if _, err := dev.Mount(to, unix.MS_RDONLY); err != nil {
+		return fmt.Errorf("mount the image, a %s: %w", kind, err)
 	}
 	return nil
 }
