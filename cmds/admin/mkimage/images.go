@@ -62,16 +62,17 @@ func (o *options) config(pin []byte) (builder.Config, error) {
 		format       builder.Format
 		goal         int64
 		extra        []builder.ExtraFile
+		base         string
 	}{
-		{stage2, "stage2.recipe", builder.Squashfs, 0, key},
-		{stage1, "stage1.recipe", builder.Initramfs, stage1Goal, append(key, sum)}, // after stage 2, whose hash it has
+		{stage2, "stage2.recipe", builder.Squashfs, 0, key, o.base},
+		{stage1, "stage1.recipe", builder.Initramfs, stage1Goal, append(key, sum), ""}, // after stage 2, whose hash it has
 	} {
 		rec, err := o.recipe(img.recipe)
 		if err != nil {
 			return cfg, err
 		}
 		cfg.Images = append(cfg.Images, builder.ImageConfig{
-			Name: img.name, Format: img.format, Recipe: rec, Extra: img.extra, Goal: img.goal,
+			Name: img.name, Format: img.format, Recipe: rec, Extra: img.extra, Goal: img.goal, Base: img.base,
 		})
 	}
 	var err error

@@ -56,8 +56,10 @@ func TestRefusals(t *testing.T) {
 	if err := os.Mkdir(recipes, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(recipes, "stage1.recipe"), []byte("dir /a\nfly away\n"), 0o644); err != nil {
-		t.Fatal(err)
+	for name, text := range map[string]string{"stage1.recipe": "dir /a\nfly away\n", "stage2.recipe": "dir /a\n"} {
+		if err := os.WriteFile(filepath.Join(recipes, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
 	}
 	for _, tc := range []struct {
 		args   []string
