@@ -339,7 +339,10 @@ func (d *deployment) confirmTime() time.Duration {
 
 // Source is all that the clones get.
 func (d *Described) Source() chain.Source {
-	if d.whole != nil {
+	switch {
+	case d.saved != nil:
+		return d.saved
+	case d.whole != nil:
 		return d.whole
 	}
 	return d.Tree

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/kamethod/kamethod/golden/internal/capture"
+	"github.com/kamethod/kamethod/golden/internal/saved"
 	"github.com/kamethod/kamethod/golden/layout"
 	"github.com/kamethod/kamethod/golden/stream"
 	"github.com/kamethod/kamethod/golden/wire"
@@ -32,6 +33,7 @@ type Original struct {
 	Table       layout.Table // --table: for all disks; empty: as they have
 	Matches     []string     // --match
 	Passphrases []string     // --luks-passphrase
+	ToSave      bool         // and not to clone now: no passphrase is wanted yet
 }
 
 // Described is an original that was looked at.
@@ -41,6 +43,7 @@ type Described struct {
 	Tree  *Scanned // nil: no files are cloned
 
 	whole *stream.Whole // files and blocks; nil: files alone
+	saved *saved.Source // in place of both
 }
 
 // Describe makes the plan and scans the files. It changes nothing but for the
@@ -84,7 +87,7 @@ func (o Original) capture(ctx context.Context, log *slog.Logger) (*capture.Machi
 	}
 	opt := capture.Options{
 		Root: o.Root, Descs: o.Descs, Layout: o.Layout, Table: o.Table, SkipDisks: o.SkipDisks, Excludes: o.Excludes,
-		Loader: o.Loader, Passphrases: o.Passphrases, Programs: programs, Log: log,
+		Loader: o.Loader, Passphrases: o.Passphrases, Programs: programs, Look: o.ToSave, Log: log,
 	}
 	for _, b := range o.Blocks {
 		opt.Blocks = append(opt.Blocks, b.On)

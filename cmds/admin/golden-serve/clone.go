@@ -25,6 +25,8 @@ import (
 
 type cloneFlags struct {
 	common
+	flags                       *pflag.FlagSet
+	image                       imageFlags
 	disk                        diskFlags
 	root, hostname, macs        string
 	excludes                    []string
@@ -60,14 +62,8 @@ func cloneCommand() *cobra.Command {
 	f := c.Flags()
 	f.SortFlags = false
 	o.add(f)
-	f.StringVar(&o.root, "root", "/", "clone the system in this folder; default: the running machine")
-	o.disk.add(f)
-	f.StringArrayVarP(&o.excludes, "exclude", "x", nil, "folder that is recreated empty; repeated, or 'A|B'")
-	f.StringArrayVarP(&o.blocks, "blocks", "D", nil, "PARTITION, disk or volume that is copied as blocks, whatever is on it (also PARTITION=FILE with its contents); repeated, or 'sda3|sda4'")
-	f.StringVar(&o.blocksHow, "blocks-sent", "auto", "of -D: used, those of its file system; nonzero; raw, all; auto: the fewest that can be")
-	f.StringArrayVarP(&o.bootOf, "boot-record", "m", nil, "DISK whose boot record (446 bytes, without the table) is copied, for Windows; repeated, or 'sda|sdb'")
-	f.StringArrayVarP(&o.bootFrom, "boot-record-file", "M", nil, "DISK FILE: boot record for the disk, 446 bytes long (also DISK=FILE)")
-	f.BoolVar(&o.noFiles, "no-files", false, "clone nothing but -D and -m: a machine with Windows alone, that runs a rescue system now")
+	o.addCapture(f)
+	o.image.add(f)
 	f.IntVarP(&o.delay, "delay", "d", 0, "between the release of two nodes, in tenths of a second")
 	f.DurationVar(&o.linger, "linger", 3*time.Minute, "after the release, answer the nodes' network boots with their own disks for so long at most")
 	f.StringVar(&o.hostname, "hostname", "node%d", "the clones' names, %d or %03d is the node's number")
@@ -147,7 +143,7 @@ func (o *cloneFlags) prepare(ctx context.Context) (c golden.CloneConfig, done fu
 		return c, nil, fmt.Errorf("%w (make image makes it; --images names its folder)", err)
 	}
 	open.add(stage2)
-	d, err := golden.Describe(ctx, original, cfg.Log)
+	d, err := o.describe(ctx, original, cfg.Log)
 	if err != nil {
 		return c, nil, err
 	}

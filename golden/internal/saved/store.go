@@ -34,14 +34,17 @@ var mark = fmt.Sprintf("kamethod images, format %d\n", Format)
 // nobody but its owner reads it.
 type Store struct{ dir string }
 
+// ErrNoStore is a folder in which nothing was ever saved.
+var ErrNoStore = errors.New("open images")
+
 // Open opens a store that is there.
 func Open(dir string) (*Store, error) {
 	b, err := readSmall(filepath.Join(dir, markFile), 4096)
 	if errors.Is(err, fs.ErrNotExist) {
 		if _, err := os.Stat(dir); err != nil {
-			return nil, fmt.Errorf("open images: %w", err)
+			return nil, fmt.Errorf("%w: %w", ErrNoStore, err)
 		}
-		return nil, fmt.Errorf("open images: %s holds no saved images: it has no file %s", dir, markFile)
+		return nil, fmt.Errorf("%w: %s holds no saved images: it has no file %s", ErrNoStore, dir, markFile)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open images: %w", err)
