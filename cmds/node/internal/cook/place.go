@@ -1,0 +1,199 @@
+package cook
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/kamethod/kamethod/cmds/node/internal/disk"
+	"github.com/kamethod/kamethod/golden/archive"
+	"github.com/kamethod/kamethod/golden/layout"
+	"github.com/kamethod/kamethod/golden/wire"
+)
+
+// place is where one copy goes on this node.
+type place struct {
+	wire.Copy
+	path   string // the device, the file or the folder
+	device bool
+	disk   string // the device's disk: "/dev/vda"
+	whole  bool   // the device is a disk
+	below  bool   // a mount of the plan: it is there when that is
+}
+
+// places finds where every copy goes, before anything is written: devices that
+// are there, large enough and nobody else's, files for which there is room.
+func places(plan wire.Plan, root string, say func(string)) ([]place, error) {
+	devs, err := disk.Inventory("/sys")
+	if err != nil {
+		return nil, err
+	}
+	var all []place
+	at := map[string]string{}
+	for _, c := range plan.Copies {
+		if err := (archive.Form{Archive: c.Archive, Packing: c.Packing}).Check(); err != nil {
+			return nil, fmt.Errorf("%s: %w", c.To, err)
+		}
+		if !path.IsAbs(c.To) || path.Clean(c.To) != c.To || c.Bytes < 0 {
+			return nil, fmt.Errorf("%q: want a whole path", c.To)
+		}
+		p := place{Copy: c, path: c.To}
+		if strings.HasPrefix(c.To, "/dev/") {
+			err = p.findDevice(devs, say)
+		} else {
+			err = p.findFile(plan, root)
+		}
+		if err != nil {
+			return nil, err
+		}
+		if other := at[p.path]; other != "" && (p.device || p.Archive == "") {
+			return nil, fmt.Errorf("%s and %s are both %s here", other, c.To, p.path)
+		}
+		at[p.path] = c.To
+		all = append(all, p)
+	}
+	return all, room(all)
+}
+
+// findDevice takes a device of that name. A disk of another name is taken
+// where the node has one only, as a clone does.
+func (p *place) findDevice(devs []disk.Device, say func(string)) error {
+	name := strings.TrimPrefix(p.To, "/dev/")
+	if _, err := os.Stat(p.To); errors.Is(err, os.ErrNotExist) {
+		on, part := layout.SplitPartition(name)
+		if part == 0 {
+			on = name
+		}
+		has := func(d disk.Device) bool { return d.Name == on }
+		fixed := slices.DeleteFunc(slices.Clone(devs), func(d disk.Device) bool { return d.Removable || d.ReadOnly || d.Bus == "usb" })
+		if i := slices.IndexFunc(devs, has); i < 0 && len(fixed) == 1 {
+			only := fixed[0].Name
+			if part > 0 {
+				only = layout.PartitionName(only, part)
+			}
+			say(fmt.Sprintf("%s is called /dev/%s here, on this machine's only disk", p.To, only))
+			p.path, name = "/dev/"+only, only
+		}
+	}
+	st, err := os.Stat(p.path)
+	if errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("%s: this machine has no %s, it has %s: make that partition first, or copy to the whole disk", p.To, p.path, list(devs))
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", p.To, err)
+	}
+	if st.Mode().Type() != os.ModeDevice {
+		return fmt.Errorf("%s: is no disk or partition", p.path)
+	}
+	p.device = true
+	for _, d := range devs {
+		if on, part := layout.SplitPartition(name); d.Name == name || part > 0 && d.Name == on {
+			p.disk, p.whole = d.Path, d.Name == name
+		}
+	}
+	return p.take()
+}
+
+func list(devs []disk.Device) string {
+	var all []string
+	for _, d := range devs {
+		all = append(all, d.Path)
+		parts, _ := filepath.Glob(filepath.Join("/sys/block", strings.ReplaceAll(d.Name, "/", "!"), "*", "partition"))
+		for _, p := range parts {
+			all = append(all, "/dev/"+filepath.Base(filepath.Dir(p)))
+		}
+	}
+	if len(all) == 0 {
+		return "no disk"
+	}
+	return strings.Join(all, " ")
+}
+
+// take sees that the device is nobody else's, and large enough. What lies on
+// a disk that is written as a whole is taken apart first; nothing is lost by
+// that.
+func (p *place) take() error {
+	f, err := os.OpenFile(p.path, os.O_RDWR|unix.O_EXCL, 0)
+	if errors.Is(err, unix.EBUSY) && p.whole {
+		if err := disk.Release(p.path); err != nil {
+			return fmt.Errorf("%s is in use: %w", p.path, err)
+		}
+		f, err = os.OpenFile(p.path, os.O_RDWR|unix.O_EXCL, 0)
+	}
+	if err != nil {
+		return fmt.Errorf("%s can't be written: %w", p.path, err)
+	}
+	defer f.Close()
+	size, err := f.Seek(0, 2)
+	if err != nil {
+		return fmt.Errorf("%s: %w", p.path, err)
+	}
+	if size < p.Bytes {
+		return fmt.Errorf("%s has %d bytes, %s has %d: too small; nothing was written", p.path, size, p.From, p.Bytes)
+	}
+	return nil
+}
+
+// findFile takes a file or a folder: below a mount of the plan, else in
+// memory, which is all that stage 2 has.
+func (p *place) findFile(plan wire.Plan, root string) error {
+	for _, m := range plan.Mounts {
+		if m.At == "/" || p.To == m.At || strings.HasPrefix(p.To, m.At+"/") {
+			p.path, p.below = filepath.Join(root, p.To), true
+			return nil
+		}
+	}
+	for _, dir := range []string{"/proc", "/sys", "/dev", "/run"} {
+		if p.To == dir || strings.HasPrefix(p.To, dir+"/") {
+			return fmt.Errorf("%s: is the kernel's own, or stage 2's", p.To)
+		}
+	}
+	if p.To == "/" {
+		return errors.New("/: is stage 2 itself here: mount the node's own root there (--mount sda1=/)")
+	}
+	st, err := os.Stat(p.To)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return nil
+	case err != nil:
+		return fmt.Errorf("%s: %w", p.To, err)
+	case p.Archive != "" && !st.IsDir():
+		return fmt.Errorf("%s: is no folder, and %s is unpacked into one", p.To, p.From)
+	case p.Archive == "" && !st.Mode().IsRegular():
+		return fmt.Errorf("%s: is no file", p.To)
+	}
+	return nil
+}
+
+// room sees whether what goes into memory fits, by file system.
+func room(all []place) error {
+	need := map[unix.Fsid]int64{}
+	for _, p := range all {
+		if p.device || p.below {
+			continue
+		}
+		var st unix.Statfs_t
+		dir := p.path
+		for {
+			err := unix.Statfs(dir, &st)
+			if err == nil {
+				break
+			}
+			if dir == "/" || !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENOTDIR) {
+				return fmt.Errorf("room for %s: %s: %w", p.To, dir, err)
+			}
+			dir = filepath.Dir(dir)
+		}
+		need[st.Fsid] += p.Bytes
+		if free := int64(st.Bavail) * st.Bsize; need[st.Fsid] > free {
+			return fmt.Errorf("%s has %d bytes with all that goes to the same place, and this machine has room for %d there, in its memory; nothing was written", p.From, need[st.Fsid], free)
+		}
+	}
+	return nil
+}
