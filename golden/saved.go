@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"slices"
 
-	"github.com/kamethod/kamethod/golden/chain"
 	"github.com/kamethod/kamethod/golden/internal/capture"
 	"github.com/kamethod/kamethod/golden/internal/saved"
 	"github.com/kamethod/kamethod/golden/stream"
@@ -22,17 +21,9 @@ type SavedOriginal struct {
 	Original
 }
 
-// OpenSaved is a source that was saved, whatever of, and its name. All its
-// pieces are there, as far as a look tells.
-func OpenSaved(dir, name string) (chain.Source, string, error) {
-	src, err := openSaved(dir, name)
-	if err != nil {
-		return nil, "", err
-	}
-	return src, src.Name, nil
-}
-
-func openSaved(dir, name string) (*saved.Source, error) {
+// OpenSaved opens a saved image as a source; without a name the only one. All
+// its pieces are there, as far as a look tells.
+func OpenSaved(dir, name string) (*saved.Source, error) {
 	s, err := saved.Open(dir)
 	if err != nil {
 		return nil, err
@@ -59,7 +50,7 @@ func DescribeSaved(_ context.Context, o SavedOriginal, log *slog.Logger) (*Descr
 	if err != nil {
 		return nil, err
 	}
-	src, err := openSaved(o.Dir, o.Name)
+	src, err := OpenSaved(o.Dir, o.Name)
 	if err != nil {
 		return nil, err
 	}

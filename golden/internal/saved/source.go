@@ -72,6 +72,9 @@ func (x *Source) Torn() []string { return slices.Clone(x.About.Torn) }
 // Moved counts what changed while the image was saved.
 func (x *Source) Moved() (files, dirs int) { return x.Reread, x.MovedDirs }
 
+// Close lets go of nothing: no file stays open.
+func (x *Source) Close() error { return nil }
+
 // ReadPiece fills buf with a piece of the chain.
 func (x *Source) ReadPiece(stream uint16, piece uint32, buf []byte) error {
 	i := slices.IndexFunc(x.Image.Streams, func(s Stream) bool { return s.ID == stream })
