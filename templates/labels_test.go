@@ -1,6 +1,7 @@
 package templates
 
 import (
+	"io/fs"
 	"strings"
 	"testing"
 
@@ -48,6 +49,47 @@ func TestOwnWords(t *testing.T) {
 	for range 2 { // the words aren't written into the label's
 		if got := n.KernelWords(); len(got) != 6 || len(n.Boot) != 4 {
 			t.Errorf("%q of %q", got, n.Boot)
+		}
+	}
+}
+
+// TestBootPrompt: the tree of make image has all labels, with the words that
+// they have everywhere, and its texts fit on a screen of 80 by 25.
+func TestBootPrompt(t *testing.T) {
+	read := func(name string) string {
+		t.Helper()
+		b, err := fs.ReadFile(Image(), "tftp/"+name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	menu := read("pxelinux.cfg/default")
+	for _, label := range Labels() {
+		_, line, ok := strings.Cut(menu, "\nlabel "+label+"\n")
+		line, _, _ = strings.Cut(line, "\n\n")
+		want := "initrd=images/all.rdz " + strings.Join(LabelWords(label, "", ""), " ") + " mitigations=off console="
+		if label == LabelLocal {
+			want = "LOCALBOOT 0"
+		}
+		if !ok || !strings.Contains(line, want) {
+			t.Errorf("label %s: no %q in\n%s", label, want, line)
+		}
+		for _, name := range []string{"messages", "help.txt"} {
+			if !strings.Contains(read(name), "  "+label) && !strings.Contains(read(name), ", "+label) {
+				t.Errorf("%s doesn't say what %s is", name, label)
+			}
+		}
+	}
+	for _, name := range []string{"messages", "help.txt"} {
+		lines := strings.Split(read(name), "\n")
+		if len(lines) > 24 {
+			t.Errorf("%s has %d lines", name, len(lines))
+		}
+		for _, l := range lines {
+			if len(l) > 79 {
+				t.Errorf("%s: a line of %d characters: %s", name, len(l), l)
+			}
 		}
 	}
 }

@@ -42,7 +42,7 @@ func newCommand() *cobra.Command {
 		SilenceErrors: true,
 	}
 	root.AddCommand(cloneCommand(), sendCommand(), saveCommand(), checkImagesCommand(), runCommand(), descCommand(), goCommand(), statusCommand(),
-		nodesCommand(), execCommand(), armCommand(), disarmCommand(), doctorCommand())
+		nodesCommand(), configCommand(), execCommand(), armCommand(), disarmCommand(), doctorCommand())
 	for _, c := range root.Commands() {
 		if !strings.Contains(c.Long, "EXIT STATUS") {
 			c.Long += exitText
@@ -72,6 +72,9 @@ func exitStatus(ctx context.Context, err error) int {
 // oneWord joins the two-word options of ka-d.sh: "-p sda /tmp/desc" becomes
 // "-p sda=/tmp/desc"; -M is the other.
 func oneWord(args []string) []string {
+	if len(args) > 0 && args[0] == "config" {
+		return args // its -p is clone_script's: one address
+	}
 	var out []string
 	for i := 0; i < len(args); i++ {
 		if args[i] == "--" { // a command for the nodes
@@ -116,6 +119,7 @@ type common struct {
 	share                            float64
 	plain, verbose, allowTorn, fresh bool
 	output, profile, snapshot        string
+	fanout                           int       // of exec
 	out                              io.Writer // where it is said how it goes; nil: standard error
 }
 
@@ -141,6 +145,7 @@ func (o *common) add(f *pflag.FlagSet) {
 	f.StringVar(&o.compress, "compress", "auto", "auto, off, or a zstd level from 1 (fastest) to 4 (best)")
 	f.Float64Var(&o.share, "share", 0.5, "share of the nodes, above 0 and up to 1, whose disks the sending waits for; the others get more laps")
 	f.DurationVar(&o.quiet, "quiet", chain.DefaultQuiet, "a node silent for so long in a transfer is cut out")
+	f.IntVar(&o.fanout, "fanout", golden.DefaultFanout, "of golden-serve exec: golden tells so many nodes, and each of these so many others")
 	f.StringVar(&o.report, "report", "", "write how each node came out to this file, as JSON")
 	f.StringVarP(&o.output, "output", "o", "", "json: print the same on standard output")
 	f.BoolVarP(&o.verbose, "verbose", "v", false, "say more")
@@ -203,6 +208,10 @@ func (o *common) config() (golden.Config, error) {
 	c := golden.Config{
 		Session: o.session, Nodes: o.nodes, Wait: o.wait, Min: o.min, Control: o.port,
 		Plain: o.plain, Quiet: o.quiet, Share: o.share, Log: newLog(o.stderr(), o.verbose),
+		Fanout: o.fanout,
+	}
+	if o.fanout < 1 {
+		return c, fmt.Errorf("--fanout %d: want 1 or more", o.fanout)
 	}
 	if !(o.share > 0 && o.share <= 1) {
 		return c, fmt.Errorf("--share %g: want a number above 0 and up to 1", o.share)

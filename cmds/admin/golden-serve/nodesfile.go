@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -74,8 +75,8 @@ func (o *nodesFile) within(iface string) ([]netip.Prefix, error) {
 }
 
 func (o *nodesFile) addTo(ctx context.Context, a *admin, macs []string) error {
-	if !templates.IsLabel(o.label) || templates.NeedsServer(o.label) {
-		return fmt.Errorf("label %q: want local, kamethod or dolly; others need a server, which is written by hand", o.label)
+	if !templates.IsLabel(o.label) {
+		return fmt.Errorf("label %q: want %s", o.label, strings.Join(templates.Labels(), ", "))
 	}
 	n, err := a.list(ctx)
 	if err != nil && len(macs) == 0 {
@@ -110,7 +111,7 @@ func printNamed(w io.Writer, list []golden.Named, output string) error {
 			label = templates.LabelKAMethod
 		}
 		if templates.NeedsServer(label) {
-			from = n.Server + ":" + n.Directory
+			from = cmp.Or(n.Server, "boot server") + ":" + cmp.Or(n.Directory, "/")
 		}
 		fmt.Fprintf(t, "%d\t%s\t%s\t%s\t%s\t%s\t%s\n", n.Number, n.MAC, dash(n.Name), dash(strings.Join(addrs, ",")), label, dash(from), dash(n.Note))
 	}

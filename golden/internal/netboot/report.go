@@ -3,6 +3,7 @@ package netboot
 import (
 	"bytes"
 	"net"
+	"net/netip"
 	"path"
 	"strings"
 
@@ -48,3 +49,12 @@ func BootFiles() []BootFile {
 func PortHolder(proto string, port int) string {
 	return strings.TrimPrefix(portHolder(proto, port), " by ")
 }
+
+// ByHTTP says whether firmware of an architecture boots by HTTP.
+func ByHTTP(a iana.Arch) bool {
+	r, _ := rowOf(a)
+	return r.http
+}
+
+// UpperHalf are the addresses that are leased where nobody says which.
+func UpperHalf(network netip.Prefix) (from, to netip.Addr) { return upperHalf(network) }

@@ -21,8 +21,6 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
-
-	"github.com/kamethod/kamethod/templates"
 )
 
 // Bounds of a file: as many machines as a session may have (roster's
@@ -47,7 +45,7 @@ type Node struct {
 	Note      string         `json:"note,omitempty"` // kept, for people
 
 	Label     string `json:"label,omitempty"`     // what it boots, one of templates.Labels; empty: kamethod
-	Server    string `json:"server,omitempty"`    // where stage 2 lies, for the labels nfs, http and ftp
+	Server    string `json:"server,omitempty"`    // where stage 2 lies, for the labels nfs, http and ftp; empty: where the boot files are
 	Directory string `json:"directory,omitempty"` // the same; empty: not said
 	Append    string `json:"append,omitempty"`    // further kernel words
 
@@ -193,9 +191,6 @@ func (p *parser) node(m *yaml.Node) {
 	}
 	if n.MAC == "" && p.err == nil {
 		p.err = fmt.Errorf("%s:%d: a machine without mac: which one is meant?", p.name, m.Line)
-	}
-	if templates.NeedsServer(n.Label) && n.Server == "" && p.err == nil {
-		p.err = fmt.Errorf("%s:%d: %q: want server: too, which has stage 2", p.name, m.Line, n.Label)
 	}
 	p.gateway(n, m)
 	p.nodes = append(p.nodes, n)

@@ -67,7 +67,6 @@ func TestParseRefuses(t *testing.T) {
 		{"network: 10.0.0.7/24\nnodes: []", `n:1: "10.0.0.7/24": want a network`},
 		{"label: locale\nnodes: []", `n:1: "locale": no such label: want local, kamethod, dolly, nfs, http, ftp`},
 		{"network: 10.0.0.0/24\nnodes:\n" + a + "  address: [\"fd00::1/64\", 10.0.1.1/24]", `n:4: "10.0.1.1/24": is outside of the network 10.0.0.0/24`},
-		{a + "  label: ftp", `n:1: "ftp": want server: too`},
 		{a + "  label: rack 1", `n:2: "rack 1": no such label`},
 		{a + "  server: \"a,method:ka\"", `n:2: "a,method:ka": has a character`},
 		{a + "  server: a b", "has a character"},
