@@ -1,0 +1,241 @@
+package images
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kamethod/kamethod/images/vmlab"
+)
+
+// hall is a lab with golden-serve run in it, and machines that run in their
+// memory what it sends.
+//
+//	golden-serve run ── br0 ─┬─PXE─▶ node 1, runs it    its disk is what it was
+//	                         └─PXE─▶ node 2, runs it
+type hall struct {
+	*testing.T
+	ctx    context.Context
+	lab    *vmlab.Lab
+	dir    string
+	serve  *vmlab.Process
+	known  string
+	images string
+}
+
+// newHall needs root, and the images.
+func newHall(t *testing.T, limit time.Duration) *hall {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: network namespaces")
+	}
+	h := &hall{T: t, dir: t.TempDir(), images: os.Getenv("KAMETHOD_IMAGES")}
+	if h.images == "" {
+		top, err := filepath.Abs("..")
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.images = filepath.Join(top, "images")
+	}
+	if _, err := os.Stat(filepath.Join(h.images, "all.rdz")); err != nil {
+		t.Skipf("no image to boot: %v; run make image first", err)
+	}
+	h.known = filepath.Join(h.dir, "known_hosts")
+	var cancel context.CancelFunc
+	h.ctx, cancel = context.WithTimeout(t.Context(), limit)
+	t.Cleanup(cancel)
+	var err error
+	if h.lab, err = vmlab.New(h.ctx, vmlab.Config{Dir: filepath.Join(h.dir, "lab"), Accel: os.Getenv("ACCEL")}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { h.lab.Close() })
+	return h
+}
+
+// run starts golden-serve run.
+func (h *hall) run(path string, args ...string) {
+	h.Helper()
+	bin, err := programs()
+	if err != nil {
+		h.Fatal(err)
+	}
+	args = append([]string{filepath.Join(bin, "golden-serve"), "run", "--interface", vmlab.Bridge, "--dhcp", "full", "--images", h.images,
+		"--quiet", "60s", "--known-hosts", h.known, "--console", "console=ttyS0,115200 no_timer_check"}, args...)
+	h.serve, err = h.lab.Start(vmlab.ProcessSpec{Name: "golden-serve", Args: append(args, path), Env: []string{"KAMETHOD_STATE=" + filepath.Join(h.dir, "state")}})
+	if err != nil {
+		h.Fatal(err)
+	}
+}
+
+// power switches machine n on.
+func (h *hall) power(n, memory int, disks ...vmlab.Disk) *vmlab.Machine {
+	h.Helper()
+	m, err := h.lab.Power(h.ctx, vmlab.Spec{Name: fmt.Sprintf("node%d", n), MAC: fmt.Sprintf("52:54:00:77:00:%02x", n), Memory: memory, More: disks})
+	if err != nil {
+		h.Fatal(err)
+	}
+	return m
+}
+
+// expect waits for a line on a machine's console.
+func (h *hall) expect(m *vmlab.Machine, re string) []string {
+	h.Helper()
+	got, err := m.Console.Expect(h.ctx, regexp.MustCompile(re))
+	if err != nil {
+		log, _ := os.ReadFile(h.serve.Log)
+		h.Fatalf("%s: %v\nconsole:\n%s\ngolden-serve:\n%s", m.Name, err, m.Console.Tail(60), log)
+	}
+	return got
+}
+
+// wait waits for golden-serve's end.
+func (h *hall) wait() string {
+	h.Helper()
+	err := h.serve.Wait(h.ctx)
+	log, _ := os.ReadFile(h.serve.Log)
+	if err != nil {
+		h.Fatalf("golden-serve run: %v\n%s", err, log)
+	}
+	return string(log)
+}
+
+// disk is a disk image with something on it, and a partition that a machine
+// could swap on.
+func (h *hall) disk(name string) vmlab.Disk {
+	h.Helper()
+	path := filepath.Join(h.dir, name)
+	f, err := os.Create(path)
+	if err != nil {
+		h.Fatal(err)
+	}
+	defer f.Close()
+	seed, err := os.Open("/dev/urandom")
+	if err != nil {
+		h.Fatal(err)
+	}
+	defer seed.Close()
+	if _, err := io.CopyN(f, seed, 96<<20); err != nil {
+		h.Fatal(err)
+	}
+	table := exec.Command("sfdisk", "-q", "--wipe", "never", "--wipe-partitions", "never", path)
+	table.Stdin = strings.NewReader("label: dos\nstart=2048,size=65536,type=83\nstart=67584,size=65536,type=82\n")
+	if out, err := table.CombinedOutput(); err != nil {
+		h.Fatalf("sfdisk: %v: %s", err, out)
+	}
+	area := filepath.Join(h.dir, name+".swap")
+	if err := os.WriteFile(area, nil, 0o600); err != nil {
+		h.Fatal(err)
+	}
+	if err := os.Truncate(area, 65536*512); err != nil {
+		h.Fatal(err)
+	}
+	if out, err := exec.Command("mkswap", area).CombinedOutput(); err != nil {
+		h.Fatalf("mkswap: %v: %s", err, out)
+	}
+	b, err := os.ReadFile(area)
+	if err != nil {
+		h.Fatal(err)
+	}
+	if _, err := f.WriteAt(b[:4096], 67584*512); err != nil {
+		h.Fatal(err)
+	}
+	return vmlab.Disk{File: path}
+}
+
+func (h *hall) sum(d vmlab.Disk) string {
+	h.Helper()
+	f, err := os.Open(d.File)
+	if err != nil {
+		h.Fatal(err)
+	}
+	defer f.Close()
+	sum := sha256.New()
+	if _, err := io.Copy(sum, f); err != nil {
+		h.Fatal(err)
+	}
+	return hex.EncodeToString(sum.Sum(nil))
+}
+
+// busyboxRoot is the smallest root that says who it is.
+func (h *hall) busyboxRoot() string {
+	h.Helper()
+	busybox, err := os.ReadFile("/bin/busybox")
+	if err != nil {
+		h.Skipf("%v: package busybox-static", err)
+	}
+	root := filepath.Join(h.dir, "root")
+	for name, text := range map[string]string{
+		"bin/busybox": string(busybox),
+		"sbin/init": `#!/bin/busybox sh
+busybox=/bin/busybox
+for f in hostname node_id kerrighed_nodes fstab; do
+	$busybox sed "s/^/RUN $f: /" /etc/$f
+done
+echo "RUN kernel: $($busybox hostname) pid $$"
+echo "RUN root: $($busybox awk '$2 == "/" && $1 != "rootfs" { print $3 }' /proc/mounts)"
+echo "RUN address: $($busybox ip -o -4 addr show eth0 | $busybox awk '{ print $4 }')"
+echo "RUN secrets: $($busybox find /run /etc -name '*.key' -o -name '*.pub' -o -name state.json)"
+echo written >/written && echo "RUN writes: $($busybox cat /written)"
+echo "RUN end"
+while :; do $busybox sleep 1000; done
+`,
+		"etc/fstab": "/dev/sda1 / ext4 defaults 0 1\n", "etc/hostname": "golden\n", "proc/x": "", "dev/x": "", "sys/x": "", "run/x": "",
+	} {
+		path := filepath.Join(root, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			h.Fatal(err)
+		}
+		if strings.HasSuffix(name, "/x") {
+			continue
+		}
+		if err := os.WriteFile(path, []byte(text), 0o755); err != nil {
+			h.Fatal(err)
+		}
+	}
+	return root
+}
+
+// A machine with a disk boots by PXE, gets a squashfs of busybox alone, and
+// runs it as itself; the disk is what it was.
+func TestRunInMemory(t *testing.T) {
+	h := newHall(t, 12*time.Minute)
+	root := h.busyboxRoot()
+	image := filepath.Join(h.dir, "root.sqfs")
+	if out, err := exec.Command("mksquashfs", root, image, "-quiet", "-no-progress").CombinedOutput(); err != nil {
+		t.Fatalf("mksquashfs: %v: %s", err, out)
+	}
+	nodes := filepath.Join(h.dir, "nodes.yaml")
+	writeAll(t, h.dir, map[string]string{"nodes.yaml": "- mac: 52:54:00:77:00:01\n  name: node31\n  address: 10.77.0.31/24\n  node_id: 31\n" +
+		"- mac: 52:54:00:77:00:02\n  name: node32\n  address: 10.77.0.32/24\n  node_id: 32\n"})
+	disk := h.disk("disk")
+	before := h.sum(disk)
+	h.run(image, "-n", "1", "--nodes-file", nodes)
+	m := h.power(1, 512, disk)
+	h.expect(m, `running /sbin/init, from memory`)
+	h.expect(m, `^RUN end`)
+	for _, want := range []string{
+		"RUN hostname: node31\n", "RUN node_id: 31\n", "RUN kerrighed_nodes: session=1\n", "RUN kerrighed_nodes: nbmin=2\n",
+		"RUN kerrighed_nodes: node31:eth0\n", "RUN kerrighed_nodes: node32:eth0\n", "RUN fstab: # diskless: /dev/sda1", "RUN kernel: node31 pid 1\n",
+		"RUN root: overlay\n", "RUN address: 10.77.0.31/24\n", "RUN secrets: \n", "RUN writes: written\n",
+	} {
+		if !strings.Contains(m.Console.Text(), want) {
+			t.Errorf("no %q on the console:\n%s", want, m.Console.Tail(60))
+		}
+	}
+	if log := h.wait(); !strings.Contains(log, "node 31 runs as node31 at 10.77.0.31") {
+		t.Errorf("golden-serve run says:\n%s", log)
+	}
+	m.Kill()
+	if h.sum(disk) != before {
+		t.Error("the machine's disk was written to")
+	}
+}
