@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
 	"strings"
 
 	"github.com/kamethod/kamethod/golden/internal/netboot"
@@ -156,7 +155,24 @@ func (h *hub) words(c *netboot.Config, addr netip.Addr) error {
 	return errors.Join(errs...)
 }
 
-// takesAny tells whether a machine that nobody has named may become a clone.
-func (h *hub) takesAny() bool {
-	return slices.ContainsFunc(h.clones(), func(d *deployment) bool { return !d.states.Listed() })
+// claim is which machines a deployment boots: what other golden nodes on the
+// network have to know of it.
+type claim struct {
+	any  bool     // whatever machine comes
+	macs []string // or these
+	has  func(mac string) bool
+}
+
+// claim tells whether machines that boot from the network are offered our boot
+// loader, and which. Without, whoever runs the boot server says to whom they
+// go, by kaopt=NAME.
+func (d *deployment) claim() (c claim, boots bool) {
+	switch g := d.guests; {
+	case d.clone != nil:
+		return claim{any: !d.states.Listed(), macs: d.clone.Boot.MACs, has: func(mac string) bool { return d.states.Names(mac) || d.states.Has(mac) }},
+			d.clone.Boot.DHCP != netboot.DHCPOff
+	case g != nil && g.Boot != nil:
+		return claim{any: len(g.Boot.MACs) == 0, macs: g.Boot.MACs, has: g.holds}, g.Boot.DHCP != netboot.DHCPOff
+	}
+	return claim{}, false
 }

@@ -296,6 +296,13 @@ func (g *guests) mayRun(mac string) error {
 	return nil
 }
 
+// holds: the machine is on the list, or was given the image.
+func (g *guests) holds(mac string) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.has[mac] || g.listed(mac)
+}
+
 // listed: the administrator has named the machine.
 func (g *guests) listed(mac string) bool {
 	return slices.ContainsFunc(g.Boot.MACs, func(s string) bool { m, err := roster.ParseMAC(s); return err == nil && m == mac })

@@ -103,13 +103,14 @@ func (h *hub) answers(b []byte, control int) (out [][]byte) {
 	if !ok || q.Golden == h.run {
 		return nil
 	}
-	for _, d := range h.clones() {
-		if !d.bootsMachines() || d.over.Load() {
+	for _, d := range h.all {
+		c, boots := d.claim()
+		if !boots || d.over.Load() {
 			continue
 		}
-		r := wire.RivalReply{Golden: h.run, Session: d.Session, Any: !d.states.Listed()}
+		r := wire.RivalReply{Golden: h.run, Session: d.Session, Any: c.any}
 		for _, s := range q.MACs {
-			if mac, err := roster.ParseMAC(s); err == nil && (d.states.Names(mac) || d.states.Has(mac)) {
+			if mac, err := roster.ParseMAC(s); err == nil && c.has(mac) {
 				r.MACs = append(r.MACs, mac)
 			}
 		}

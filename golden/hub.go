@@ -16,7 +16,6 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/kamethod/kamethod/golden/chain"
 	"github.com/kamethod/kamethod/golden/trust"
 	"github.com/kamethod/kamethod/golden/wire"
 )
@@ -221,18 +220,17 @@ func (h *hub) verbs(w http.ResponseWriter, r *http.Request) {
 	d.server.Verbs.ServeHTTP(w, r)
 }
 
-// Job is a deployment among others: a clone, or else a source for receivers.
+// Job is a deployment among others: one of the two.
 type Job struct {
-	Clone  *CloneConfig
-	Send   Config
-	Source chain.Source
+	Clone *CloneConfig
+	Run   *RunConfig // boots no machines here
 }
 
 func (j Job) open() (*deployment, error) {
 	if j.Clone != nil {
 		return newClone(*j.Clone)
 	}
-	return newSend(j.Send, j.Source)
+	return newRun(*j.Run)
 }
 
 // Outcome is how a deployment came out.
@@ -293,6 +291,8 @@ func Several(ctx context.Context, jobs []Job) []Outcome {
 		for j := range out[i].Nodes {
 			if c := all[i].clone; c != nil {
 				c.label(&out[i].Nodes[j])
+			} else {
+				all[i].label(&out[i].Nodes[j])
 			}
 		}
 	}

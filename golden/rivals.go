@@ -9,7 +9,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/kamethod/kamethod/golden/internal/netboot"
 	"github.com/kamethod/kamethod/golden/wire"
 )
 
@@ -26,18 +25,18 @@ const (
 	rivalWait  = 400 * time.Millisecond
 )
 
-// bootsMachines tells whether machines that boot from the network are offered
-// golden's boot loader. Without, whoever runs the boot server says to whom they
-// go, by kaopt=NAME.
-func (d *deployment) bootsMachines() bool {
-	return d.clone != nil && d.clone.Boot.DHCP != netboot.DHCPOff
-}
-
 // bootAlone serves the boot servers, unless another golden node would boot the
 // same machines.
 func (h *hub) bootAlone(ctx context.Context, boot func(context.Context) error) error {
-	if slices.ContainsFunc(h.all, (*deployment).bootsMachines) {
-		if err := h.refuseRivals(ctx); err != nil {
+	var all claim
+	asks := false
+	for _, d := range h.all {
+		c, boots := d.claim()
+		asks = asks || boots
+		all.any, all.macs = all.any || boots && c.any, append(all.macs, c.macs...)
+	}
+	if asks {
+		if err := h.refuseRivals(ctx, all); err != nil {
 			if ctx.Err() != nil {
 				return nil // interrupted
 			}
@@ -47,12 +46,8 @@ func (h *hub) bootAlone(ctx context.Context, boot func(context.Context) error) e
 	return boot(ctx)
 }
 
-func (h *hub) refuseRivals(ctx context.Context) error {
-	var macs []string
-	for _, d := range h.clones() {
-		macs = append(macs, d.clone.Boot.MACs...)
-	}
-	for {
+func (h *hub) refuseRivals(ctx context.Context, own claim) error {
+	for macs := own.macs; ; {
 		part := macs[:min(len(macs), wire.MaxAsked)]
 		macs = macs[len(part):]
 		found, err := h.askRivals(ctx, wire.RivalRequest{Golden: h.run, MACs: part})
@@ -60,7 +55,7 @@ func (h *hub) refuseRivals(ctx context.Context) error {
 			return err
 		}
 		for _, r := range found {
-			if err := h.conflict(r); err != nil {
+			if err := h.conflict(r, own.any); err != nil {
 				return err
 			}
 		}
@@ -76,17 +71,18 @@ type rival struct {
 	wire.RivalReply
 }
 
-// conflict tells what would go wrong beside a rival.
-func (h *hub) conflict(r rival) error {
+// conflict tells what would go wrong beside a rival. whoever: this golden would
+// take whatever machine comes.
+func (h *hub) conflict(r rival, whoever bool) error {
 	who := fmt.Sprintf("the golden node at %s boots machines on this network for session %q", r.addr, printable(r.Session))
 	switch {
 	case len(r.MACs) > 0:
 		return fmt.Errorf("%s, and machine %s is one of them: take it out of one of the lists", who, printable(r.MACs[0]))
-	case r.Any && h.takesAny():
+	case r.Any && whoever:
 		return fmt.Errorf("%s, whatever machine comes, and so would this one: name the machines of both with --macs or --nodes-file", who)
 	case r.Any:
 		return fmt.Errorf("%s, whatever machine comes, those of this session too: name its machines there with --macs or --nodes-file", who)
-	case h.takesAny():
+	case whoever:
 		return fmt.Errorf("%s: this one would take them, too: name its machines with --macs or --nodes-file", who)
 	}
 	h.log.Info("another golden node boots machines on this network, and the machines of both are named", "addr", r.addr, "session", printable(r.Session))

@@ -10,7 +10,7 @@ import (
 
 // Send gives a source to so many receivers, and nothing else.
 func Send(ctx context.Context, c Config, src chain.Source) (Result, error) {
-	return alone(ctx, Job{Send: c, Source: src})
+	return alone(ctx, Job{Run: &RunConfig{Config: c, Source: src}})
 }
 
 func newSend(c Config, src chain.Source) (*deployment, error) {

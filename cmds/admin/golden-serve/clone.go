@@ -29,6 +29,7 @@ type cloneFlags struct {
 	image                       imageFlags
 	disk                        diskFlags
 	root, hostname, macs        string
+	macList                     []string // the same, of the file of golden-serve sessions
 	excludes                    []string
 	blocks, bootOf, bootFrom    []string
 	blocksHow                   string
@@ -46,8 +47,9 @@ type cloneFlags struct {
 	linger, armFor              time.Duration
 }
 
-func cloneCommand() *cobra.Command {
-	var o cloneFlags
+func cloneCommand() *cobra.Command { return new(cloneFlags).command() }
+
+func (o *cloneFlags) command() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "clone -n N",
 		Short: "Clone this machine, or a root in a folder, to N machines that boot from the network",
@@ -249,6 +251,7 @@ func (o *cloneFlags) boot() (golden.Boot, error) {
 	if o.macs != "" {
 		b.MACs, err = readMACs(o.macs)
 	}
+	b.MACs = append(b.MACs, o.macList...)
 	for _, m := range golden.ToClone(o.who.named) {
 		b.MACs = append(b.MACs, m.MAC)
 	}
@@ -301,7 +304,7 @@ func (o *cloneFlags) confirm(nodes []*golden.Node) error {
 	for _, n := range nodes {
 		fmt.Fprintf(o.stderr(), "  node %-3d %s  %-21s %s\n", n.Number, n.MAC, n.Addr, disks(n.Disks))
 	}
-	if o.yes || o.macs != "" || o.who.nodes != "" {
+	if o.yes || o.macs != "" || len(o.macList) > 0 || o.who.nodes != "" {
 		return nil
 	}
 	if !term.IsTerminal(int(os.Stdin.Fd())) {

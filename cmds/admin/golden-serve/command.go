@@ -41,7 +41,7 @@ func newCommand() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(cloneCommand(), sendCommand(), saveCommand(), checkImagesCommand(), runCommand(), descCommand(), goCommand(), statusCommand(),
+	root.AddCommand(cloneCommand(), sendCommand(), saveCommand(), checkImagesCommand(), runCommand(), sessionsCommand(), descCommand(), goCommand(), statusCommand(),
 		nodesCommand(), configCommand(), execCommand(), armCommand(), disarmCommand(), doctorCommand())
 	for _, c := range root.Commands() {
 		if !strings.Contains(c.Long, "EXIT STATUS") {
