@@ -1,9 +1,10 @@
 # Words for developers. What they do is in scripts/ and in the programs.
 .DEFAULT_GOAL := help
-.PHONY: help image test vmtest demo bench soak fuzz lint clean
+.PHONY: help image nightly test vmtest demo bench soak fuzz lint clean
 
 help:
 	@echo 'make image   vmlinuz, all.rdz, rescue.sqfs and a TFTP tree, in images/'
+	@echo 'make nightly the same into DEST, with links by date and last; KEEP=7 builds stay; MIRROR=host:folder'
 	@echo 'make test    all tests, set-up included; make test PKG=./golden/chain RUN=TestX for some'
 	@echo 'make vmtest  clones of every kind in virtual machines; CELL=name for one of them'
 	@echo 'make demo    clone a Debian to NODES=2 virtual machines; KEEP=1 keeps their disks'
@@ -16,6 +17,9 @@ help:
 image:
 	@scripts/deps-image.sh
 	@go run ./cmds/admin/mkimage
+
+nightly:
+	@scripts/nightly.sh
 
 test:
 	@scripts/test.sh $(PKG) $(RUN)
