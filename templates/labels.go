@@ -14,11 +14,18 @@ import (
 const (
 	LabelLocal    = "local"
 	LabelKAMethod = "kamethod"
+	LabelDiskless = "diskless" // runs in memory what golden sends; the manuals' diskless image came by dolly
 )
 
 // Labels are all of them, in the manuals' order. ftp has no label there, but
 // their stage 1 knows it.
-func Labels() []string { return []string{LabelLocal, LabelKAMethod, "dolly", "nfs", "http", "ftp"} }
+func Labels() []string {
+	return []string{LabelLocal, LabelKAMethod, "dolly", "nfs", "http", "ftp", LabelDiskless}
+}
+
+// Lasts says whether what a label boots goes on to run other people's
+// programs: its processor keeps the guards between them.
+func Lasts(label string) bool { return label == LabelDiskless }
 
 // IsLabel says whether a word is one.
 func IsLabel(word string) bool { return slices.Contains(Labels(), word) }
@@ -35,6 +42,8 @@ func LabelWords(label, server, directory string) []string {
 	switch label {
 	case LabelLocal:
 		return nil
+	case LabelDiskless:
+		return []string{"automatic=method:ka,interface:auto,network:dhcp", "rw", "ka.run=ram", "net.ifnames=0"}
 	case "dolly":
 		return []string{"automatic=method:dolly,dolly_timeout:100,interface:auto,network:dhcp", "rw", "rescue", "dollymethod"}
 	case "nfs", "http", "ftp":

@@ -17,7 +17,7 @@ func TestLabels(t *testing.T) {
 		if len(errs) > 0 {
 			t.Errorf("%s: %v in %q", label, errs, line)
 		}
-		switch method := map[string]string{LabelLocal: "", LabelKAMethod: "ka"}[label]; {
+		switch method := map[string]string{LabelLocal: "", LabelKAMethod: "ka", LabelDiskless: "ka"}[label]; {
 		case label == LabelLocal:
 			if line != "" {
 				t.Errorf("local loads something: %q", line)
@@ -30,8 +30,8 @@ func TestLabels(t *testing.T) {
 		if p.KaMethod != (label == LabelKAMethod) || p.DollyMethod != (label == "dolly") || NeedsServer(label) != (p.Server == "10.0.1.253" && p.Directory == "/cs4") {
 			t.Errorf("%s: %+v", label, p)
 		}
-		if p.Rescue != (label != LabelLocal && label != LabelKAMethod) {
-			t.Errorf("%s: rescue is %v", label, p.Rescue)
+		if p.Rescue != (label != LabelLocal && label != LabelKAMethod && label != LabelDiskless) || (p.KaRun == wire.RunRAM) != (label == LabelDiskless) {
+			t.Errorf("%s: rescue is %v, run %q", label, p.Rescue, p.KaRun)
 		}
 	}
 	if got := LabelWords("http", "", ""); got[0] != "automatic=method:http,interface:auto,network:dhcp" {
@@ -69,6 +69,9 @@ func TestBootPrompt(t *testing.T) {
 		_, line, ok := strings.Cut(menu, "\nlabel "+label+"\n")
 		line, _, _ = strings.Cut(line, "\n\n")
 		want := "initrd=images/all.rdz " + strings.Join(LabelWords(label, "", ""), " ") + " mitigations=off console="
+		if Lasts(label) {
+			want = strings.Replace(want, " mitigations=off", "", 1)
+		}
 		if label == LabelLocal {
 			want = "LOCALBOOT 0"
 		}

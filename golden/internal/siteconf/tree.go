@@ -44,7 +44,9 @@ func (s Site) words(boot []string, nodeID int) []string {
 	if s.Session != "" {
 		out = append(out, "kaopt="+s.Session)
 	}
-	out = append(out, "mitigations=off") // as golden's own boot lines
+	if !slices.Contains(boot, "ka.run="+wire.RunRAM) {
+		out = append(out, "mitigations=off") // as golden's own boot lines
+	}
 	return append(out, strings.Fields(s.Console)...)
 }
 
