@@ -10,6 +10,7 @@ package join
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -62,6 +63,9 @@ type Config struct {
 	Log      *slog.Logger
 }
 
+// maxForeign bounds the time for golden nodes that are not ours, in findLimits.
+const maxForeign = 5
+
 // DefaultWait is how long a node waits for a golden that is lost.
 const DefaultWait = 10 * time.Minute
 
@@ -71,12 +75,14 @@ const DefaultSession = "kamethod"
 // ErrNoServer is wrapped when no golden node answers.
 var ErrNoServer = errors.New("no golden node answers")
 
-// Find tells where golden is: as configured, or who answers a broadcast.
+// Find tells where golden is: as configured, or who answers a broadcast. There
+// may be several golden nodes on a network, also by chance with sessions of one
+// name: ours is the one with the key.
 func Find(ctx context.Context, c Config) (string, error) {
 	if c.Server != "" {
 		return withPort(c.Server), nil
 	}
-	return broadcast(ctx, c.Session)
+	return broadcast(ctx, c)
 }
 
 func withPort(server string) string {
@@ -87,7 +93,7 @@ func withPort(server string) string {
 }
 
 // broadcast asks the local networks who serves the session.
-func broadcast(ctx context.Context, session string) (string, error) {
+func broadcast(ctx context.Context, c Config) (string, error) {
 	pc, err := net.ListenPacket("udp4", ":0") // Go sets SO_BROADCAST on every UDP socket
 	if err != nil {
 		return "", fmt.Errorf("look for the golden node: %w", err)
@@ -96,19 +102,65 @@ func broadcast(ctx context.Context, session string) (string, error) {
 	stop := context.AfterFunc(ctx, func() { pc.Close() })
 	defer stop()
 	for _, to := range broadcastAddrs() {
-		pc.WriteTo(wire.FindRequest(session), &net.UDPAddr{IP: to, Port: wire.ControlPort})
+		pc.WriteTo(wire.FindRequest(c.Session), &net.UDPAddr{IP: to, Port: wire.ControlPort})
 	}
+	end := time.Now().Add(maxForeign * findLimit)
 	pc.SetReadDeadline(time.Now().Add(findLimit))
 	b := make([]byte, 1024)
+	foreign := "" // of another golden: it is told so where there is no better
 	for {
 		n, from, err := pc.ReadFrom(b)
-		if err != nil {
-			return "", fmt.Errorf("%w to a broadcast for session %q", ErrNoServer, session)
+		if err != nil && foreign != "" && ctx.Err() == nil {
+			return foreign, nil
 		}
-		if name, port, ok := wire.ParseHere(b[:n]); ok && name == session {
-			return net.JoinHostPort(from.(*net.UDPAddr).IP.String(), strconv.Itoa(port)), nil
+		if err != nil {
+			return "", fmt.Errorf("%w to a broadcast for session %q", ErrNoServer, c.Session)
+		}
+		name, port, ok := wire.ParseHere(b[:n])
+		if !ok || name != c.Session {
+			continue
+		}
+		server := net.JoinHostPort(from.(*net.UDPAddr).IP.String(), strconv.Itoa(port))
+		if server == foreign {
+			continue
+		}
+		if !c.isForeign(ctx, server) {
+			return server, nil
+		}
+		foreign = server
+		if more := time.Now().Add(findLimit); more.Before(end) { // that took time of the others
+			pc.SetReadDeadline(more)
 		}
 	}
+}
+
+// isForeign tells whether a golden node has another key than ours. Whatever
+// else may be wrong with it, is found when this node registers.
+func (c Config) isForeign(ctx context.Context, server string) bool {
+	pin, err := c.pin()
+	if err != nil {
+		return false
+	}
+	id, err := trust.New()
+	if err != nil {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, findLimit)
+	defer cancel()
+	d := tls.Dialer{Config: trust.ClientConfig(id, pin)}
+	conn, err := d.DialContext(ctx, "tcp", server)
+	if err == nil {
+		conn.Close()
+	}
+	return errors.As(err, new(*trust.ForeignKeyError))
+}
+
+// pin is golden's key.
+func (c Config) pin() (trust.Pin, error) {
+	if c.Pin.IsZero() {
+		return trust.ReadPin(c.PinFile)
+	}
+	return c.Pin, nil
 }
 
 // broadcastAddrs are the directed broadcast addresses of all interfaces that
@@ -141,12 +193,9 @@ func Register(ctx context.Context, c Config) (*Session, error) {
 	if c.Session == "" {
 		c.Session = DefaultSession
 	}
-	pin := c.Pin
-	var err error
-	if pin.IsZero() {
-		if pin, err = trust.ReadPin(c.PinFile); err != nil {
-			return nil, err
-		}
+	pin, err := c.pin()
+	if err != nil {
+		return nil, err
 	}
 	id, err := identity(c.KeyFile)
 	if err != nil {
