@@ -52,7 +52,11 @@ func (s Saved) Summary() string {
 // with it is known before anything is read. It returns what of the golden root
 // must be left out, as the folder itself is there; empty: nothing.
 func PrepareSave(dir, root string) (exclude string, err error) {
-	if _, err := saved.Create(dir); err != nil {
+	s, err := saved.Create(dir)
+	if err == nil {
+		err = s.Free()
+	}
+	if err != nil {
 		return "", err
 	}
 	if dir, err = realPath(dir); err != nil {

@@ -99,6 +99,15 @@ func (s *Store) lock() (*os.File, error) {
 	return f, nil
 }
 
+// Free is an error where somebody saves there just now.
+func (s *Store) Free() error {
+	f, err := s.lock()
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
 // Names are those of the images that were saved whole, sorted.
 func (s *Store) Names() ([]string, error) {
 	list, err := os.ReadDir(filepath.Join(s.dir, imagesDir))
