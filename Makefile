@@ -1,10 +1,11 @@
 # Words for developers. What they do is in scripts/ and in the programs.
 .DEFAULT_GOAL := help
-.PHONY: help image nightly test vmtest demo bench soak fuzz lint clean
+.PHONY: help image nightly diskless test vmtest demo bench soak fuzz lint clean
 
 help:
 	@echo 'make image   vmlinuz, all.rdz, rescue.sqfs and a TFTP tree, in images/'
 	@echo 'make nightly the same into DEST, with links by date and last; KEEP=7 builds stay; MIRROR=host:folder'
+	@echo 'make diskless  an image that machines run in their memory; PACKAGES="a b" KEYS=~/.ssh/id.pub'
 	@echo 'make test    all tests, set-up included; make test PKG=./golden/chain RUN=TestX for some'
 	@echo 'make vmtest  clones of every kind in virtual machines; CELL=name for one of them'
 	@echo 'make demo    clone a Debian to NODES=2 virtual machines; KEEP=1 keeps their disks'
@@ -20,6 +21,10 @@ image:
 
 nightly:
 	@scripts/nightly.sh
+
+diskless:
+	@scripts/setup.sh
+	@scripts/diskless.sh
 
 test:
 	@scripts/test.sh $(PKG) $(RUN)
@@ -52,4 +57,4 @@ lint:
 	@scripts/lint.sh
 
 clean:
-	rm -rf images/vmlinuz images/all.rdz images/rescue.sqfs images/manifest.json images/tftp images/install
+	rm -rf images/vmlinuz images/all.rdz images/rescue.sqfs images/manifest.json images/tftp images/diskless.* images/install

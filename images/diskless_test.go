@@ -135,7 +135,7 @@ func (h *hall) disk(name string) vmlab.Disk {
 	if err := os.WriteFile(area, nil, 0o600); err != nil {
 		h.Fatal(err)
 	}
-	if err := os.Truncate(area, 65536*512); err != nil {
+	if err := os.Truncate(area, areaSize); err != nil {
 		h.Fatal(err)
 	}
 	if out, err := exec.Command("mkswap", area).CombinedOutput(); err != nil {
@@ -145,13 +145,20 @@ func (h *hall) disk(name string) vmlab.Disk {
 	if err != nil {
 		h.Fatal(err)
 	}
-	if _, err := f.WriteAt(b[:4096], 67584*512); err != nil {
+	if _, err := f.WriteAt(b[:4096], areaAt); err != nil {
 		h.Fatal(err)
 	}
 	return vmlab.Disk{File: path}
 }
 
-func (h *hall) sum(d vmlab.Disk) string {
+// The swap area of disk, in bytes.
+const (
+	areaAt   = 67584 * 512
+	areaSize = 65536 * 512
+)
+
+// sum is of all that is on a disk; swapped: but for what was swapped there.
+func (h *hall) sum(d vmlab.Disk, swapped bool) string {
 	h.Helper()
 	f, err := os.Open(d.File)
 	if err != nil {
@@ -159,8 +166,14 @@ func (h *hall) sum(d vmlab.Disk) string {
 	}
 	defer f.Close()
 	sum := sha256.New()
-	if _, err := io.Copy(sum, f); err != nil {
-		h.Fatal(err)
+	parts := []io.Reader{f}
+	if swapped { // the first page stays: it says that this is a swap area
+		parts = []io.Reader{io.NewSectionReader(f, 0, areaAt+4096), io.NewSectionReader(f, areaAt+areaSize, 1<<40)}
+	}
+	for _, part := range parts {
+		if _, err := io.Copy(sum, part); err != nil {
+			h.Fatal(err)
+		}
 	}
 	return hex.EncodeToString(sum.Sum(nil))
 }
@@ -217,7 +230,7 @@ func TestRunInMemory(t *testing.T) {
 	writeAll(t, h.dir, map[string]string{"nodes.yaml": "- mac: 52:54:00:77:00:01\n  name: node31\n  address: 10.77.0.31/24\n  node_id: 31\n" +
 		"- mac: 52:54:00:77:00:02\n  name: node32\n  address: 10.77.0.32/24\n  node_id: 32\n"})
 	disk := h.disk("disk")
-	before := h.sum(disk)
+	before := h.sum(disk, false)
 	h.run(image, "-n", "1", "--nodes-file", nodes)
 	m := h.power(1, 512, disk)
 	h.expect(m, `running /sbin/init, from memory`)
@@ -235,7 +248,134 @@ func TestRunInMemory(t *testing.T) {
 		t.Errorf("golden-serve run says:\n%s", log)
 	}
 	m.Kill()
-	if h.sum(disk) != before {
+	if h.sum(disk, false) != before {
 		t.Error("the machine's disk was written to")
 	}
+}
+
+// madeImage has scripts/diskless.sh make an image, with a key that opens it.
+func (h *hall) madeImage(format string) (image, key string) {
+	h.Helper()
+	key = filepath.Join(h.dir, "id")
+	if out, err := exec.Command("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key).CombinedOutput(); err != nil {
+		h.Fatalf("ssh-keygen: %v: %s", err, out)
+	}
+	top, err := filepath.Abs("..")
+	if err != nil {
+		h.Fatal(err)
+	}
+	c := exec.CommandContext(h.ctx, filepath.Join(top, "scripts/diskless.sh"))
+	c.Env = append(os.Environ(), "PACKAGES=", "OUT="+h.dir, "IMAGES="+h.images, "KEYS="+key+".pub", "FORMAT="+format)
+	if out, err := c.CombinedOutput(); err != nil {
+		h.Fatalf("scripts/diskless.sh: %v\n%s", err, out)
+	}
+	return filepath.Join(h.dir, map[string]string{"sqfs": "diskless.sqfs", "ext4": "diskless.img", "tree": "diskless.tree"}[format]), key
+}
+
+// ssh runs a command on a machine, whose host key golden has to know, until
+// its server is up.
+func (h *hall) ssh(key, name, address, command string) string {
+	h.Helper()
+	var last string
+	for n := 0; ; n++ {
+		p, err := h.lab.Start(vmlab.ProcessSpec{Name: fmt.Sprintf("ssh-%s-%d", name, n), Args: []string{
+			"ssh", "-i", key, "-o", "BatchMode=yes", "-o", "UserKnownHostsFile=" + h.known, "-o", "StrictHostKeyChecking=yes",
+			"-o", "HostKeyAlias=" + name, "-o", "ConnectTimeout=60", "-F", "none", "root@" + address, command,
+		}})
+		if err != nil {
+			h.Fatal(err)
+		}
+		err = p.Wait(h.ctx)
+		out, _ := os.ReadFile(p.Log)
+		if last = string(out); err == nil {
+			return last
+		}
+		select {
+		case <-h.ctx.Done():
+			h.Fatalf("ssh to %s at %s: %v: %s", name, address, err, last)
+		case <-time.After(3 * time.Second):
+		}
+	}
+}
+
+// Machines with disks run a Debian that scripts/diskless.sh made, each as
+// itself, by each of the three ways that it can come; the disks are what they
+// were, unless swapping is asked for. `make vmtest CELL=diskless`.
+func TestDiskless(t *testing.T) {
+	if os.Getenv("VMTEST") == "" {
+		t.Skip("make vmtest runs it: VMTEST=1")
+	}
+	for _, tt := range []struct {
+		format   string
+		machines int
+		root     string // what / is
+		swap     bool
+	}{{"sqfs", 2, "overlay", false}, {"ext4", 1, "overlay", true}, {"tree", 1, "tmpfs", false}} {
+		t.Run(tt.format, func(t *testing.T) { playDiskless(t, tt.format, tt.machines, tt.root, tt.swap) })
+	}
+}
+
+func playDiskless(t *testing.T, format string, machines int, root string, swap bool) {
+	h := newHall(t, 40*time.Minute)
+	image, key := h.madeImage(format)
+	args := []string{"-n", fmt.Sprint(machines)}
+	if swap {
+		args = append(args, "--swap")
+	}
+	h.run(image, args...)
+	var nodes []*vmlab.Machine
+	var disks []vmlab.Disk
+	var before []string
+	for n := range machines {
+		disks = append(disks, h.disk(fmt.Sprintf("disk%d", n+1)))
+		before = append(before, h.sum(disks[n], swap))
+		nodes = append(nodes, h.power(n+1, 1024, disks[n]))
+	}
+	log := h.wait() // golden has sent, knows the keys, and is gone
+	seen := map[string]bool{}
+	for _, m := range nodes {
+		h.expect(m, `running /sbin/init, from memory`)
+		who := regexp.MustCompile(`node (\d+) runs as (node\d+) at (\S+)`).FindAllStringSubmatch(log, -1)
+		if len(who) != machines {
+			t.Fatalf("golden-serve run says:\n%s", log)
+		}
+		w := who[len(seen)/3]
+		said := h.ssh(key, w[2], w[3], "hostname; cat /etc/node_id /etc/machine-id; stat -f -c %T /; cat /proc/swaps /etc/kerrighed_nodes; "+
+			"ls /sys/block; cat /etc/ssh/ssh_host_ed25519_key.pub; systemctl is-system-running --wait; systemctl --failed --no-legend; free -m; ip -o addr; cat /proc/mounts")
+		t.Logf("%s at %s:\n%s", w[2], w[3], said)
+		line := strings.Split(said, "\n")
+		if len(line) < 5 || line[0] != w[2] || line[1] != w[1] || line[3] != map[string]string{"overlay": "overlayfs", "tmpfs": "tmpfs"}[root] {
+			t.Errorf("not who it should be, or not where")
+		}
+		for _, own := range []string{line[0], line[2], hostKey(said)} {
+			if seen[own] {
+				t.Errorf("two machines have the same: %s", own)
+			}
+			seen[own] = true
+		}
+		for _, want := range []string{"\nvda\n", "nbmin=" + fmt.Sprint(machines) + "\n", w[2] + ":eth0\n"} {
+			if !strings.Contains(said, want) {
+				t.Errorf("%s doesn't say %q", w[2], want)
+			}
+		}
+		if got := strings.Contains(said, "/dev/vda2"); got != swap {
+			t.Errorf("swaps on its own disk: %v, want %v", got, swap)
+		}
+		if strings.Contains(said, " failed ") {
+			t.Errorf("units failed on %s", w[2])
+		}
+	}
+	for i, m := range nodes {
+		m.Kill()
+		if h.sum(disks[i], swap) != before[i] {
+			t.Errorf("the disk of %s was written to", m.Name)
+		}
+	}
+}
+
+func hostKey(said string) string {
+	if m := regexp.MustCompile(`ssh-ed25519 (\S+)`).FindStringSubmatch(said); m != nil {
+		return m[1]
+	}
+	return "no key"
 }

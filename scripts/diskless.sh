@@ -12,10 +12,11 @@
 #
 # Results: images/diskless.sqfs (or .img, or the folder diskless.tree), and
 # diskless.packages, which says what is in it. What mmdebstrap makes is kept as
-# .cache/diskless-HASH.tar; HASH is of this script and PACKAGES.
+# .cache/diskless-HASH.tar; HASH is of how, and of all names.
 set -euo pipefail
 top=$(cd "$(dirname "$0")/.." && pwd)
-out=${OUT:-$top/images}
+images=${IMAGES:-$top/images}
+out=${OUT:-$images}
 cache=${DISKLESS_CACHE:-$top/.cache}
 format=${FORMAT:-sqfs}
 which=${MODULES:-some}
@@ -40,13 +41,13 @@ if [ -n "$keys" ]; then
 	ssh-keygen -l -f "$keys" >/dev/null || die "KEYS=$keys: no public keys, as authorized_keys has them"
 fi
 if [ "$which" != none ]; then
-	[ -s "$out/manifest.json" ] || die "$out has no manifest.json, which says which kernel the machines boot: run make image first, or give MODULES=none"
-	release=$(sed -n 's/.*"release": *"\([A-Za-z0-9.+_-]*\)".*/\1/p' "$out/manifest.json" | head -1)
+	[ -s "$images/manifest.json" ] || die "$images has no manifest.json, which says which kernel the machines boot: run make image first, or give MODULES=none"
+	release=$(sed -n 's/.*"release": *"\([A-Za-z0-9.+_-]*\)".*/\1/p' "$images/manifest.json" | head -1)
 	modules=
-	for d in "$top"/images/.cache/kernel/*/lib/modules/"$release" "$out"/.cache/kernel/*/lib/modules/"$release" /lib/modules/"$release"; do
+	for d in "$top"/images/.cache/kernel/*/lib/modules/"$release" "$images"/.cache/kernel/*/lib/modules/"$release" /lib/modules/"$release"; do
 		[ ! -d "$d/kernel" ] || { modules=$d && break; }
 	done
-	[ -n "$modules" ] || die "the modules of kernel $release are neither in $out/.cache nor in /lib/modules: give MODULES=none"
+	[ -n "$modules" ] || die "the modules of kernel $release are neither in $images/.cache nor in /lib/modules: give MODULES=none"
 fi
 
 # bootstrap ROOT: what mmdebstrap makes of the names.
@@ -165,7 +166,7 @@ trim() {
 	chmod 1777 "$root/tmp"
 }
 
-hash=$({ cat "$0" && echo "${wanted[*]}"; } | sha256sum | cut -c1-16)
+hash=$({ declare -f bootstrap && echo "${mandatory[*]} ${wanted[*]}"; } | sha256sum | cut -c1-16)
 tar=$cache/diskless-$hash.tar
 mkdir -p "$out" "$cache"
 work=$(mktemp -d "$cache/diskless.XXXXXX")

@@ -3,7 +3,7 @@
 # after the other, two at a time where there are two processors; then what fails,
 # a nodes file, partitions as blocks, and fix-up alone on disks of many kinds.
 # Or only those cells whose name has CELL in it; CELL can also be "failing",
-# "identity", "blocks" or "fixup". Prints how long each took, and why there aren't
+# "identity", "blocks", "diskless" or "fixup". Prints how long each took, and why there aren't
 # more.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -28,10 +28,11 @@ log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 status=0
 case ${1-} in
-"") run='^(TestMatrix|TestFailing.*|TestNodesFile|TestBlocks)$' ;;
+"") run='^(TestMatrix|TestFailing.*|TestNodesFile|TestBlocks|TestDiskless)$' ;;
 failing) run='^TestFailing' ;;
 identity) run='^TestNodesFile$' ;;
 blocks) run='^TestBlocks$' ;;
+diskless) run='^(TestRunInMemory|TestDiskless)$' ;;
 fixup) run= ;;
 *) run='^TestMatrix$' ;;
 esac
