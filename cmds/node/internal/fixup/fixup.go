@@ -175,17 +175,18 @@ func newClone(env Env, report *Report) (*clone, error) {
 	if err != nil && !env.same() {
 		return nil, err
 	}
-	stk, err := newStack(env.Plan, env.Disks)
-	if err != nil {
-		return nil, err
-	}
-	vols, err := stk.volumes(env.Plan, env.Disks)
-	if err != nil {
-		return nil, err
-	}
 	t, err := openTree(env.Root)
 	if err != nil {
 		return nil, err
+	}
+	env.Plan.Stack.Arrays = learnArrays(t, env.Plan.Stack.Arrays)
+	stk, err := newStack(env.Plan, env.Disks)
+	if err != nil {
+		return nil, errors.Join(err, t.close())
+	}
+	vols, err := stk.volumes(env.Plan, env.Disks)
+	if err != nil {
+		return nil, errors.Join(err, t.close())
 	}
 	c := &clone{env: env, host: host, vols: vols, stk: stk, ids: append(vols.ids(), stk.ids...), tree: t, report: report}
 	c.chroot = &chroot{tree: t, log: env.Log, vols: vols, stk: stk}
