@@ -54,10 +54,11 @@ func rescueTree(t *testing.T) string {
 		"usr/bin/busybox": "#!/bin/sh\n", "usr/bin/su": "root's", "usr/bin/mount": "the base's", "usr/bin/sh": "the base's shell",
 		"init": "the base's init", "etc/motd": "welcome\n", "var/run/old.pid": "1\n", "home/user/notes": "x", "etc/empty": "",
 		"usr/bin/name with blank": "ä",
+		"usr/lib/libx.so.1.2": "the same", "usr/lib/liby.so.1.2": "the base's",
 	} {
 		must(os.WriteFile(filepath.Join(dir, name), []byte(text), 0o755))
 	}
-	for link, to := range map[string]string{"bin": "usr/bin", "sbin": "usr/sbin", "lib": "usr/lib", "usr/bin/ash": "busybox", "etc/mtab": "/proc/mounts", "etc/gone": "/no/such"} {
+	for link, to := range map[string]string{"bin": "usr/bin", "sbin": "usr/sbin", "lib": "usr/lib", "usr/bin/ash": "busybox", "usr/lib/libx.so.1": "libx.so.1.2", "usr/lib/liby.so.1": "liby.so.1.2", "etc/mtab": "/proc/mounts", "etc/gone": "/no/such"} {
 		must(os.Symlink(to, filepath.Join(dir, link)))
 	}
 	must(os.Link(filepath.Join(dir, "usr/bin/busybox"), filepath.Join(dir, "usr/bin/cat")))

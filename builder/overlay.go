@@ -111,7 +111,11 @@ func (t *Tree) layFile(e *Entry) ([]string, error) {
 	}
 	var gone []string
 	if old != nil {
-		same, err := old.same(e)
+		was := old
+		if real, err := t.resolve(e.Name); err == nil && t.entries[real] != nil && e.Mode.IsRegular() {
+			was = t.entries[real] // libz.so.1 of a distribution is a link to libz.so.1.2.13
+		}
+		same, err := was.same(e)
 		if err != nil {
 			return nil, err
 		}

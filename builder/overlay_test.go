@@ -20,6 +20,8 @@ func ours(t *testing.T) *Tree {
 		tree.AddLink("sbin/modprobe", "../bbin/bb"),
 		tree.AddData("bin/mount", []byte("ours"), 0o755),
 		tree.AddData("etc/motd", []byte("welcome\n"), 0o644),
+		tree.AddData("lib/libx.so.1", []byte("the same"), 0o755),
+		tree.AddData("lib/liby.so.1", []byte("ours"), 0o755),
 		tree.AddLink("var/run", "../run"),
 		tree.AddDir("run", 0o755),
 		tree.AddDir("tmp", fs.ModeSticky|0o777),
@@ -42,7 +44,7 @@ func TestLay(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d := cmp.Diff([]string{"/usr/bin/mount", "/init", "/var/run, a folder with 1 entries"}, gone); d != "" {
+	if d := cmp.Diff([]string{"/usr/bin/mount", "/init", "/usr/lib/liby.so.1, a link to liby.so.1.2", "/var/run, a folder with 1 entries"}, gone); d != "" {
 		t.Errorf("collisions -want +got:\n%s", d)
 	}
 	text := listed(t, tree)
@@ -127,7 +129,7 @@ func TestBaseToSquashfs(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(e.Collisions) != 3 || e.Base != "folder" {
+		if len(e.Collisions) != 4 || e.Base != "folder" {
 			t.Errorf("manifest says %+v", e)
 		}
 		if err := WriteSquashfs(t.Context(), file, tree); err != nil {

@@ -149,7 +149,7 @@ prune() {
 # copy: the builds first, then the links to them and what has to go.
 copy() {
 	local -a to=(rsync -aHs --exclude=/*/.cache --exclude=/*/.lock --exclude=/*/builds/.new --exclude=/*/builds/.old --exclude=/*/builds/.link)
-	"${to[@]}" --no-links -- "$dest" "$mirror/" && "${to[@]}" --delete -- "$dest" "$mirror/"
+	"${to[@]}" --no-links --info=nonreg0 -- "$dest" "$mirror/" && "${to[@]}" --delete -- "$dest" "$mirror/"
 }
 
 mkdir -p -- "$builds" "$logs"
