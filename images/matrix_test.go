@@ -17,10 +17,10 @@ import (
 // btrfs, ext3+jfs+reiserfs} × {plain, LVM, RAID 1}: 12 of its 48, chosen so
 // that any two values of different kinds are in one of them together.
 var recipes = []rehearsal.Recipe{
-	{Name: "bios-mbr-ext4-plain", Mix: rehearsal.Ext4, Stacking: rehearsal.Plain},
+	{Name: "bios-mbr-ext4-plain-smaller", Mix: rehearsal.Ext4, Stacking: rehearsal.Plain, Size: 2 << 30, Shrinks: true, Bus: vmlab.SCSI},
 	{Name: "uefi-gpt-ext4-lvm", Firmware: vmlab.UEFI, GPT: true, Mix: rehearsal.Ext4, Stacking: rehearsal.LVM},
 	{Name: "bios-gpt-ext4-raid1", GPT: true, Mix: rehearsal.Ext4, Stacking: rehearsal.RAID1},
-	{Name: "uefi-gpt-xfs-plain", Firmware: vmlab.UEFI, GPT: true, Mix: rehearsal.XFS, Stacking: rehearsal.Plain},
+	{Name: "uefi-gpt-xfs-plain-larger", Firmware: vmlab.UEFI, GPT: true, Mix: rehearsal.XFS, Stacking: rehearsal.Plain, Size: 8 << 30, Grows: true, Bus: vmlab.AHCI},
 	{Name: "bios-mbr-xfs-lvm", Mix: rehearsal.XFS, Stacking: rehearsal.LVM},
 	{Name: "uefi-mbr-xfs-raid1", Firmware: vmlab.UEFI, Mix: rehearsal.XFS, Stacking: rehearsal.RAID1},
 	{Name: "bios-gpt-btrfs-plain", GPT: true, Mix: rehearsal.Btrfs, Stacking: rehearsal.Plain},
@@ -32,8 +32,6 @@ var recipes = []rehearsal.Recipe{
 
 	// And what isn't in the matrix.
 	{Name: "nvme-4096", Firmware: vmlab.UEFI, GPT: true, Mix: rehearsal.Ext4, Stacking: rehearsal.Plain, Bus: vmlab.NVMe, Sector: 4096},
-	{Name: "smaller-disk", Mix: rehearsal.Ext4, Stacking: rehearsal.Plain, Size: 2 << 30, Shrinks: true, Bus: vmlab.SCSI},
-	{Name: "larger-disk", GPT: true, Mix: rehearsal.XFS, Stacking: rehearsal.Plain, Size: 8 << 30, Grows: true, Bus: vmlab.IDE},
 	// Its disks are vda and sda: without hints golden's sda would come onto the
 	// latter, which is the second one. And golden's MBRs become GPTs.
 	{Name: "two-disks", Mix: rehearsal.Ext4, Stacking: rehearsal.TwoDisks, Second: vmlab.SCSI, ToGPT: true,

@@ -21,7 +21,8 @@ The matrix {BIOS, UEFI} x {MBR, GPT} x {ext4, xfs, btrfs, ext3+jfs+reiserfs} x
 {plain, LVM, RAID 1} has 48 cells. 12 are played, in which any two values of
 different kinds come together: a fault that takes three of them at once would be
 missed, and one that takes two would not. Besides: a disk with sectors of 4096
-bytes, a smaller one, a larger one, two, an encrypted one, and what fails.
+bytes, two disks, an encrypted one, and what fails. Two of the 12 have a disk
+smaller or larger than golden's.
 END
 
 log=$(mktemp)
