@@ -72,7 +72,9 @@ func (d *describer) again(p *wire.Plan) error {
 		return err
 	}
 	wants := savedWants(*p)
-	d.keepDisks(p.Disks)
+	if err := d.keepDisks(p.Disks); err != nil {
+		return err
+	}
 	d.stack.Stack = layout.Stack{
 		Arrays: slices.Clone(p.Stack.Arrays), Crypts: slices.Clone(p.Stack.Crypts), Groups: slices.Clone(p.Stack.Groups),
 	}
@@ -108,8 +110,18 @@ func (d *describer) again(p *wire.Plan) error {
 }
 
 // keepDisks adds the saved disks that have no new layout. What was said of the
-// others besides is kept.
-func (d *describer) keepDisks(disks []wire.DiskPlan) {
+// others besides is kept. An only disk may have another name now.
+func (d *describer) keepDisks(disks []wire.DiskPlan) error {
+	if !d.laid.whole && len(disks) > 0 {
+		for _, now := range d.disks {
+			if !slices.ContainsFunc(disks, func(was wire.DiskPlan) bool { return was.Name == now.Name }) {
+				if len(disks) == 1 && len(d.disks) == 1 {
+					return nil
+				}
+				return fmt.Errorf("-p %s: the saved image has %s, and no disk of that name", now.Name, names(disks))
+			}
+		}
+	}
 	for _, was := range disks {
 		i := d.diskIndex(was.Name)
 		switch {
@@ -126,6 +138,7 @@ func (d *describer) keepDisks(disks []wire.DiskPlan) {
 			d.addPlan(was)
 		}
 	}
+	return nil
 }
 
 // savedWants is what the saved plan has. What it has only because there was a
