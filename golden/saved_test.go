@@ -274,6 +274,7 @@ func TestSavedOnALayoutFile(t *testing.T) {
     partitions:
       - {size: 2G, fs: ext4, mount: /}
       - {size: 1G, fs: ext4, mount: /home}
+      - {size: 100M, fs: swap}
       - {size: fill, fs: xfs, mount: /var}
 `})
 	d, err := deploy(t, SavedOriginal{Dir: dir, Original: Original{Layout: yaml}})
