@@ -31,6 +31,11 @@ func (d *deployment) admit(r wire.Register, old *Node) error {
 			return fmt.Errorf("this machine has %s firmware and could not boot as a clone: %s", strings.ToUpper(r.Firmware), why)
 		}
 	}
+	if d.clone != nil && d.clone.Wants != nil {
+		if err := d.clone.Wants.Register(r); err != nil {
+			return err
+		}
+	}
 	if d.states != nil {
 		if err := d.hub.elsewhere(d, r.MAC); err != nil {
 			return err
@@ -58,6 +63,8 @@ func (d *deployment) mayReturn(r wire.Register, old *Node) error {
 		return errors.New("this machine was cut out, for wrong pieces came from it")
 	case d.times[old.Number] >= maxBack:
 		return fmt.Errorf("this machine has come back %d times", maxBack)
+	case d.clone != nil && d.clone.Fetch:
+		return nil // its memory is empty again
 	case old.State() == status.Released:
 		return errors.New("this machine is done already")
 	case old.State() == status.Done && (r.Resume == nil || r.Resume.Done == nil):
@@ -90,17 +97,20 @@ func (d *deployment) admitReceiver(r wire.Register, old *Node) error {
 	return nil
 }
 
-// admitClone takes armed machines in stage 1, and in stage 2 those that were
-// in stage 1, here or before golden was started again.
+// admitClone takes armed machines in stage 1, and in stage 2 those that haven't
+// failed here: stage 2 may have come from another server.
 func (d *deployment) admitClone(r wire.Register, old *Node) error {
 	switch r.Stage {
 	case wire.Stage1:
 		return nil
 	case wire.Stage2:
-		if old != nil && (old.live() || old.lostHow() != notLost || r.Resume != nil) || d.Book.knows(r.MAC) {
+		if d.clone.Fetch {
+			return errors.New("this session sends stage 2, which this machine has")
+		}
+		if old == nil || (old.live() || old.lostHow() != notLost || r.Resume != nil) || d.Book.knows(r.MAC) {
 			return nil
 		}
-		return errors.New("this machine was not in stage 1 of the session, or has failed in it")
+		return errors.New("this machine has failed in this session")
 	}
 	if r.Stage == wire.RunRAM {
 		return errors.New("this session clones, and ka.run=ram on the boot line goes with golden-serve run or send")

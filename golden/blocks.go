@@ -334,6 +334,11 @@ func (d *deployment) confirmTime() time.Duration {
 			t += time.Duration(b.Bytes>>25) * time.Second
 		}
 	}
+	for _, c := range d.clone.Plan.Copies { // a little that comes may be much that is written
+		if c.Cooked() {
+			t += time.Duration(c.Bytes>>23) * time.Second
+		}
+	}
 	return t
 }
 

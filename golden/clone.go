@@ -24,14 +24,25 @@ type CloneConfig struct {
 	Tree    chain.Source        // golden's files
 	Confirm func([]*Node) error // shows the machines whose disks will be erased, and asks
 	Delay   time.Duration       // between the releases of two nodes
+	Hold    bool                // nodes that are done, or that have failed and kept a shell, wait for the administrator's release
 	ArmFor  time.Duration       // an armed machine has so long to begin, and again to come; 0: half an hour, or Wait if that is longer
 	Linger  time.Duration       // stays so long at most to tell released nodes to boot their disks
+	Wants   *Wants              // who may take part, beside Nodes and Boot.MACs; nil: all
+	Fits    func(*Node) error   // refuses a node in stage 2 before anything is asked; nil: none
+	Fetch   bool                // machines in stage 1 get Tree, and that is all: there is no Stage2
 }
 
 // Clone turns machines that boot from the network into copies of this one;
 // flow says how.
 func Clone(ctx context.Context, c CloneConfig) (Result, error) {
 	return alone(ctx, Job{Clone: &c})
+}
+
+// Wants says who may take part in a clone, where it isn't the administrator's
+// list of network cards that does.
+type Wants struct {
+	Register func(wire.Register) error              // who registers: why it may not
+	Boot     func(mac string, addr netip.Addr) bool // who boots from the network; addr may be zero
 }
 
 func newClone(c CloneConfig) (_ *deployment, err error) {
@@ -53,8 +64,13 @@ func newClone(c CloneConfig) (_ *deployment, err error) {
 	if d.states, err = openStates(c); err != nil {
 		return nil, err
 	}
-	if d.stage2, err = d.ferry("sending stage 2", c.Stage2); err == nil {
-		d.tree, err = d.ferry("sending the golden node", c.Tree)
+	switch {
+	case c.Fetch:
+		d.tree, err = d.ferry("sending stage 2", c.Tree)
+	default:
+		if d.stage2, err = d.ferry("sending stage 2", c.Stage2); err == nil {
+			d.tree, err = d.ferry("sending the golden node", c.Tree)
+		}
 	}
 	if err != nil {
 		return nil, errors.Join(err, d.states.Close())

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"time"
 
@@ -131,7 +132,12 @@ func (d *deployment) advance(n *Node, now time.Time) {
 	switch s := n.State(); {
 	case n.Stage == wire.Stage1 && !n.boarded:
 		n.setState(status.Stepping)
-		d.stage2.board(n)
+		d.first().board(n)
+	case n.Stage == wire.Stage1 && d.clone.Fetch:
+		if n.wholeFor(now) > 0 {
+			n.setState(status.Done)
+		}
+	case n.Stage == wire.Stage2 && !n.planned && d.unfit(n):
 	case n.Stage == wire.Stage1 && n.wholeFor(now) > maxStep:
 		d.fail(n, crashed, string(s), fmt.Sprintf("did not come back in stage 2 within %s", maxStep))
 	case n.Stage == wire.Stage2 && !n.planned && d.Book.confirmed(n):
@@ -151,6 +157,27 @@ func (d *deployment) advance(n *Node, now time.Time) {
 	case n.Stage != wire.Stage1 && s != status.Done && s != status.Released && (n.wholeFor(now) > d.confirmTime() || s == status.Fixing && n.in(now) > d.confirmTime()):
 		d.fail(n, notLost, string(s), fmt.Sprintf("took longer than %s from its last piece to its last word", d.confirmTime()))
 	}
+}
+
+// first is the ferry for machines in stage 1.
+func (d *deployment) first() *ferry {
+	if d.stage2 == nil {
+		return d.tree
+	}
+	return d.stage2
+}
+
+// unfit sends a node away that can't take what it would get.
+func (d *deployment) unfit(n *Node) bool {
+	if d.clone.Fits == nil {
+		return false
+	}
+	err := d.clone.Fits(n)
+	if err != nil {
+		d.fail(n, notLost, "checking sizes", err.Error())
+		n.Tell(wire.Order{Stop: err.Error()})
+	}
+	return err != nil
 }
 
 // prepare has a node make its disks.
@@ -265,15 +292,15 @@ func (d *deployment) letGo(now time.Time) {
 		s := n.State()
 		all = all && (!n.live() || s == status.Done || s == status.Released)
 		if n.Stage == wire.Stage1 && n.wholeFor(now) > nobodyWait {
-			d.stage2.retire(n)
+			d.first().retire(n)
 		}
 	}
 	for _, n := range slices.SortedFunc(slices.Values(d.nodes), func(a, b *Node) int { return a.Number - b.Number }) {
-		if n.State() != status.Done || !(all && !d.tree.busy()) && n.in(now) < nobodyWait {
+		if n.State() != status.Done || d.held(n) || !d.freed(n) && !(all && !d.tree.busy()) && n.in(now) < nobodyWait {
 			continue
 		}
-		if now.Sub(d.released) < d.delay() {
-			return
+		if !d.freed(n) && now.Sub(d.released) < d.delay() {
+			continue
 		}
 		if !d.durable() {
 			return
@@ -282,6 +309,7 @@ func (d *deployment) letGo(now time.Time) {
 		d.tree.retire(n)
 		n.Tell(wire.Order{Release: &wire.Release{Reboot: d.clone != nil, Torn: tornText(d.tree.torn())}})
 		n.setState(status.Released)
+		d.note(n, slog.LevelInfo, "state: "+string(status.Released))
 		d.seen(n)
 	}
 }
@@ -297,7 +325,7 @@ func (d *deployment) delay() time.Duration {
 // all have fallen silent at once it is more likely the network: they may be
 // back.
 func (d *deployment) settled(now time.Time) bool {
-	if d.asking || d.guests.stay() || d.states != nil && d.states.Awaited() > 0 {
+	if d.asking || d.keeps() || d.guests.stay() || d.states != nil && d.states.Awaited() > 0 {
 		return false
 	}
 	quiet, well := 0, 0
@@ -344,6 +372,8 @@ func (d *deployment) phaseNow() string {
 		return "waiting for machines that were armed"
 	case undone == 0 && d.started && d.guests.stay():
 		return "all run; who boots again is served"
+	case undone == 0 && d.clone != nil && d.clone.Hold && !d.freeAll:
+		return "nodes are held (golden-serve release)"
 	case undone == 0:
 		return ""
 	case d.clone == nil:

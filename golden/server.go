@@ -135,6 +135,7 @@ func (s *Server) enter(reg wire.Register, r *http.Request) (*Node, error) {
 		return nil, fmt.Errorf("parse address %q: %w", r.RemoteAddr, err)
 	}
 	reg.Hostname, reg.MAC, reg.UUID = printable(reg.Hostname), printable(reg.MAC), printable(reg.UUID)
+	reg.From = from.Addr().Unmap()
 	n := newNode(reg)
 	n.Pin = pin
 	n.Addr = netip.AddrPortFrom(from.Addr().Unmap(), uint16(reg.DataPort)).String()

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"path/filepath"
 	"slices"
 	"time"
@@ -25,15 +26,22 @@ func openStates(c CloneConfig) (*roster.Roster, error) {
 	if err != nil {
 		return nil, err
 	}
-	if c.Boot.DHCP == netboot.DHCPProxy && len(c.Boot.MACs) == 0 {
+	if c.Boot.DHCP == netboot.DHCPProxy && len(c.Boot.MACs) == 0 && c.Wants == nil {
 		c.Log.Warn(fmt.Sprintf("the first %d machines that boot from this network are armed, whoever they are: --macs names them where others boot from it too", c.Nodes))
+	}
+	places, wants := c.Nodes, (func(roster.Asker) bool)(nil)
+	if c.Wants != nil {
+		places, wants = roster.MaxMachines, func(a roster.Asker) bool {
+			addr, _ := netip.ParseAddr(a.Address)
+			return c.Wants.Boot(a.MAC, addr)
+		}
 	}
 	armFor := c.ArmFor
 	if armFor == 0 {
 		armFor = max(roster.DefaultArmFor, c.Wait)
 	}
 	r, err := roster.Open(roster.Config{
-		Session: c.Session, Run: c.Book.run(), Anew: c.Book.anew, Max: c.Nodes, Named: c.Boot.MACs, Only: c.Boot.DHCP == netboot.DHCPFull,
+		Session: c.Session, Run: c.Book.run(), Anew: c.Book.anew, Max: places, Wants: wants, Named: c.Boot.MACs, Only: c.Boot.DHCP == netboot.DHCPFull,
 		ArmFor: armFor, Own: own, Path: c.Book.journal(), Log: c.Log,
 	})
 	if err != nil {
@@ -139,6 +147,8 @@ func (d *deployment) seen(n *Node) {
 		cause = f.Stage + ": " + f.Cause
 	}
 	switch s := n.State(); {
+	case d.clone != nil && d.clone.Fetch && s != status.Failed:
+		d.states.Note(n.MAC, string(s), "", nil) // it gets the same when it boots again
 	case s == status.Done || s == status.Released:
 		d.states.Finished(n.MAC)
 	case s == status.Failed && n.lostHow() == notLost:

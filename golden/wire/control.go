@@ -1,6 +1,10 @@
 package wire
 
-import "github.com/kamethod/kamethod/golden/trust"
+import (
+	"net/netip"
+
+	"github.com/kamethod/kamethod/golden/trust"
+)
 
 // Stages in which a machine registers.
 const (
@@ -41,6 +45,8 @@ type Register struct {
 	Disks    []Device `json:"disks,omitempty"`
 	Holds    bool     `json:"holds,omitempty"`  // it will say which pieces it has: golden is to wait for that before it sends them
 	Resume   *Resume  `json:"resume,omitempty"` // it was in a session of this name already, and lost golden
+
+	From netip.Addr `json:"-"` // where it registered from, as golden sees it
 }
 
 // Resume is where a node was when it lost golden.

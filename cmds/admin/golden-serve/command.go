@@ -41,7 +41,7 @@ func newCommand() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(cloneCommand(), sendCommand(), saveCommand(), checkImagesCommand(), runCommand(), sessionsCommand(), descCommand(), goCommand(), statusCommand(),
+	root.AddCommand(cloneCommand(), sendCommand(), dollyCommand(), saveCommand(), checkImagesCommand(), runCommand(), sessionsCommand(), descCommand(), goCommand(), statusCommand(),
 		nodesCommand(), configCommand(), execCommand(), armCommand(), disarmCommand(), doctorCommand())
 	for _, c := range root.Commands() {
 		if !strings.Contains(c.Long, "EXIT STATUS") {
@@ -74,6 +74,9 @@ func exitStatus(ctx context.Context, err error) int {
 func oneWord(args []string) []string {
 	if len(args) > 0 && args[0] == "config" {
 		return args // its -p is clone_script's: one address
+	}
+	if len(args) > 0 && args[0] == "dolly" {
+		return withoutServer(args)
 	}
 	var out []string
 	for i := 0; i < len(args); i++ {

@@ -103,3 +103,20 @@ func hasWord(options, word string) bool {
 	}
 	return false
 }
+
+// Busy refuses a device that may be written to while it is read: one that is
+// mounted so, or a part of it, swap, or what an array or a volume is made of.
+// A file is never busy. What is seen of a device that is mounted read-only is
+// what its file system has there.
+func Busy(path string) error {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	mounted, err := busy(f)
+	if err == nil && mounted {
+		err = unix.IoctlSetInt(int(f.Fd()), unix.BLKFLSBUF, 0) // as Look does
+	}
+	return err
+}

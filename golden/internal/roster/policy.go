@@ -37,6 +37,7 @@ type Asker struct {
 //	another, no room        ignore; own disk if Only    own disk
 //	another, --macs         ignore                      own disk
 //	another, all disarmed   as if there were no room
+//	another, not wanted     image (to be offered)       own disk
 //	golden itself           ignore                      ignore
 //
 // A place is taken by who has our boot loader, not by who only asks: that one
@@ -58,7 +59,8 @@ func (r *Roster) Decide(a Asker) Verdict {
 	case Done, Failed:
 		return OwnDisk
 	}
-	if r.named != nil || m.Barred || r.shut || r.taken >= r.cfg.Max {
+	unwanted := a.Loading && r.cfg.Wants != nil && !r.cfg.Wants(a) // before that its address isn't known
+	if r.named != nil || m.Barred || r.shut || r.taken >= r.cfg.Max || unwanted {
 		if a.Loading || r.cfg.Only && r.named == nil {
 			return OwnDisk
 		}

@@ -14,14 +14,15 @@ import (
 // Config says who may be armed, and where that is written down.
 type Config struct {
 	Session string
-	Run     string        // tells this session from an earlier one of its name; a restart of golden has the same
-	Anew    bool          // the earlier golden of this run is not gone on with: of its machines only those keep their state that are done, have failed or are barred
-	Max     int           // so many machines
-	Named   []string      // these, and no others; nil: the first Max that ask
-	Only    bool          // there is no other boot server: strangers are told to boot their disks
-	ArmFor  time.Duration // a machine that was armed, or is booting, has so long; 0: DefaultArmFor
-	Own     []string      // golden's own network cards: never answered
-	Path    string        // the journal; empty: none
+	Run     string           // tells this session from an earlier one of its name; a restart of golden has the same
+	Anew    bool             // the earlier golden of this run is not gone on with: of its machines only those keep their state that are done, have failed or are barred
+	Max     int              // so many machines
+	Named   []string         // these, and no others; nil: the first Max that ask
+	Wants   func(Asker) bool // others than these are not armed by coming; nil: all are
+	Only    bool             // there is no other boot server: strangers are told to boot their disks
+	ArmFor  time.Duration    // a machine that was armed, or is booting, has so long; 0: DefaultArmFor
+	Own     []string         // golden's own network cards: never answered
+	Path    string           // the journal; empty: none
 	Log     *slog.Logger
 	Now     func() time.Time // nil: time.Now
 }

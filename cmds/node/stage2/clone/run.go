@@ -92,6 +92,9 @@ func register(ctx context.Context, st *handover.State, log *slog.Logger, say fun
 		Server: st.Server, Session: st.Session, Token: st.Token, PinFile: st.PinFile, KeyFile: st.KeyFile,
 		Stage: wire.Stage2, MAC: st.MAC, UUID: join.SystemUUID(), Log: log, Say: say,
 	}
+	if st.Lease != nil {
+		c.Hostname = st.Lease.Hostname // a Dolly file may name machines so
+	}
 	devs, err := disk.Inventory("/sys")
 	if err != nil {
 		return nil, err
@@ -109,6 +112,9 @@ func (r *replica) awaitPlan(ctx context.Context) error {
 }
 
 func (r *replica) prepare(ctx context.Context) error {
+	if len(r.plan.Copies) > 0 {
+		return r.lookForRoom()
+	}
 	var err error
 	r.made, err = disk.Prepare(ctx, r.plan, r.root, disk.Options{Seal: handover.Dir, Progress: func(step string) { r.s.Line("%s", step) }})
 	if err != nil {
@@ -146,6 +152,9 @@ func (r *replica) receive(ctx context.Context) error {
 		return err
 	}
 	r.s.Report(wire.Report{State: string(status.Receiving)})
+	if len(r.plan.Copies) > 0 {
+		return r.receiveCopies(ctx, o)
+	}
 	if err := restore.FlushEarly(); err != nil {
 		r.log.Warn("the disk may be given much at once", "err", err)
 	}
