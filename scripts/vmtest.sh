@@ -3,7 +3,7 @@
 # after the other, two at a time where there are two processors; then what fails,
 # a nodes file, partitions as blocks, and fix-up alone on disks of many kinds.
 # Or only those cells whose name has CELL in it; CELL can also be "failing",
-# "identity", "blocks", "diskless" or "fixup". Prints how long each took, and why there aren't
+# "identity", "blocks", "diskless", "methods" (stage 2 by NFS, HTTP, FTP) or "fixup". Prints how long each took, and why there aren't
 # more.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -34,12 +34,17 @@ failing) run='^TestFailing' ;;
 identity) run='^TestNodesFile$' ;;
 blocks) run='^TestBlocks$' ;;
 diskless) run='^(TestRunInMemory|TestDiskless)$' ;;
-fixup) run= ;;
+fixup | methods) run= ;;
 *) run='^TestMatrix$' ;;
 esac
 if [ -n "$run" ]; then
 	VMTEST=1 CELL=${1-} go test -count=1 -timeout 240m -v -run "$run" ./images 2>&1 | tee "$log" || status=$?
 fi
+case ${1-} in
+"" | methods)
+	VMTEST=1 go test -count=1 -timeout 120m -v -run '^TestMethods$' ./cmds/node/stage1/init 2>&1 | tee -a "$log" || status=$?
+	;;
+esac
 # Tests that nothing else runs: their files have the build tag vmtest. They make
 # golden nodes of their own, so each root they need comes over the network once.
 case ${1-} in
@@ -49,7 +54,7 @@ case ${1-} in
 	;;
 esac
 printf '\n== cells, with how long each took\n'
-grep -oE 'CELL [a-z0-9-]+: [0-9]+ s$|^    --- (PASS|FAIL|SKIP): Test(Matrix|CloneBoots|ToolsBoot)/.*|^--- (PASS|FAIL|SKIP): .*' "$log" || true
+grep -oE 'CELL [a-z0-9-]+: [0-9]+ s$|^    --- (PASS|FAIL|SKIP): Test(Matrix|CloneBoots|ToolsBoot|Methods)/.*|^--- (PASS|FAIL|SKIP): .*' "$log" || true
 took=$((SECONDS - started))
 echo "== $took s, status $status"
 if [ -z "${1-}" ] && [ "$took" -gt 3600 ]; then

@@ -146,11 +146,18 @@ func givesUp(t *testing.T, vm *exec.Cmd, path string) {
 	if n := strings.Count(text, status.NoServer+"\r\n"); n != 5 {
 		t.Errorf("said it %d times:\n%s", n, text)
 	}
+	ended(t, vm, path)
+}
+
+// ended waits for the reboot.
+func ended(t *testing.T, vm *exec.Cmd, path string) {
+	t.Helper()
 	ended := make(chan error, 1)
 	go func() { ended <- vm.Wait() }() // -no-reboot: QEMU ends where the machine would start again
 	select {
 	case <-ended:
 	case <-time.After(5 * time.Minute):
+		text, _ := os.ReadFile(path)
 		t.Errorf("no reboot:\n%s", text)
 	}
 }
