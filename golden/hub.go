@@ -37,7 +37,8 @@ type hub struct {
 	port     int
 	run      string // names this golden-serve to others
 
-	all []*deployment
+	all   []*deployment
+	ended func(i int, err error) // told once of each that has ended, at once if it can be; nil: nobody
 
 	mu    sync.Mutex
 	owner map[trust.Pin]*deployment // where the holder of a key has registered last
@@ -60,6 +61,7 @@ func (h *hub) serve(ctx context.Context, boot func(context.Context) error) []err
 	fail := func(err error) []error {
 		for i, d := range h.all {
 			ends[i] = errors.Join(err, d.abandon())
+			h.end(i, ends[i])
 		}
 		return ends
 	}
@@ -97,6 +99,9 @@ func (h *hub) serve(ctx context.Context, boot func(context.Context) error) []err
 				if ends[i] == nil {
 					ends[i] = ctx.Err()
 				}
+				if !errors.Is(ends[i], context.Canceled) {
+					h.end(i, ends[i])
+				}
 			})
 		}
 		wg.Wait()
@@ -106,13 +111,21 @@ func (h *hub) serve(ctx context.Context, boot func(context.Context) error) []err
 	for i := range ends {
 		switch {
 		case !errors.Is(ends[i], context.Canceled):
+			continue
 		case err != nil && !errors.Is(err, context.Canceled):
 			ends[i] = err // a server of all has failed
 		case ctx.Err() != nil:
 			ends[i] = ctx.Err()
 		}
+		h.end(i, ends[i])
 	}
 	return ends
+}
+
+func (h *hub) end(i int, err error) {
+	if h.ended != nil {
+		h.ended(i, err)
+	}
 }
 
 // abandon ends a deployment that never began.
@@ -240,45 +253,38 @@ type Outcome struct {
 }
 
 // alone carries out one deployment.
-func alone(ctx context.Context, j Job) (Result, error) {
-	out := Several(ctx, []Job{j})[0]
-	return out.Result, out.Err
+func alone(ctx context.Context, j Job) (r Result, err error) {
+	none := Several(ctx, []Job{j}, func(_ int, o Outcome) { r, err = o.Result, o.Err })
+	return r, errors.Join(none, err)
 }
 
 // Several carries out deployments side by side, on one control port and by the
 // same boot servers: those of the first clone. All have the same address, port
 // and identity, and no two the same session, nor the same machine. The end of
-// one is no other's.
-func Several(ctx context.Context, jobs []Job) []Outcome {
-	out := make([]Outcome, len(jobs))
-	fail := func(err error) []Outcome {
-		for i := range out {
-			out[i].Err = err
-		}
-		return out
-	}
+// one is no other's; ended is told of each, maybe at the same time. An error
+// means that none has begun.
+func Several(ctx context.Context, jobs []Job, ended func(i int, o Outcome)) error {
 	var all []*deployment
-	var err error
-	for _, j := range jobs {
-		var d *deployment
-		if d, err = j.open(); err != nil {
-			break
-		}
-		all = append(all, d)
-	}
-	if err == nil {
-		err = disjoint(all)
-	}
-	var boot bootServers
-	var h *hub
-	if err == nil {
-		h = newHub(all)
-		boot, err = h.boot()
-	}
-	if err != nil {
+	fail := func(err error) error {
 		for _, d := range all {
 			err = errors.Join(err, d.abandon())
 		}
+		return err
+	}
+	for _, j := range jobs {
+		d, err := j.open()
+		if err != nil {
+			return fail(err)
+		}
+		all = append(all, d)
+	}
+	if err := disjoint(all); err != nil {
+		return fail(err)
+	}
+	h := newHub(all)
+	h.ended = func(i int, err error) { ended(i, Outcome{Result: all[i].labelled(), Err: err}) }
+	boot, err := h.boot()
+	if err != nil {
 		return fail(err)
 	}
 	defer boot.Close()
@@ -286,15 +292,19 @@ func Several(ctx context.Context, jobs []Job) []Outcome {
 	if len(boot) > 0 {
 		serveBoot = boot.Serve
 	}
-	for i, err := range h.serve(ctx, serveBoot) {
-		out[i] = Outcome{Result: all[i].result(), Err: err}
-		for j := range out[i].Nodes {
-			if c := all[i].clone; c != nil {
-				c.label(&out[i].Nodes[j])
-			} else {
-				all[i].label(&out[i].Nodes[j])
-			}
+	h.serve(ctx, serveBoot)
+	return nil
+}
+
+// labelled is the result, with what the nodes have become.
+func (d *deployment) labelled() Result {
+	r := d.result()
+	for i := range r.Nodes {
+		if d.clone != nil {
+			d.clone.label(&r.Nodes[i])
+		} else {
+			d.label(&r.Nodes[i])
 		}
 	}
-	return out
+	return r
 }

@@ -85,6 +85,9 @@ type session struct {
 	out   *prefixed
 	job   golden.Job
 	done  func()
+
+	outcome golden.Outcome
+	err     error
 }
 
 func (o *sessionsFlags) run(ctx context.Context, file string) error {
@@ -111,8 +114,11 @@ func (o *sessionsFlags) run(ctx context.Context, file string) error {
 	for i, s := range list {
 		jobs[i] = s.job
 	}
-	outcomes := golden.Several(ctx, jobs)
-	return errors.Join(o.print(list, outcomes), verdict(ctx, list, outcomes))
+	err = golden.Several(ctx, jobs, func(i int, out golden.Outcome) { list[i].conclude(out) })
+	if err != nil {
+		return err
+	}
+	return errors.Join(o.print(list), verdict(list))
 }
 
 // closer is a function that closes.
@@ -254,25 +260,28 @@ func (s *session) prepare(ctx context.Context) error {
 	return nil
 }
 
-// conclude says how the session came out.
-func (s *session) conclude(out golden.Outcome) error {
+// conclude says how the session came out, while others may go on.
+func (s *session) conclude(out golden.Outcome) {
+	s.outcome = out
 	if s.path == "" {
-		return s.clone.conclude(out.Result, out.Err)
+		s.err = s.clone.conclude(out.Result, out.Err)
+	} else {
+		s.err = s.send.concludeSend(out.Result, out.Err)
 	}
-	return s.send.concludeSend(out.Result, out.Err)
+	if s.err != nil {
+		fmt.Fprintln(s.out, s.err)
+	}
 }
 
 // verdict is the worst that became of a session. That one didn't begin is no
 // "nothing was started" where another did.
-func verdict(ctx context.Context, list []*session, outcomes []golden.Outcome) error {
+func verdict(list []*session) error {
 	var errs []error
 	begun := false
-	for i, s := range list {
-		err := s.conclude(outcomes[i])
-		begun = begun || err == nil || errors.As(err, new(failed))
-		if err != nil {
-			errs = append(errs, fmt.Errorf("session %s: %w", s.name, err))
-			fmt.Fprintln(s.out, err)
+	for _, s := range list {
+		begun = begun || s.err == nil || errors.As(s.err, new(failed))
+		if s.err != nil {
+			errs = append(errs, fmt.Errorf("session %s: %w", s.name, s.err))
 		}
 	}
 	if len(errs) == 0 {
@@ -287,7 +296,7 @@ func verdict(ctx context.Context, list []*session, outcomes []golden.Outcome) er
 }
 
 // print writes all results as JSON.
-func (o *sessionsFlags) print(list []*session, outcomes []golden.Outcome) error {
+func (o *sessionsFlags) print(list []*session) error {
 	if o.output == "" {
 		return nil
 	}
@@ -296,10 +305,10 @@ func (o *sessionsFlags) print(list []*session, outcomes []golden.Outcome) error 
 		Error string `json:"error,omitempty"`
 	}
 	all := []line{}
-	for i, out := range outcomes {
-		l := line{Result: out.Result}
-		if l.Session = list[i].name; out.Err != nil {
-			l.Error = out.Err.Error()
+	for _, s := range list {
+		l := line{Result: s.outcome.Result}
+		if l.Session = s.name; s.err != nil {
+			l.Error = s.err.Error()
 		}
 		all = append(all, l)
 	}
