@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/kamethod/kamethod/golden/chain"
+	"github.com/kamethod/kamethod/golden/internal/nodelog"
 	"github.com/kamethod/kamethod/golden/internal/roster"
 	"github.com/kamethod/kamethod/golden/status"
 	"github.com/kamethod/kamethod/golden/trust"
@@ -39,6 +40,7 @@ type Config struct {
 	Log      *slog.Logger
 	Watch    func(Status) // told of progress, twice a second
 	Fanout   int          // of the tree of an exec; 0: DefaultFanout
+	Logs     Logs         // what nodes say is kept here
 	Book     *Book        // what is known of this session from before; nil: nothing, and nothing is kept
 }
 
@@ -53,6 +55,7 @@ type deployment struct {
 	over   atomic.Bool    // it has ended, and others of this golden may not have
 
 	// what is to be done; set before anything runs
+	logs   *nodelog.Keeper
 	hub    *hub           // shared with others; nil: in a test without servers
 	clone  *CloneConfig   // nil: only send
 	guests *guests        // nil: no machine runs in its memory what is sent
@@ -67,9 +70,11 @@ type deployment struct {
 	bad      map[int]int                  // wrong pieces that came from a node
 	phase    string
 	started  bool
-	now      bool // the administrator says go
-	closing  bool // nobody is let in any more
-	touched  bool // disks may have been written
+	now      bool         // the administrator says go
+	closing  bool         // nobody is let in any more
+	touched  bool         // disks may have been written
+	free     map[int]bool // nodes that the administrator lets go; by number
+	freeAll  bool
 	unkept   bool // it was said that the states aren't on golden's disk
 	asking   bool // the administrator
 	err      error
@@ -82,7 +87,7 @@ type deployment struct {
 
 func newDeployment(c Config) *deployment {
 	d := &deployment{Config: c, begun: time.Now(), wake: make(chan struct{}, 1),
-		came: map[int]map[string]time.Time{}, times: map[int]int{}, bad: map[int]int{}}
+		came: map[int]map[string]time.Time{}, times: map[int]int{}, bad: map[int]int{}, free: map[int]bool{}}
 	if d.Control == 0 {
 		d.Control = wire.ControlPort
 	}
@@ -96,6 +101,7 @@ func newDeployment(c Config) *deployment {
 		Admit: d.admit, Arrived: d.arrived, Reported: d.reported, Gone: d.gone,
 	}
 	d.server.Verbs, d.server.Signer, d.server.Fanout = d.verbs(), c.Identity, c.Fanout
+	d.server.Console = d.said
 	d.server.know(d.Book.numbers())
 	return d
 }
@@ -130,6 +136,7 @@ func (d *deployment) run(ctx, base context.Context) error {
 	d.over.Store(true)
 	cancel()
 	wg.Wait()
+	d.closeLogs()
 	if d.states != nil {
 		if err := d.states.Close(); err != nil {
 			d.Log.Warn("the states of the machines are not kept", "err", err)
@@ -202,6 +209,7 @@ func (d *deployment) arrived(n, old *Node) {
 	}
 	d.takeUp(n)
 	d.Log.Info("node is here", "node", n.Number, "addr", n.Addr, "mac", n.MAC, "stage", n.Stage, "again", again || n.Resume != nil)
+	d.note(n, slog.LevelInfo, fmt.Sprintf("node %d is here in %s, address %s, network card %s", n.Number, printable(n.Stage), host(n.Addr), n.MAC))
 }
 
 // takeUp lets a node go on where it was when it lost golden.
@@ -245,6 +253,7 @@ func (d *deployment) reported(n *Node, r wire.Report) {
 	if r.Fault != nil {
 		d.Log.Error("node failed", "node", n.Number, "stage", r.Fault.Stage, "cause", r.Fault.Cause)
 	}
+	d.noteReport(n, r)
 	d.seen(n)
 	for _, f := range d.ferries() {
 		if r.Link != nil {
@@ -309,6 +318,8 @@ func (d *deployment) fail(n *Node, how lostHow, stage, cause string) {
 		what = "node failed"
 	}
 	d.Log.Error(what, "node", n.Number, "stage", stage, "cause", cause)
+	d.note(n, slog.LevelError, fmt.Sprintf("%s: %s: %s", what, stage, cause))
+	d.logs.End(d.who(n))
 	n.fail(how, stage, cause)
 	d.seen(n)
 }

@@ -84,6 +84,7 @@ func (h *hub) serve(ctx context.Context, boot func(context.Context) error) []err
 	defer context.AfterFunc(ctx, stop)()
 	for _, d := range h.all {
 		d.Book.open(ln.Addr().String())
+		d.logs = d.openLogs()
 	}
 	g.Go(func() error { return h.control(base, ln) })
 	g.Go(func() error { finder.serve(base); return nil })

@@ -36,6 +36,7 @@ func (d *deployment) verbs() http.Handler {
 		json.NewEncoder(w).Encode(d.status())
 	})
 	mux.HandleFunc("POST "+execPath, d.execVerb)
+	mux.HandleFunc("POST "+releasePath, d.releaseVerb)
 	mux.HandleFunc("GET "+nodesPath, d.ofClone(func(w http.ResponseWriter, r *http.Request) {
 		json.NewEncoder(w).Encode(d.list())
 	}))

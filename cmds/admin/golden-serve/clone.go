@@ -45,6 +45,7 @@ type cloneFlags struct {
 	option43                    string
 	force, yes, update          bool
 	linger, armFor              time.Duration
+	hold                        bool
 }
 
 func cloneCommand() *cobra.Command { return new(cloneFlags).command() }
@@ -67,6 +68,7 @@ func (o *cloneFlags) command() *cobra.Command {
 	o.addCapture(f)
 	o.image.add(f)
 	f.IntVarP(&o.delay, "delay", "d", 0, "between the release of two nodes, in tenths of a second")
+	f.BoolVar(&o.hold, "hold", false, "nodes that are done, or have failed and kept a shell, wait for golden-serve release")
 	f.DurationVar(&o.linger, "linger", 3*time.Minute, "after the release, answer the nodes' network boots with their own disks for so long at most")
 	f.StringVar(&o.hostname, "hostname", "node%d", "the clones' names, %d or %03d is the node's number")
 	f.DurationVar(&o.armFor, "arm-for", 0, "an armed machine has so long to begin to boot, and as long again to come; default: 30m, or --wait if that is longer")
@@ -164,7 +166,7 @@ func (o *cloneFlags) prepare(ctx context.Context) (c golden.CloneConfig, done fu
 	}
 	return golden.CloneConfig{
 		Config: cfg, Boot: boot, Plan: d.Plan, Named: o.who.named, Stage2: stage2, Tree: d.Source(),
-		Delay: time.Duration(o.delay) * 100 * time.Millisecond, Linger: o.linger, ArmFor: o.armFor, Confirm: o.confirm,
+		Delay: time.Duration(o.delay) * 100 * time.Millisecond, Linger: o.linger, ArmFor: o.armFor, Hold: o.hold, Confirm: o.confirm,
 	}, open.close, nil
 }
 

@@ -42,7 +42,7 @@ func newCommand() *cobra.Command {
 		SilenceErrors: true,
 	}
 	root.AddCommand(cloneCommand(), sendCommand(), dollyCommand(), saveCommand(), checkImagesCommand(), runCommand(), sessionsCommand(), descCommand(), goCommand(), statusCommand(),
-		nodesCommand(), configCommand(), execCommand(), armCommand(), disarmCommand(), doctorCommand())
+		nodesCommand(), configCommand(), execCommand(), logsCommand(), releaseCommand(), armCommand(), disarmCommand(), doctorCommand())
 	for _, c := range root.Commands() {
 		if !strings.Contains(c.Long, "EXIT STATUS") {
 			c.Long += exitText
@@ -122,7 +122,8 @@ type common struct {
 	share                            float64
 	plain, verbose, allowTorn, fresh bool
 	output, profile, snapshot        string
-	fanout                           int       // of exec
+	fanout                           int // of exec
+	logTo                            logTo
 	out                              io.Writer // where it is said how it goes; nil: standard error
 }
 
@@ -149,6 +150,8 @@ func (o *common) add(f *pflag.FlagSet) {
 	f.Float64Var(&o.share, "share", 0.5, "share of the nodes, above 0 and up to 1, whose disks the sending waits for; the others get more laps")
 	f.DurationVar(&o.quiet, "quiet", chain.DefaultQuiet, "a node silent for so long in a transfer is cut out")
 	f.IntVar(&o.fanout, "fanout", golden.DefaultFanout, "of golden-serve exec: golden tells so many nodes, and each of these so many others")
+	f.StringVar(&o.logTo.ftp, "log-ftp", "", "ftp://[USER[:PASSWORD]@]HOST[/DIR]: each node's log is put there at its end; "+ftpPassword+" may have the password")
+	f.StringVar(&o.logTo.syslog, "log-syslog", "", "HOST[:PORT], or tcp://HOST[:PORT]: what nodes say is sent there (RFC 5424)")
 	f.StringVar(&o.report, "report", "", "write how each node came out to this file, as JSON")
 	f.StringVarP(&o.output, "output", "o", "", "json: print the same on standard output")
 	f.BoolVarP(&o.verbose, "verbose", "v", false, "say more")
@@ -232,6 +235,9 @@ func (o *common) config() (golden.Config, error) {
 		return c, fmt.Errorf("output %q: want json", o.output)
 	}
 	var err error
+	if c.Logs, err = o.logTo.logs(); err != nil {
+		return c, err
+	}
 	if c.Compress, err = compression(o.compress); err != nil {
 		return c, err
 	}
