@@ -30,7 +30,8 @@ const (
 type member struct {
 	name string
 	mode uint64
-	data []byte // of a regular file that isn't larger than maxScanned; else nil
+	data []byte    // of a regular file that isn't larger than maxScanned; else nil
+	long io.Reader // the larger one's; it can be read while the file is shown
 }
 
 // walkInitramfs shows all files of an initramfs: archives one after another,
@@ -141,29 +142,34 @@ func walkCPIO(r io.Reader, show func(member) error) error {
 		if m.name == "TRAILER!!!" {
 			return nil
 		}
-		if err := readMember(r, &m, size); err != nil {
-			return fmt.Errorf("%s: %w", m.name, err)
-		}
-		if err := show(m); err != nil {
+		if err := readMember(r, m, size, show); err != nil {
 			return err
 		}
 	}
 	return fmt.Errorf("more than %d files", maxMembers)
 }
 
-// readMember reads what is of interest, and passes over the rest.
-func readMember(r io.Reader, m *member, size int64) error {
+// readMember shows a file, and passes over what of it nobody has read.
+func readMember(r io.Reader, m member, size int64, show func(member) error) error {
 	const formatMask, regular = 0o170000, 0o100000 // S_IFMT and S_IFREG, stat.h
-	skip := size + pad4(size)
-	if m.mode&formatMask == regular && size <= maxScanned {
+	body := &io.LimitedReader{R: r, N: size}
+	switch {
+	case m.mode&formatMask != regular:
+	case size <= maxScanned:
 		m.data = make([]byte, size)
-		if _, err := io.ReadFull(r, m.data); err != nil {
-			return err
+		if _, err := io.ReadFull(body, m.data); err != nil {
+			return fmt.Errorf("%s: %w", m.name, err)
 		}
-		skip = pad4(size)
+	default:
+		m.long = body
 	}
-	_, err := io.CopyN(io.Discard, r, skip)
-	return err
+	if err := show(m); err != nil {
+		return err
+	}
+	if _, err := io.CopyN(io.Discard, r, body.N+pad4(size)); err != nil {
+		return fmt.Errorf("%s: %w", m.name, err)
+	}
+	return nil
 }
 
 func pad4(n int64) int64 { return -n & 3 }

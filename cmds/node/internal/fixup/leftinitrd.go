@@ -38,7 +38,11 @@ func (s *scan) archive(name string, r io.Reader) error {
 		if err := s.name(where, m.name); err != nil {
 			return errScan{err}
 		}
-		if err := s.contents(where, m.data); err != nil {
+		look := func() error { return s.contents(where, m.data) }
+		if m.long != nil {
+			look = func() error { return s.pieces(where, m.long) }
+		}
+		if err := look(); err != nil {
 			return errScan{err}
 		}
 		return nil

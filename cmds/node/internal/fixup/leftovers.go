@@ -99,6 +99,7 @@ type scan struct {
 
 	// state
 	found []string
+	buf   []byte // of pieces
 }
 
 func (s *scan) walk(dir string, depth int) error {
@@ -169,7 +170,10 @@ func (s *scan) whole(name string) error {
 // there by chance. Each piece begins with the end of the one before it.
 func (s *scan) pieces(name string, r io.Reader) error {
 	const overlap = 512 // bytes: more than any trace has
-	buf, kept := make([]byte, maxBinary), 0
+	if s.buf == nil {
+		s.buf = make([]byte, maxBinary) // an initrd has hundreds of such files
+	}
+	buf, kept := s.buf, 0
 	found := map[string]bool{}
 	for {
 		if err := s.ctx.Err(); err != nil {
