@@ -4,6 +4,7 @@ import (
 	"net"
 
 	"github.com/kamethod/kamethod/golden/internal/netboot"
+	"github.com/kamethod/kamethod/templates"
 )
 
 // own has a boot server tell each machine of a nodes file what it boots: its
@@ -29,21 +30,23 @@ func (b Boot) own(c *netboot.Config) {
 	c.Decide = func(m netboot.Client) netboot.Answer {
 		a := decide(m)
 		switch n, ok := list[m.MAC.String()]; {
-		case !ok || n.Cloned():
-			return a
-		case n.Local():
+		case ok && n.Local():
 			return min(a, netboot.LocalBoot)
+		case ok && n.Rescue():
+			return netboot.BootImage
 		}
-		return netboot.BootImage
+		return a
 	}
 }
 
-// ToClone are the machines of a nodes file whose label clones them: the others
-// boot their disks, or the rescue system.
-func ToClone(list []Named) []Named {
+// TakingPart are the machines of a nodes file that a session is for: those
+// whose label clones them, and where golden-serve run sends what runs in their
+// memory, those of label diskless too. The others boot their disks, or the
+// rescue system.
+func TakingPart(list []Named, diskless bool) []Named {
 	var out []Named
 	for _, n := range list {
-		if n.Cloned() {
+		if n.Cloned() || diskless && n.Label == templates.LabelDiskless {
 			out = append(out, n)
 		}
 	}

@@ -254,7 +254,7 @@ func (o *cloneFlags) boot() (golden.Boot, error) {
 		b.MACs, err = readMACs(o.macs)
 	}
 	b.MACs = append(b.MACs, o.macList...)
-	for _, m := range golden.ToClone(o.who.named) {
+	for _, m := range o.who.taking() {
 		b.MACs = append(b.MACs, m.MAC)
 	}
 	b.Named = o.who.named

@@ -22,7 +22,8 @@ type identityFlags struct {
 	scrub                    []string
 	noNVRAM                  bool
 
-	named []golden.Named
+	named    []golden.Named
+	diskless bool // it is golden-serve run's
 }
 
 func (o *identityFlags) add(f *pflag.FlagSet) {
@@ -46,18 +47,21 @@ func (o *cloneFlags) readNodes() error {
 	if o.who.named, err = golden.ReadNodes(o.who.nodes); err != nil {
 		return err
 	}
-	n := len(golden.ToClone(o.who.named))
+	n := len(o.who.taking())
 	if n == 0 {
-		return fmt.Errorf("%s: %d machines, and none has a label that clones it, such as kamethod", o.who.nodes, len(o.who.named))
+		return fmt.Errorf("%s: %d machines, and none has a label of this session, such as kamethod", o.who.nodes, len(o.who.named))
 	}
 	if o.nodes == 0 {
 		o.nodes = n
 	}
 	if o.nodes > n {
-		return fmt.Errorf("-n %d: %s names %d machines to clone to", o.nodes, o.who.nodes, n)
+		return fmt.Errorf("-n %d: %s names %d machines for it", o.nodes, o.who.nodes, n)
 	}
 	return nil
 }
+
+// taking are the machines of the nodes file that the session is for.
+func (o *identityFlags) taking() []golden.Named { return golden.TakingPart(o.named, o.diskless) }
 
 // plan puts into a plan what the flags say, and the hooks.
 func (o *identityFlags) plan(p *wire.Plan, log *slog.Logger) error {

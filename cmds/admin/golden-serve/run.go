@@ -23,6 +23,7 @@ type runFlags struct {
 
 func runCommand() *cobra.Command {
 	var o runFlags
+	o.who.diskless = true
 	c := &cobra.Command{
 		Use:   "run -n N PATH",
 		Short: "Boot N machines from the network that run PATH in their memory: a folder, a squashfs or an ext image",

@@ -34,6 +34,9 @@ func (n Node) Cloned() bool {
 	return p.Clones()
 }
 
+// Rescue says whether a machine boots the rescue system, and nothing else.
+func (n Node) Rescue() bool { return templates.NeedsServer(n.Label) && !n.Cloned() }
+
 // booted takes a word that says what a machine boots.
 func (p *parser) booted(n *Node, key, value *yaml.Node) {
 	s := p.text(value)

@@ -79,8 +79,8 @@ type service struct{ Tag, System, File string }
 func (d dhcp) Services() []service {
 	return []service{
 		{"", "x86PC", d.BIOS},
-		{"tag:!ipxe,", "X86-64_EFI", "snponly.efi"}, {"tag:ipxe,", "X86-64_EFI", "boot.ipxe"}, // architecture 9
-		{"tag:!ipxe,", "BC_EFI", "snponly.efi"}, {"tag:ipxe,", "BC_EFI", "boot.ipxe"}, // architecture 7
+		{"tag:!ipxe,", "X86-64_EFI", "snponly.efi"}, {"tag:ipxe,", "X86-64_EFI", "boot.ipxe"}, // architecture 7
+		{"tag:!ipxe,", "BC_EFI", "snponly.efi"}, {"tag:ipxe,", "BC_EFI", "boot.ipxe"}, // architecture 9
 	}
 }
 

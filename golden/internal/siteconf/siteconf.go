@@ -117,6 +117,11 @@ func (s Site) check() error {
 }
 
 func (s Site) checkWords() error {
+	for what, word := range map[string]string{"server": s.Server, "directory": s.Directory, "golden node": s.Golden, "session": s.Session} {
+		if strings.ContainsAny(word, " \t\n,\"") {
+			return fmt.Errorf("%s %q: want one word", what, word)
+		}
+	}
 	for _, e := range s.entries(0) {
 		if err := stage1Takes(e.Words); err != nil {
 			return fmt.Errorf("boot line of label %s: %w", e.Label, err)

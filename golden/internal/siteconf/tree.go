@@ -26,14 +26,14 @@ func (s Site) entries(nodeID int) []entry {
 	var out []entry
 	for _, label := range templates.Labels() {
 		if label != templates.LabelLocal {
-			out = append(out, entry{label, s.words(templates.LabelWords(label, s.Server, s.Directory), nodeID)})
+			out = append(out, entry{label, s.words(label, templates.LabelWords(label, s.Server, s.Directory), nodeID)})
 		}
 	}
 	return out
 }
 
-// words are a whole boot line.
-func (s Site) words(boot []string, nodeID int) []string {
+// words are the whole boot line of a label.
+func (s Site) words(label string, boot []string, nodeID int) []string {
 	out := slices.Clone(boot)
 	if nodeID != 0 {
 		out = append(out, fmt.Sprintf("node_id=%d", nodeID))
@@ -45,7 +45,9 @@ func (s Site) words(boot []string, nodeID int) []string {
 		out = append(out, "kaopt="+s.Session)
 	}
 	if !slices.Contains(boot, "ka.run="+wire.RunRAM) {
-		out = append(out, "mitigations=off") // as golden's own boot lines
+		if !templates.Lasts(label) {
+			out = append(out, "mitigations=off") // as golden's own boot lines
+		}
 	}
 	return append(out, strings.Fields(s.Console)...)
 }
@@ -107,7 +109,7 @@ func (s Site) machine(n nodesfile.Node, key string) ([]File, error) {
 	if everybody {
 		m.Who = "machines without a file of their own"
 	}
-	own := s.words(n.Words(), n.Number)
+	own := s.words(n.Label, n.Words(), n.Number)
 	for i := range m.Entries {
 		if m.Entries[i].Label == n.Label {
 			m.Entries[i].Words = own
