@@ -132,7 +132,7 @@ func TestWalkInitramfsRefuses(t *testing.T) {
 func TestLeftoversInInitrd(t *testing.T) {
 	root := t.TempDir()
 	plant(t, root, map[string]string{
-		"boot/initrd.img-6.1":             string(archive("early", "")) + string(packed(t, archive("etc/fstab", "x\nUUID="+rootWas+"\n", "bin/x", "\x00"+idWas+"\x00golden", "lib/large.ko", strings.Repeat("\x00x", maxScanned)+rootWas, "etc/golden.conf", ""), "gzip")),
+		"boot/initrd.img-6.1":             string(archive("early", "")) + string(packed(t, archive("etc/fstab", "x\nUUID="+rootWas+"\n", "bin/x", "\x00"+idWas+"\x00golden", "lib/large.ko", strings.Repeat("x\x00", maxScanned)+rootWas, "etc/golden.conf", ""), "gzip")),
 		"boot/initrd-old.img":             "nonsense",
 		"boot/initrd.img-6.1.sha256":      "golden",
 		"boot/grub/i386-pc/core.img":      "\x00\x01(" + strings.ToUpper(rootWas) + ")\x00golden\x00",
