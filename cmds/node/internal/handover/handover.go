@@ -28,6 +28,13 @@ const (
 	BuiltPinFile = "/etc/kamethod/golden.pub"
 )
 
+// What is beside Path: HOST:PORT of the golden node that stage 2 has registered
+// with, and how far golden has been told of the console.
+const (
+	ServerName  = "server"
+	ConsoleName = "console"
+)
+
 // State is what stage 2 can't find out by itself.
 type State struct {
 	Server    string     `json:"server"`            // HOST:PORT of the golden node's control server; empty where stage 2 came from a file server

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/kamethod/kamethod/cmds/node/internal/agent"
 	"github.com/kamethod/kamethod/cmds/node/internal/download"
+	"github.com/kamethod/kamethod/cmds/node/internal/handover"
 	"github.com/kamethod/kamethod/cmds/node/internal/join"
 	"github.com/kamethod/kamethod/golden/wire"
 )
@@ -53,7 +55,12 @@ func (s *stage1) fetchFrom(ctx context.Context, server string) error {
 		return err
 	}
 	cfg.Server, s.state.Server = addr, addr
-	if err := join.FetchImage(ctx, cfg, image, cfg.Say); err != nil {
+	err = join.FetchImage(ctx, cfg, image, cfg.Say)
+	if !errors.Is(err, join.ErrNoServer) { // for as long as stage 1 lasts, for the worse
+		go agent.TellConsole(ctx, agent.Place{KeyFile: cfg.KeyFile, PinFile: cfg.PinFile, Server: addr}, "/dev/kmsg",
+			handover.Dir+"/"+handover.ConsoleName, cfg.Log)
+	}
+	if err != nil {
 		return fmt.Errorf("get stage 2: %w", err)
 	}
 	return s.lookAt(image)

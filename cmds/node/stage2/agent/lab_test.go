@@ -44,6 +44,9 @@ func beNode() error {
 	if err := unix.Mount("none", "/sys", "tmpfs", 0, ""); err != nil { // this machine's disks are not the node's
 		return fmt.Errorf("hide the disks: %w", err)
 	}
+	if err := unix.Mount("/dev/null", "/dev/kmsg", "", unix.MS_BIND, ""); err != nil { // nor its kernel's log
+		return fmt.Errorf("hide the kernel's log: %w", err)
+	}
 	if err := os.Mkdir("/sys/block", 0o755); err != nil {
 		return err
 	}

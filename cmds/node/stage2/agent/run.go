@@ -4,11 +4,11 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"path/filepath"
 	"sync"
 
 	"github.com/kamethod/kamethod/cmds/node/internal/agent"
 	"github.com/kamethod/kamethod/cmds/node/internal/handover"
-	"github.com/kamethod/kamethod/golden/trust"
 )
 
 func run(ctx context.Context, stateFile, kmsg string, verbose bool, stderr io.Writer) error {
@@ -16,25 +16,22 @@ func run(ctx context.Context, stateFile, kmsg string, verbose bool, stderr io.Wr
 	if err != nil {
 		return err
 	}
-	pin, err := trust.ReadPin(state.PinFile)
-	if err != nil {
-		return err
-	}
-	id, err := trust.Load(state.KeyFile)
-	if err != nil {
-		return err
-	}
 	level := slog.LevelWarn
 	if verbose {
 		level = slog.LevelDebug
 	}
-	a := agent.New(agent.Config{
-		Server: state.Server, Golden: pin, Identity: id,
-		Log: slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level})),
-	})
+	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level}))
+	dir := filepath.Dir(stateFile)
+	c, err := agent.Await(ctx, agent.Place{
+		KeyFile: state.KeyFile, PinFile: state.PinFile, Server: state.Server, ServerFile: filepath.Join(dir, handover.ServerName),
+	}, log)
+	if err != nil {
+		return err
+	}
+	a := agent.New(c)
 	var wg sync.WaitGroup
 	if kmsg != "" {
-		wg.Go(func() { a.TellConsole(ctx, kmsg, handover.Dir+"/console") }) // ends with ctx
+		wg.Go(func() { a.TellConsole(ctx, kmsg, filepath.Join(dir, handover.ConsoleName)) }) // ends with ctx
 	}
 	a.Run(ctx)
 	wg.Wait()

@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/renameio/v2"
 
+	"github.com/kamethod/kamethod/cmds/node/internal/console"
 	"github.com/kamethod/kamethod/cmds/node/internal/disk"
 	"github.com/kamethod/kamethod/cmds/node/internal/fixup"
 	"github.com/kamethod/kamethod/cmds/node/internal/handover"
@@ -34,16 +35,19 @@ type replica struct {
 	whole bool // all is on the disks, and may boot
 }
 
-func run(ctx context.Context, stateFile, root string, console io.Writer) error {
+func run(ctx context.Context, stateFile, root string, out io.Writer) error {
 	state, err := handover.Load(stateFile)
 	if err != nil {
 		return err
 	}
-	r := &replica{root: root, mac: state.MAC, log: slog.New(slog.NewTextHandler(console, nil))}
-	if r.s, err = register(ctx, state, r.log, func(line string) { fmt.Fprintln(console, line) }); err != nil {
+	r := &replica{root: root, mac: state.MAC, log: console.Warnings(out)}
+	if r.s, err = register(ctx, state, r.log, func(line string) { fmt.Fprintln(out, line) }); err != nil {
 		return fmt.Errorf("register: %w", err)
 	}
 	defer r.s.Close()
+	if err := renameio.WriteFile(filepath.Join(filepath.Dir(stateFile), handover.ServerName), []byte(r.s.Server), 0o600); err != nil {
+		r.log.Warn("tell the agent where golden is", "err", err)
+	}
 	for _, stage := range []struct {
 		state status.State
 		run   func(context.Context) error
@@ -58,7 +62,7 @@ func run(ctx context.Context, stateFile, root string, console io.Writer) error {
 			return r.fail(stage.state, err)
 		}
 	}
-	fmt.Fprintln(console, status.NodeIsClone)
+	fmt.Fprintln(out, status.NodeIsClone)
 	return nil
 }
 

@@ -108,6 +108,7 @@ func (s *stage2) network(ctx context.Context) error {
 		}
 	}
 	go nic.Keep(ctx, s.state.Lease, "/etc/resolv.conf", s.con.Logger(), save)
+	go s.keepAgent(ctx)
 	return nil
 }
 
