@@ -214,7 +214,7 @@ func (m *machine) register(stage string, resume *wire.Resume) error {
 		m.l.t.Fatal(err)
 	}
 	m.client = &http.Client{Transport: &http.Transport{TLSClientConfig: trust.ClientConfig(m.id, m.l.c.Identity.Pin)}}
-	b, _ := json.Marshal(wire.Register{Version: wire.Version, Session: "lab", Token: "token", Stage: stage, MAC: m.mac, Queue: 16,
+	b, _ := json.Marshal(wire.Register{Version: wire.Version, Session: m.l.c.Session, Token: m.l.c.Token, Stage: stage, MAC: m.mac, Queue: 16,
 		DataPort: m.ln.Addr().(*net.TCPAddr).Port, Resume: resume})
 	resp, err := m.client.Post(m.url(wire.RegisterPath), "", bytes.NewReader(b))
 	if err != nil {
