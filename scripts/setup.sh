@@ -26,6 +26,7 @@ packages=(
 	isc-dhcp-server kea-dhcp4-server tftpd-hpa xinetd            # whose files golden-serve config writes
 	rsync udpcast iperf3 socat tar                               # what the chain is measured against
 	nfs-ganesha nfs-ganesha-vfs rpcbind vsftpd                   # servers that stage 2 may come from
+	rsyslog                                                      # who gets the lines of nodes
 )
 
 if [ "${1-}" = --list ]; then
