@@ -28,12 +28,15 @@ type patience struct {
 
 // patienceOf is the manual's, where stage 2 has not seen golden yet: five tries
 // for ka, three of dolly_timeout for Dolly, whose server may be another than
-// the one that sent stage 2. Golden, which stage 1 saw a moment ago, gets ten
-// seconds; after that the machine keeps a shell.
+// the one that sent stage 2. One that sent stage 2 by Dolly has ended by now, and
+// somebody types the next command. Golden, which stage 1 saw a moment ago, gets
+// ten seconds; after that the machine keeps a shell.
 func patienceOf(st *handover.State) patience {
 	switch {
 	case st.Dolly():
 		return patience{status.NoDolly, 3, st.DollyTimeout, 3 * time.Second, true}
+	case st.Method == "dolly":
+		return patience{status.NoServer, 5, st.DollyTimeout, 3 * time.Second, true}
 	case st.Server == "":
 		return patience{status.NoServer, 5, 0, 3 * time.Second, true}
 	}
@@ -45,7 +48,7 @@ func placesOf(st *handover.State) []string {
 	switch {
 	case st.Server == "" && len(st.Places) > 0:
 		return st.Places
-	case st.Server == "" || st.Dolly():
+	case st.Server == "" || st.Dolly() || st.Method == "dolly":
 		return slices.Compact([]string{st.Server, ""})
 	}
 	return []string{st.Server}

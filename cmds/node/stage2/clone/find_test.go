@@ -38,6 +38,10 @@ func TestPatience(t *testing.T) {
 			"dolly, dolly+", handover.State{Method: "dolly", Server: ka, Replication: wire.DollyCMethod, DollyTimeout: 100 * time.Second},
 			3, 100 * time.Second, true, "valid Dolly server", []string{ka, ""},
 		},
+		{
+			"dolly, ka", handover.State{Method: "dolly", Server: ka, Replication: wire.KaMethod, DollyTimeout: 300 * time.Second},
+			5, 300 * time.Second, true, "valid KA server", []string{ka, ""},
+		},
 		{"nothing said", handover.State{}, 5, 0, true, "valid KA server", []string{""}},
 	} {
 		p := patienceOf(&tt.state)
