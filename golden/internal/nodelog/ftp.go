@@ -40,7 +40,7 @@ func ParseFTP(s, password string) (*FTP, error) {
 		return nil, errors.New("this is no URL; want ftp://[USER[:PASSWORD]@]HOST[:PORT][/DIR]")
 	}
 	if u.Scheme != "ftp" || u.Hostname() == "" || u.RawQuery != "" || u.Fragment != "" {
-		return nil, fmt.Errorf("%q: want ftp://[USER[:PASSWORD]@]HOST[:PORT][/DIR]", u.Redacted())
+		return nil, errors.New("want ftp://[USER[:PASSWORD]@]HOST[:PORT][/DIR]")
 	}
 	f := &FTP{addr: net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), "21")), user: "anonymous", password: "kamethod@"}
 	if u.User != nil {
@@ -65,6 +65,7 @@ func (f *FTP) store(ctx context.Context, name string, b []byte) error {
 	dial := func(network, address string) (net.Conn, error) {
 		c, err := (&net.Dialer{Timeout: ftpDial}).DialContext(ctx, network, address)
 		if err == nil {
+			context.AfterFunc(ctx, func() { c.Close() })
 			err = c.SetDeadline(end)
 		}
 		return c, err
@@ -104,6 +105,8 @@ type shipper struct {
 	quick chan struct{} // closed: nothing more will be said
 	task  sync.WaitGroup
 	names map[string]int // who has a name
+
+	skipped int // at the end
 }
 
 func newShipper(f *FTP, read func(Who) ([]byte, error), log *slog.Logger) *shipper {
@@ -150,6 +153,7 @@ func (s *shipper) pause(d time.Duration) {
 
 func (s *shipper) send(w Who) {
 	if s.ctx.Err() != nil {
+		s.skipped++
 		return
 	}
 	b, err := s.read(w)
@@ -189,4 +193,7 @@ func (s *shipper) close(ctx context.Context) {
 	defer stop()
 	s.task.Wait()
 	s.stop()
+	if s.skipped > 0 {
+		s.log.Warn("there was no time left to send all logs to the FTP server", "logs", s.skipped)
+	}
 }

@@ -156,6 +156,7 @@ func (p *poster) write(m string) error {
 			p.tried = time.Now()
 			return err
 		}
+		context.AfterFunc(p.ctx, func() { c.Close() })
 		p.conn = c
 	}
 	if p.s.network == "tcp" {
