@@ -194,7 +194,7 @@ func TestMethods(t *testing.T) {
 		},
 		{
 			"nfs3", func(t *testing.T, ns string) { ganesha(t, ns, served(t, img, "rescue.sqfs"), 3) },
-			strings.Replace(manual("nfs"), "auto", "eth0", 1), []string{"mounted 10.77.0.1:/cs4 by NFS 3", from("nfs", "rescue.sqfs"), inStage2}, false,
+			strings.Replace(manual("nfs"), ":auto", ":eth0", 1), []string{"mounted 10.77.0.1:/cs4 by NFS 3", from("nfs", "rescue.sqfs"), inStage2}, false,
 		},
 		{
 			"nfs4", func(t *testing.T, ns string) { ganesha(t, ns, served(t, img, "rescue.sqfs"), 4) },
