@@ -14,13 +14,13 @@ import (
 	"github.com/kamethod/kamethod/images/vmlab"
 )
 
-// The network's own servers stay: dnsmasq gives the addresses, and in the
-// second case also the boot files, out of a copy of images/tftp with the label
-// kamethod as its default, as the manual has it. Nobody says yes: the machine
-// gets as far as stage 2, and not a byte of its disk may be written.
+// The network's own servers stay: dnsmasq gives the addresses, or ISC dhcpd
+// and tftpd-hpa do all, by the files of golden-serve config and a copy of
+// images/tftp. Nobody says yes: the machine gets as far as stage 2, and not a
+// byte of its disk may be written.
 //
-//	dnsmasq (DHCP, or DHCP and TFTP) ┐
-//	golden-serve --dhcp proxy | off  ┴─ br0 ─ node
+//	dnsmasq | dhcpd and in.tftpd    ┐
+//	golden-serve --dhcp proxy | off ┴─ br0 ─ node
 func TestBesideForeignServers(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: network namespaces")
@@ -36,24 +36,25 @@ func TestBesideForeignServers(t *testing.T) {
 	for _, mode := range []string{"proxy", "off"} {
 		t.Run("dhcp="+mode, func(t *testing.T) {
 			dir := t.TempDir()
-			ctx, cancel := context.WithTimeout(t.Context(), 6*time.Minute)
+			ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
 			defer cancel()
 			lab, err := vmlab.New(ctx, vmlab.Config{Dir: dir, Accel: os.Getenv("ACCEL")})
 			if err != nil {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() { lab.Close() })
-			args := []string{"dnsmasq", "--no-daemon", "--conf-file=/dev/null", "--port=0", "--interface=" + vmlab.Bridge,
-				"--bind-interfaces", "--dhcp-range=10.77.0.100,10.77.0.120,1h", "--dhcp-leasefile=" + filepath.Join(dir, "leases"),
-				"--user=root", "--no-ping", "--dhcp-authoritative"}
 			if mode == "off" {
-				args = append(args, "--enable-tftp", "--tftp-root="+ownTFTPRoot(t, top), "--dhcp-boot=pxelinux.0")
+				const nodes = "- {mac: 52:54:00:77:00:01, name: alpha, address: 10.77.0.50/24, node_id: 5, append: no_timer_check}\n"
+				startOwnServers(t, lab, bin, top, nodes)
+			} else {
+				foreign, err := lab.Start(vmlab.ProcessSpec{Name: "dnsmasq", Args: []string{"dnsmasq", "--no-daemon", "--conf-file=/dev/null", "--port=0",
+					"--interface=" + vmlab.Bridge, "--bind-interfaces", "--dhcp-range=10.77.0.100,10.77.0.120,1h", "--dhcp-leasefile=" + filepath.Join(dir, "leases"),
+					"--user=root", "--no-ping", "--dhcp-authoritative"}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				waitForLine(t, foreign.Log, "IP range") // it has its ports then
 			}
-			foreign, err := lab.Start(vmlab.ProcessSpec{Name: "dnsmasq", Args: args})
-			if err != nil {
-				t.Fatal(err)
-			}
-			waitForLine(t, foreign.Log, "IP range") // it has its ports then
 			g, err := lab.Start(vmlab.ProcessSpec{Name: "golden-serve", Dir: top, Env: []string{"KAMETHOD_STATE=" + filepath.Join(dir, "state")},
 				Args: []string{filepath.Join(bin, "golden-serve"), "-n", "1", "--interface", vmlab.Bridge, "--dhcp", mode,
 					"--quiet", "60s", "--root", smallRoot(t, dir), "-p", "sda", filepath.Join(dir, "desc")}})
@@ -75,6 +76,12 @@ func TestBesideForeignServers(t *testing.T) {
 					t.Errorf("golden-serve does not say %q:\n%s", want, log)
 				}
 			}
+			if cmdline := m.Console.Tail(10000); mode == "off" && !strings.Contains(strings.Join(strings.Fields(cmdline), " "), "node_id=5") {
+				t.Errorf("the node wasn't told its node_id:\n%s", cmdline)
+			}
+			if mode == "off" && !strings.Contains(string(log), "10.77.0.50") {
+				t.Errorf("the node hasn't the address of the nodes file:\n%s", log)
+			}
 			m.Kill()
 			var st syscall.Stat_t
 			if err := syscall.Stat(disk, &st); err != nil || st.Blocks != 0 {
@@ -93,28 +100,6 @@ func waitForLine(t *testing.T, log, text string) {
 		}
 	}
 	t.Fatalf("no %q in %s within 20 s", text, log)
-}
-
-// ownTFTPRoot is what an administrator makes of images/tftp.
-func ownTFTPRoot(t *testing.T, top string) string {
-	t.Helper()
-	root := filepath.Join(t.TempDir(), "tftp")
-	if out, err := exec.Command("cp", "-a", filepath.Join(top, "images/tftp"), root).CombinedOutput(); err != nil {
-		t.Fatalf("copy the TFTP tree: %v: %s", err, out)
-	}
-	file := filepath.Join(root, "pxelinux.cfg/default")
-	b, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	text := strings.Replace(string(b), "DEFAULT local", "DEFAULT kamethod", 1)
-	if text == string(b) {
-		t.Fatalf("%s has no DEFAULT local:\n%s", file, b)
-	}
-	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	return root
 }
 
 // smallRoot is enough of a root to be offered.

@@ -48,6 +48,9 @@ type Config struct {
 	Firmware vmlab.Firmware // of the machines; empty: BIOS
 	HTTPBoot bool           // UEFI fetches the boot loader by HTTP
 	Alone    bool           // at the end each machine is also started from its disk, without the network's help
+
+	// Lab makes the lab what it is to be before golden-serve starts; nil: nothing.
+	Lab func(context.Context, *vmlab.Lab) error
 }
 
 type rehearsal struct {
@@ -156,6 +159,11 @@ func (r *rehearsal) say(format string, args ...any) {
 func (r *rehearsal) cloneAndBoot(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, r.Timeout, fmt.Errorf("not done after %s", r.Timeout))
 	defer cancel()
+	if r.Lab != nil {
+		if err := r.Lab(ctx, r.lab); err != nil {
+			return err
+		}
+	}
 	if err := r.startServe(); err != nil {
 		return err
 	}
