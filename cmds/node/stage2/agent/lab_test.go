@@ -47,6 +47,9 @@ func beNode() error {
 	if err := unix.Mount("/dev/null", "/dev/kmsg", "", unix.MS_BIND, ""); err != nil { // nor its kernel's log
 		return fmt.Errorf("hide the kernel's log: %w", err)
 	}
+	if err := hideDisks(); err != nil {
+		return err
+	}
 	if err := os.Mkdir("/sys/block", 0o755); err != nil {
 		return err
 	}
@@ -75,6 +78,24 @@ func beNode() error {
 	return nil
 }
 
+// hideDisks puts nothing in the place of every block device, in this mount
+// namespace: a node that is told to erase its disks finds none.
+func hideDisks() error {
+	list, err := os.ReadDir("/dev")
+	if err != nil {
+		return err
+	}
+	for _, e := range list {
+		if e.Type()&(os.ModeDevice|os.ModeCharDevice) != os.ModeDevice {
+			continue
+		}
+		if err := unix.Mount("/dev/null", filepath.Join("/dev", e.Name()), "", unix.MS_BIND, ""); err != nil {
+			return fmt.Errorf("hide %s: %w", e.Name(), err)
+		}
+	}
+	return nil
+}
+
 const goldenAddr = "10.79.0.1"
 
 // lab is a golden machine and nodes, each in a network namespace of its own.
@@ -86,6 +107,7 @@ type lab struct {
 	dir    string
 	ns     string // the golden machine's; a node's has a number behind
 	golden *exec.Cmd
+	typed  *os.File // what is written here is typed on golden's terminal
 	log    *locked
 	nodes  []*labNode
 }
@@ -228,6 +250,7 @@ func (l *lab) run(t testing.TB, status int, args ...string) (stdout, stderr stri
 func (l *lab) startGolden(t testing.TB, n int, more ...string) {
 	t.Helper()
 	master, slave := terminal(t)
+	l.typed = master
 	l.golden = l.command(append([]string{"clone", "-v", "-n", strconv.Itoa(n), "--images", "images", "--dhcp", "off", "--root", "root", "-p", "sda", "desc", "-r", "none"}, more...)...)
 	l.golden.Stdin, l.golden.Stdout, l.golden.Stderr = slave, l.log, l.log
 	if err := l.golden.Start(); err != nil {
