@@ -51,13 +51,15 @@ func (s *Self) fixed() *wire.Network {
 }
 
 // networkd is systemd.network(5)'s. The server knows this machine by its
-// card's address, and would lease another address to another identifier.
+// card's address, and would lease another address to another identifier. The
+// address that stage 1 has set stays although networkd has not: golden may have
+// been the DHCP server, and is gone.
 func (s *Self) networkd() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# Written by kamethod's stage 1: the interface that booted.\n[Match]\nMACAddress=%s\n\n[Network]\n", s.Lease.MAC)
 	n := s.fixed()
 	if n == nil {
-		b.WriteString("DHCP=ipv4\nKeepConfiguration=dhcp\n\n[DHCPv4]\nClientIdentifier=mac\nUseHostname=no\n")
+		b.WriteString("DHCP=ipv4\nKeepConfiguration=yes\n\n[DHCPv4]\nClientIdentifier=mac\nUseHostname=no\n")
 		return b.String()
 	}
 	for _, a := range n.Addresses {

@@ -196,7 +196,7 @@ func self() Self {
 
 func TestNetworkFiles(t *testing.T) {
 	s := self()
-	if got := s.networkd(); !strings.Contains(got, "MACAddress=52:54:00:00:00:31\n") || !strings.Contains(got, "DHCP=ipv4\n") {
+	if got := s.networkd(); !strings.Contains(got, "MACAddress=52:54:00:00:00:31\n") || !strings.Contains(got, "DHCP=ipv4\nKeepConfiguration=yes\n") {
 		t.Errorf("by DHCP:\n%s", got)
 	}
 	if got := s.interfaces(true); !strings.Contains(got, "iface eth0 inet dhcp\n") {
