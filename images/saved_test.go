@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/kamethod/kamethod/images/compare"
+	"github.com/kamethod/kamethod/images/demo/goldenroot"
+	"github.com/kamethod/kamethod/images/demo/rehearsal"
 )
 
 // savedRoot is a system in a folder with something of everything.
@@ -347,4 +349,14 @@ func size(t *testing.T, path string) int64 {
 		t.Fatal(err)
 	}
 	return st.Size()
+}
+
+// TestSavedClone boots machines that become clones of a golden root which is
+// gone by then: of its image. It takes as long as a cell of the matrix: `make
+// vmtest`, alone by CELL=saved.
+func TestSavedClone(t *testing.T) {
+	if os.Getenv("VMTEST") == "" && os.Getenv("CELL") != "saved" {
+		t.Skip("make vmtest runs it: VMTEST=1 or CELL=saved")
+	}
+	playClone(t, rehearsal.Config{Kind: goldenroot.Cloud, Nodes: 1, Saved: true})
 }

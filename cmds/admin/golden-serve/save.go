@@ -72,7 +72,7 @@ func saveCommand() *cobra.Command {
 	f.StringVar(&o.name, "name", golden.DefaultImage, "name of the image; one that is there is replaced when the new one is whole")
 	o.addCapture(f)
 	o.addSnapshot(f, "auto")
-	f.StringVar(&o.level, "compress", "2", "off, or a zstd level from 1 (fastest) to 4 (best)")
+	f.StringVar(&o.level, "compress", "1", "off, or a zstd level from 1 (fastest) to 4 (best)")
 	f.BoolVar(&o.allowTorn, "allow-torn", false, "exit status 0 although files changed all the time while they were saved")
 	f.BoolVarP(&o.verbose, "verbose", "v", false, "say more")
 	f.StringVarP(&o.output, "output", "o", "", "json")

@@ -43,6 +43,7 @@ type Config struct {
 	Timeout time.Duration   // for the cloning and the boots; 0: by Nodes
 	Serve   []string        // more arguments for golden-serve
 	Rules   []compare.Rule  // more differences that the clones may have, by those
+	Saved   bool            // the golden root is saved first, and away while the image of it is deployed; not with Cell
 	Cell    *Cell           // a golden root and machines of another make; nil: Kind's and Firmware's own
 
 	Firmware vmlab.Firmware // of the machines; empty: BIOS
@@ -159,6 +160,13 @@ func (r *rehearsal) say(format string, args ...any) {
 func (r *rehearsal) cloneAndBoot(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, r.Timeout, fmt.Errorf("not done after %s", r.Timeout))
 	defer cancel()
+	if r.Saved {
+		back, err := r.save(ctx)
+		if err != nil {
+			return err
+		}
+		defer back()
+	}
 	if r.Lab != nil {
 		if err := r.Lab(ctx, r.lab); err != nil {
 			return err
@@ -208,17 +216,16 @@ const LabConsole = "console=tty0 console=ttyS0,115200 no_timer_check"
 
 func (r *rehearsal) startServe() error {
 	args := []string{
-		r.path("golden-serve"), "clone", "-n", fmt.Sprint(r.Nodes), "--root", r.golden,
-		"-x", goldenroot.Scratch, "-r", "grub",
+		r.path("golden-serve"), "clone", "-n", fmt.Sprint(r.Nodes),
 		"--interface", vmlab.Bridge, "--dhcp", "full", "--yes", "--report", r.path("report.json"),
 		// Emulated machines share this one's processors, with each other and
 		// with whatever else it does: they can be silent for longer than real ones.
 		"--quiet", "60s", "--console", LabConsole,
 	}
-	if r.Cell != nil {
-		args = append(args, r.Cell.ServeArgs(r.layoutFile)...)
+	if r.Saved {
+		args = append(args, "--image", r.path("images"))
 	} else {
-		args = append(args, "-p", "sda", r.layoutFile("sda"))
+		args = append(args, r.capture()...)
 	}
 	r.say("golden-serve %v", args[1:])
 	p, err := r.lab.Start(vmlab.ProcessSpec{
