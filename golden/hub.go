@@ -293,6 +293,11 @@ func Several(ctx context.Context, jobs []Job, ended func(i int, o Outcome)) erro
 	if len(boot) > 0 {
 		serveBoot = boot.Serve
 	}
+	for _, d := range all {
+		if len(boot) == 0 && d.clone != nil {
+			d.clone.Linger = 0 // no network boot is ours to answer
+		}
+	}
 	h.serve(ctx, serveBoot)
 	return nil
 }
