@@ -109,7 +109,7 @@ func TestOwnServers(t *testing.T) {
 	var s *ownServers
 	switched := make(chan error, 1)
 	result := playClone(t, rehearsal.Config{
-		Kind: goldenroot.Cloud, Nodes: 1, Serve: []string{"--dhcp", "off", "--linger", "0"},
+		Kind: goldenroot.Cloud, Nodes: 1, Serve: []string{"--dhcp", "off"},
 		Lab: func(ctx context.Context, lab *vmlab.Lab) error {
 			s = startOwnServers(t, lab, bin, top, fmt.Sprintf(node, "kamethod"))
 			go func() {
