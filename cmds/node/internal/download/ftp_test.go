@@ -67,7 +67,7 @@ func TestFTPTooLarge(t *testing.T) {
 func TestFTPGoesOn(t *testing.T) {
 	needs(t, "vsftpd", "pgrep")
 	img := squash(t, 3<<20)
-	vsftpd(t, tree(t, "rescue.sqfs", img), "anon_max_rate=1500000")
+	vsftpd(t, tree(t, "rescue.sqfs", img), "anon_max_rate=400000")
 	c := config(t, "ftp")
 	var said []string
 	c.Say = func(line string) { said = append(said, line) }
