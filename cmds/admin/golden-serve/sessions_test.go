@@ -192,6 +192,10 @@ func TestSessionsBootApart(t *testing.T) {
 	wants(two, "")
 	wants(nobody, "")
 	wants(one, "room1")
+	_, say := o.run(2, "clone", "-s", "room3", "-n", "1", "--images", "images", "--yes", "--dhcp", "proxy", "--root", "root", "-p", "sda", "desc", "-r", "none")
+	if !strings.Contains(say, "udp port 69 on eth0 is in use by golden-serve") || !strings.Contains(say, "golden-serve sessions runs several") {
+		t.Errorf("a second golden-serve on this host hears %q", say)
+	}
 	if err := c.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
 	}

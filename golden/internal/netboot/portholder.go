@@ -23,7 +23,11 @@ func (l *link) portError(proto string, port int, err error) error {
 	case tftpPort:
 		advice = "another TFTP server runs here: stop it"
 	}
-	return fmt.Errorf("%s port %d on %s is in use%s: %s: %w", proto, port, l.name, portHolder(proto, port), advice, err)
+	holder := portHolder(proto, port)
+	if strings.Contains(holder, "golden-serve") {
+		advice = "golden-serve sessions runs several sessions at once"
+	}
+	return fmt.Errorf("%s port %d on %s is in use%s: %s: %w", proto, port, l.name, holder, advice, err)
 }
 
 // portHolder names the processes that hold a local port, " by dnsmasq (pid
