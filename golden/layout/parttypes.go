@@ -1,6 +1,9 @@
 package layout
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // MBR partition types, as sfdisk -T lists them.
 const (
@@ -29,6 +32,8 @@ const (
 	GUIDLVM      = "E6D6D379-F507-44C2-A23C-238F2A3DF928"
 	GUIDRAID     = "A19D880F-05FC-4D3B-A006-743F0F84911E"
 	GUIDLUKS     = "CA7D7CCB-63ED-4C53-861C-1742536059CC"
+
+	guidBootLoader = "BC13C2FF-59E6-4262-A352-B275FD6F7172" // /boot, Discoverable Partitions Specification
 
 	guidData     = "EBD0A0A2-B9E5-4433-87C0-68B6B72699C7" // Windows's, which Linux had no own for at first
 	guidReserved = "E3C9E316-0B5C-4DB8-817D-F92DF00215AE" // Windows's
@@ -131,8 +136,14 @@ func (p Part) mbrType() byte {
 // IsSwap says whether the partition is for swap.
 func (p Part) IsSwap() bool { return p.mbrType() == TypeLinuxSwap }
 
-// IsLinux says whether the partition is for a Linux file system.
-func (p Part) IsLinux() bool { return p.Kind != Extended && p.mbrType() == TypeLinux }
+// IsLinux says whether the partition is for a Linux file system. A GPT's type
+// that isn't known to be one may be anybody's, such as Windows's recovery.
+func (p Part) IsLinux() bool {
+	if p.GUID != "" {
+		return p.Kind != Extended && (p.GUID == guidBootLoader || slices.Contains(linuxGUIDs(), p.GUID))
+	}
+	return p.Kind != Extended && p.Type == TypeLinux
+}
 
 // IsESP says whether the partition is for a UEFI firmware to start from.
 func (p Part) IsESP() bool { return p.mbrType() == typeESP }
@@ -146,7 +157,7 @@ func (p Part) word(t Table) string {
 		return "extended"
 	case p.IsSwap():
 		return "swap"
-	case p.IsLinux():
+	case p.mbrType() == TypeLinux: // a desc has no word for another type of GPT's
 		return "linux"
 	}
 	return fmt.Sprintf("type%x", p.mbrType())
