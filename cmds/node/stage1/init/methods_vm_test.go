@@ -80,7 +80,8 @@ func vsftpd(t *testing.T, ns, dir string) {
 	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	inside(t, ns, nil, "vsftpd", conf)
+	// As the first process of its own it would die of a child that isn't its.
+	inside(t, ns, nil, "sh", "-c", `vsftpd "$1" & wait`, "sh", conf)
 }
 
 // ganeshaSetup gives the server what it wants to write to, and the files on a
