@@ -54,7 +54,7 @@ func rescueTree(t *testing.T) string {
 		"usr/bin/busybox": "#!/bin/sh\n", "usr/bin/su": "root's", "usr/bin/mount": "the base's", "usr/bin/sh": "the base's shell",
 		"init": "the base's init", "etc/motd": "welcome\n", "var/run/old.pid": "1\n", "home/user/notes": "x", "etc/empty": "",
 		"usr/bin/name with blank": "ä",
-		"usr/lib/libx.so.1.2": "the same", "usr/lib/liby.so.1.2": "the base's",
+		"usr/lib/libx.so.1.2":     "the same", "usr/lib/liby.so.1.2": "the base's",
 	} {
 		must(os.WriteFile(filepath.Join(dir, name), []byte(text), 0o755))
 	}

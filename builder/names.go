@@ -97,6 +97,7 @@ func (r *run) addNames(t *Tree, f HostFile, from string, e *ImageEntry) error {
 var (
 	pciAlias    = regexp.MustCompile(`^pci:v0000([0-9A-F]{4})d0000([0-9A-F]{4})`)
 	usbAlias    = regexp.MustCompile(`^usb:v([0-9A-F]{4})p([0-9A-F]{4})d`)
+	anyAlias    = regexp.MustCompile(`^pci:v0000([0-9A-F]{4})d\*sv\*sd\*bc\*sc\*i\*$`) // all that a vendor makes: virtio_pci's
 	virtioAlias = regexp.MustCompile(`^virtio:d0000([0-9A-F]{4})v`)
 )
 
@@ -106,6 +107,9 @@ const (
 	virtioVendor = "1af4"
 	virtioPCI    = 0x1040
 )
+
+// anyDevice stands for every device of a vendor.
+const anyDevice = "*"
 
 // named are the devices that aliases name, as "vendor device" in the lists'
 // digits, and the vendors among them.
@@ -117,6 +121,10 @@ func named(aliases []string) map[string]bool {
 				vendor, device := strings.ToLower(m[1]), strings.ToLower(m[2])
 				out[vendor], out[vendor+" "+device] = true, true
 			}
+		}
+		if m := anyAlias.FindStringSubmatch(a); m != nil {
+			vendor := strings.ToLower(m[1])
+			out[vendor], out[vendor+" "+anyDevice] = true, true
 		}
 		if m := virtioAlias.FindStringSubmatch(a); m != nil {
 			n, _ := strconv.ParseUint(m[1], 16, 16)
@@ -144,7 +152,7 @@ func matchable(list []byte, aliases []string) []byte {
 				out.WriteString(line + "\n")
 			}
 		case strings.HasPrefix(line, "\t"):
-			if vendor == "" && keep || vendor != "" && !strings.HasPrefix(line, "\t\t") && want[vendor+" "+word] {
+			if vendor == "" && keep || vendor != "" && !strings.HasPrefix(line, "\t\t") && (want[vendor+" "+word] || want[vendor+" "+anyDevice]) {
 				out.WriteString(line + "\n")
 			}
 		case len(word) == 4:

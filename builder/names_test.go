@@ -18,6 +18,10 @@ const someNames = `#	Version: 2023.04.10
 	7010  82371SB PIIX3 IDE
 9999  Nobody
 	0001  Nothing
+aaaa  All of it
+	0001  One
+	0002  Two
+		0001 0001  a subsystem
 C 02  Network controller
 	00  Ethernet controller
 		30  a way to program it
@@ -31,13 +35,16 @@ func TestMatchable(t *testing.T) {
 	1041  Virtio 1.0 network device
 8086  Intel Corporation
 	100e  82540EM Gigabit Ethernet Controller
+aaaa  All of it
+	0001  One
+	0002  Two
 C 02  Network controller
 	00  Ethernet controller
 		30  a way to program it
 `
 	aliases := []string{
 		"virtio:d00000001v*", "pci:v00008086d0000100Esv*sd*bc*sc*i*",
-		"pci:v00008086d*sv*sd*bc01sc01i*", "acpi*:PNP0303:*", "usb:v9999p*d*dc*",
+		"pci:v00008086d*sv*sd*bc01sc01i*", "pci:v0000AAAAd*sv*sd*bc*sc*i*", "acpi*:PNP0303:*", "usb:v9999p*d*dc*",
 	}
 	if d := cmp.Diff(want, string(matchable([]byte(someNames), aliases))); d != "" {
 		t.Errorf("-want +got:\n%s", d)
