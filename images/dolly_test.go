@@ -42,7 +42,7 @@ mount -t tmpfs none $R/dev; mknod $R/dev/null c 1 3; mknod $R/dev/urandom c 1 9
 exec chroot $R "$@"`
 
 // stage2 is a machine in stage 2 that got it elsewhere.
-func (r *room) stage2(host int, mac, disk string) (*program, string) {
+func (r *room) stage2(host int, mac, disk, method string) (*program, string) {
 	r.t.Helper()
 	clone, err := stage2Programs()
 	if err != nil {
@@ -62,7 +62,7 @@ func (r *room) stage2(host int, mac, disk string) (*program, string) {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	state := fmt.Sprintf(`{"places":["10.78.0.1"],"session":"kamethod","interface":"eth0","mac":%q,"lease":{},"key_file":"/run/kamethod/node.key","pin_file":"/run/kamethod/golden.pub","method":"nfs","replication":"dollymethod","dolly_timeout":60000000000}`, mac)
+	state := fmt.Sprintf(`{"places":["10.78.0.1"],"session":"kamethod","interface":"eth0","mac":%q,"lease":{},"key_file":"/run/kamethod/node.key","pin_file":"/run/kamethod/golden.pub","method":"nfs","replication":%q,"dolly_timeout":90000000000}`, mac, method)
 	for name, text := range map[string][]byte{"run/kamethod/golden.pub": pin, "run/kamethod/state.json": []byte(state), "clone": b} {
 		if err := os.WriteFile(filepath.Join(root, name), text, 0o700); err != nil {
 			r.t.Fatal(err)
@@ -173,12 +173,12 @@ func TestDolly(t *testing.T) {
 	writeAll(t, r.dir, map[string]string{"dolly.cfg": "infile " + golden + "\noutfile /dev/sda\nserver golden\nfirstclient 10.78.0.11\nlastclient 10.78.0.13\n" +
 		"clients 3\n10.78.0.11\n10.78.0.12\n10.78.0.13\nendconfig\n"})
 	g := r.serve("dolly", "-s", "-v", "-f", "dolly.cfg", "--dhcp", "off", "--yes", "--report", "report.json", "--linger", "0s")
-	stranger, _ := r.stage2(3, "52:54:00:00:00:14", disks[3])
+	stranger, _ := r.stage2(3, "52:54:00:00:00:14", disks[3], "dollymethod")
 	stranger.expect(t, "is not named in dolly.cfg")
 	stranger.wantExit(t, 1)
 	var nodes []*program
 	for i := range 3 {
-		p, _ := r.stage2(i, fmt.Sprintf("52:54:00:00:00:1%d", i+1), disks[i])
+		p, _ := r.stage2(i, fmt.Sprintf("52:54:00:00:00:1%d", i+1), disks[i], "dollymethod")
 		nodes = append(nodes, p)
 	}
 	g.wantExit(t, 1)
@@ -235,12 +235,14 @@ func TestDollyPlus(t *testing.T) {
 	var nodes []*program
 	disks := []string{loopDevice(t, 5*mib), loopDevice(t, 6*mib)}
 	for i := range 2 {
-		p, root := r.stage2(i, fmt.Sprintf("52:54:00:00:00:1%d", i+6), disks[i])
+		p, root := r.stage2(i, fmt.Sprintf("52:54:00:00:00:1%d", i+6), disks[i], "dollyCmethod")
 		nodes, roots = append(nodes, p), append(roots, root)
 	}
 	g.wantExit(t, 0)
 	for i, p := range nodes {
 		p.wantExit(t, 0)
+		p.expect(t, "I am a dolly+ client")
+		p.expect(t, "unpacking boot.tar.Z to /boot")
 		wantBytes(t, filepath.Join(roots[i], "tmp/dev/hda1"), part)
 		wantBytes(t, filepath.Join(roots[i], "data/file"), file)
 		wantBytes(t, filepath.Join(roots[i], "boot/grub/grub.conf"), []byte("title linux\n"))

@@ -15,6 +15,9 @@ import (
 // This file is the replication of dollymethod and dollyCmethod: disks and files
 // are written as golden has them, or unpacked, and nothing is made of them.
 
+// dollyPlus is the manual's line on the console with dollyCmethod.
+const dollyPlus = "I am a dolly+ client"
+
 func (r *replica) say(line string) { r.s.Line("%s", line) }
 
 // lookForRoom sees whether all can go where it shall, before any of it comes.

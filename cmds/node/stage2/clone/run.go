@@ -40,6 +40,9 @@ func run(ctx context.Context, stateFile, root string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	if state.Replication == wire.DollyCMethod {
+		fmt.Fprintln(out, dollyPlus)
+	}
 	r := &replica{root: root, mac: state.MAC, log: console.Warnings(out)}
 	if r.s, err = register(ctx, state, r.log, func(line string) { fmt.Fprintln(out, line) }); err != nil {
 		return fmt.Errorf("register: %w", err)
