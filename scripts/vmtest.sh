@@ -3,7 +3,7 @@
 # after the other, two at a time where there are two processors; then what fails,
 # a nodes file, partitions as blocks, a saved image, and fix-up alone on disks of many kinds.
 # Or only those cells whose name has CELL in it; CELL can also be "failing",
-# "identity", "ownservers" (ISC dhcpd and tftpd-hpa boot the machine), "blocks", "saved", "diskless", "methods" (stage 2 by NFS, HTTP, FTP) or "fixup". Prints how long each took, and why there aren't
+# "identity", "ownservers" (ISC dhcpd and tftpd-hpa boot the machine), "blocks", "saved", "diskless", "dolly", "methods" (stage 2 by NFS, HTTP, FTP) or "fixup". Prints how long each took, and why there aren't
 # more.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -29,13 +29,14 @@ log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 status=0
 case ${1-} in
-"") run='^(TestMatrix|TestFailing.*|TestNodesFile|TestOwnServers|TestBlocks|TestSavedClone|TestDiskless)$' ;;
+"") run='^(TestMatrix|TestFailing.*|TestNodesFile|TestOwnServers|TestBlocks|TestSavedClone|TestDiskless|TestDollyMachines)$' ;;
 failing) run='^TestFailing' ;;
 identity) run='^TestNodesFile$' ;;
 ownservers) run='^TestOwnServers$' ;;
 blocks) run='^TestBlocks$' ;;
 saved) run='^TestSavedClone$' ;;
 diskless) run='^(TestRunInMemory|TestDiskless)$' ;;
+dolly) run='^TestDollyMachines$' ;;
 fixup | methods) run= ;;
 *) run='^TestMatrix$' ;;
 esac
