@@ -64,7 +64,7 @@ func (o Original) addBlocks(ctx context.Context, plan *wire.Plan, log *slog.Logg
 		}
 		all = append(all, b)
 		plan.Blocks = append(plan.Blocks, wire.Blocks{On: c.On, Type: u.Type, OldUUID: u.UUID, Bytes: u.Map.Bytes, How: u.Map.How})
-		notes = append(append(notes, u.Notes...), fmt.Sprintf("%s as blocks, %s: %s, %d of %d MB", c.On, orUnknown(u.Type), u.Map.How, u.Map.Data()>>20, u.Map.Bytes>>20))
+		notes = append(append(notes, u.Notes...), fmt.Sprintf("%s as blocks, %s: %s, %d of %d MB", c.On, u.Name(), u.Map.How, u.Map.Data()>>20, u.Map.Bytes>>20))
 	}
 	return all, append(notes, emptyParts(*plan, own)...), nil
 }
@@ -82,13 +82,6 @@ func emptyParts(plan wire.Plan, from int) []string {
 		}
 	}
 	return notes
-}
-
-func orUnknown(s string) string {
-	if s == "" {
-		return "contents unknown"
-	}
-	return s
 }
 
 func closeBlocks(all []*stream.Blocks) {

@@ -24,11 +24,3 @@ func TestWithout(t *testing.T) {
 		}
 	}
 }
-
-func TestUnescape(t *testing.T) {
-	for in, want := range map[string]string{`/swap\040file`: "/swap file", `/a\134b`: `/a\b`, `/a\0`: `/a\0`, `/a\999`: `/a\999`, "/plain": "/plain"} {
-		if got := unescape(in); got != want {
-			t.Errorf("%q: %q, want %q", in, got, want)
-		}
-	}
-}

@@ -3,9 +3,9 @@ package stream
 import (
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 
+	"github.com/kamethod/kamethod/golden/mangle"
 	"golang.org/x/sys/unix"
 )
 
@@ -29,7 +29,7 @@ func activeSwaps(proc string) map[uint64][]string {
 		if len(w) < 2 || w[1] != "file" {
 			continue
 		}
-		path := unescape(w[0])
+		path := mangle.Undo(w[0])
 		var st unix.Stat_t
 		if unix.Stat(path, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
 			continue
@@ -40,23 +40,6 @@ func activeSwaps(proc string) map[uint64][]string {
 		out[st.Ino] = append(out[st.Ino], path)
 	}
 	return out
-}
-
-// unescape undoes the octal escapes of the kernel's lists (seq_path: space,
-// tab, newline and backslash).
-func unescape(s string) string {
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		if s[i] == '\\' && i+3 < len(s) {
-			if n, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
-				b.WriteByte(byte(n))
-				i += 3
-				continue
-			}
-		}
-		b.WriteByte(s[i])
-	}
-	return b.String()
 }
 
 // isSwap says whether the file is in use as swap space: that very file, or, in

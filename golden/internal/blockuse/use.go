@@ -85,7 +85,7 @@ func (u *Use) find(ctx context.Context, p Partition, f *os.File, mounted bool) e
 	case p.How == "":
 		u.Map.How = wire.BlocksNonzero
 	case p.How == wire.BlocksUsed && program == "":
-		return fmt.Errorf("%s: which blocks are used nobody here knows: its contents are %s", p.Path, orUnknown(u.Type))
+		return fmt.Errorf("%s: which blocks are used nobody here knows: it holds %s", p.Path, u.Name())
 	}
 	switch u.Map.How {
 	case wire.BlocksRaw:
@@ -111,11 +111,12 @@ func (u *Use) find(ctx context.Context, p Partition, f *os.File, mounted bool) e
 	return err
 }
 
-func orUnknown(s string) string {
-	if s == "" {
-		return "unknown"
+// Name is what the partition holds, for messages.
+func (u *Use) Name() string {
+	if u.Type == "" {
+		return "contents unknown"
 	}
-	return s
+	return u.Type
 }
 
 // edges are what belongs to a partition though no file system calls it used:

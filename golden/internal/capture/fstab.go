@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/kamethod/kamethod/golden/mangle"
 	"github.com/kamethod/kamethod/golden/wire"
 )
 
@@ -34,9 +35,9 @@ func parseFstab(r io.Reader, name string) ([]entry, error) {
 		if len(words) < 3 {
 			return nil, fmt.Errorf("%s:%d: %q: want DEVICE MOUNTPOINT TYPE at least", name, n, words[len(words)-1])
 		}
-		e := entry{line: n, spec: unquote(unescape(words[0])), file: unescape(words[1]), kind: unescape(words[2])}
+		e := entry{line: n, spec: unquote(mangle.Undo(words[0])), file: mangle.Undo(words[1]), kind: mangle.Undo(words[2])}
 		if len(words) > 3 {
-			e.options = strings.Split(unescape(words[3]), ",")
+			e.options = strings.Split(mangle.Undo(words[3]), ",")
 		}
 		if strings.ContainsRune(e.spec+e.file+e.kind, 0) {
 			return nil, fmt.Errorf("%s:%d: %q: a zero byte", name, n, lines.Text())
@@ -51,23 +52,6 @@ func parseFstab(r io.Reader, name string) ([]entry, error) {
 	}
 	return all, nil
 }
-
-// unescape undoes \040 and its like, the octal numbers that stand for blanks
-// (getmntent(3)); a backslash that begins none stays.
-func unescape(s string) string {
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		if s[i] == '\\' && i+3 < len(s) && s[i+1] <= '3' && octal(s[i+1]) && octal(s[i+2]) && octal(s[i+3]) {
-			b.WriteByte((s[i+1]-'0')<<6 | (s[i+2]-'0')<<3 | (s[i+3] - '0'))
-			i += 3
-			continue
-		}
-		b.WriteByte(s[i])
-	}
-	return b.String()
-}
-
-func octal(c byte) bool { return c >= '0' && c <= '7' }
 
 // unquote takes the quotes off UUID="..." and its like.
 func unquote(spec string) string {

@@ -14,6 +14,7 @@ import (
 	"github.com/moby/sys/mountinfo"
 
 	"github.com/kamethod/kamethod/golden/layout"
+	"github.com/kamethod/kamethod/golden/mangle"
 	"github.com/kamethod/kamethod/golden/wire"
 )
 
@@ -253,7 +254,7 @@ func (d *describer) fromSwaps(ctx context.Context) ([]want, error) {
 		if len(words) < 2 || words[1] != "partition" {
 			continue
 		}
-		name := d.m.kernelName(unescape(words[0]))
+		name := d.m.kernelName(mangle.Undo(words[0]))
 		disk := d.skipped(name)
 		switch {
 		case strings.HasPrefix(name, "zram"):

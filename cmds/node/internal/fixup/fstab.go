@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/kamethod/kamethod/golden/mangle"
 	"github.com/kamethod/kamethod/golden/wire"
 )
 
@@ -71,7 +72,7 @@ func parseFstabLine(s string) (l fstabLine, ok bool) {
 	if len(f) < 2 {
 		return l, false // no type: mount(8) ignores the line too
 	}
-	l.mount, l.kind = unescape(f[0], `\`, 8, 3), f[1]
+	l.mount, l.kind = mangle.Undo(f[0]), f[1]
 	return l, true
 }
 
@@ -225,7 +226,7 @@ func addMissing(text string, vols volumes) (out string, added []string) {
 
 // missing are the lines that fstab needs for a volume and hasn't got.
 func (v volume) missing(named bool, mounted map[string]bool) []string {
-	line := func(at, rest string) []string { return []string{v.spec() + " " + escapeBlanks(at) + " " + rest} }
+	line := func(at, rest string) []string { return []string{v.spec() + " " + mangle.Do(at) + " " + rest} }
 	switch at := v.old.MountPoint; {
 	case v.fresh: // crypttab's
 		return nil
@@ -237,7 +238,7 @@ func (v volume) missing(named bool, mounted map[string]bool) []string {
 			if !s.Mounted || mounted[s.MountPoint] {
 				continue
 			}
-			options := "subvol=/" + escapeBlanks(strings.TrimPrefix(s.Path, "/"))
+			options := "subvol=/" + mangle.Do(strings.TrimPrefix(s.Path, "/"))
 			if s.Default {
 				options = "defaults"
 			}
@@ -263,11 +264,6 @@ func rootOptions(kind string) string {
 		return "errors=remount-ro"
 	}
 	return "defaults"
-}
-
-// escapeBlanks writes a name as one field, fstab(5).
-func escapeBlanks(s string) string {
-	return strings.NewReplacer(`\`, `\134`, " ", `\040`, "\t", `\011`, "\n", `\012`).Replace(s)
 }
 
 // spareSwap is the one swap area that no line names, where there is also just

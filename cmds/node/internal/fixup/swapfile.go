@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/google/uuid"
+	"github.com/kamethod/kamethod/golden/mangle"
 )
 
 // fixSwapFiles gives the files that fstab swaps to a UUID of their own: of one
@@ -22,7 +23,7 @@ func fixSwapFiles(ctx context.Context, c *clone, rep *StepReport) error {
 	done := map[string]bool{}
 	for s := range strings.SplitSeq(string(text), "\n") {
 		l, ok := parseFstabLine(s)
-		name := unescape(l.spec, `\`, 8, 3)
+		name := mangle.Undo(l.spec)
 		if !ok || !l.swap() || !strings.HasPrefix(name, "/") || strings.HasPrefix(name, "/dev/") || done[name] {
 			continue
 		}

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/kamethod/kamethod/golden/layout"
+	"github.com/kamethod/kamethod/golden/mangle"
 	"github.com/kamethod/kamethod/golden/wire"
 )
 
@@ -203,36 +204,36 @@ func splitSpec(spec string) (tag, val string) {
 		kind, name, _ := strings.Cut(rest, "/")
 		switch kind {
 		case "uuid", "partuuid", "label", "partlabel":
-			return strings.ToUpper(kind), unescape(name, `\x`, 16, 2) // udev's encoding
+			return strings.ToUpper(kind), udevName(name) // udev's encoding
 		}
 		return "", spec
 	}
 	t, v, ok := strings.Cut(spec, "=")
 	if !ok || strings.Contains(t, "/") {
-		return "", unescape(spec, `\`, 8, 3)
+		return "", mangle.Undo(spec)
 	}
-	return strings.ToUpper(t), strings.Trim(unescape(v, `\`, 8, 3), `"'`)
+	return strings.ToUpper(t), strings.Trim(mangle.Undo(v), `"'`)
 }
 
-// unescape undoes \040 (fstab, octal, 3 digits) or \x20 (udev, hex, 2 digits).
-func unescape(s, mark string, base, digits int) string {
+// udevName undoes udev's \x20 for what a name of a link can't have.
+func udevName(s string) string {
+	const mark = `\x`
 	var b strings.Builder
 	for {
 		i := strings.Index(s, mark)
-		if i < 0 || len(s) < i+len(mark)+digits {
+		if i < 0 || len(s) < i+len(mark)+2 {
 			b.WriteString(s)
 			return b.String()
 		}
-		num := s[i+len(mark) : i+len(mark)+digits]
-		n, err := strconv.ParseUint(num, base, 8)
-		if err != nil {
-			b.WriteString(s[:i+len(mark)])
-			s = s[i+len(mark):]
-			continue
+		end := i + len(mark) + 2
+		if n, err := strconv.ParseUint(s[i+len(mark):end], 16, 8); err == nil {
+			b.WriteString(s[:i])
+			b.WriteByte(byte(n))
+		} else {
+			end = i + len(mark)
+			b.WriteString(s[:end])
 		}
-		b.WriteString(s[:i])
-		b.WriteByte(byte(n))
-		s = s[i+len(mark)+digits:]
+		s = s[end:]
 	}
 }
 
