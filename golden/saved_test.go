@@ -1,7 +1,9 @@
 package golden
 
 import (
+	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"log/slog"
 	"os"
@@ -284,5 +286,55 @@ func TestSavedOnALayoutFile(t *testing.T) {
 	before, now := needs(was), needs(d.Plan)
 	if now["/var"] < 300_000 || now["/"]+now["/var"] != before["/"] || now["/home"] != before["/home"] {
 		t.Errorf("needs %v, before %v", now, before)
+	}
+}
+
+// Partitions that are copied as blocks are saved as such, and have to fit.
+func TestSavedBlocks(t *testing.T) {
+	root, _ := system(t)
+	win := filepath.Join(t.TempDir(), "win")
+	noise := make([]byte, 3<<20)
+	rand.Read(noise)
+	f, err := os.Create(win)
+	if err == nil {
+		_, err = f.WriteAt(noise, 20<<20)
+		err = errors.Join(err, f.Truncate(64<<20), f.Close())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	desc := writeDesc(t, "linux 1000\nlinux 500\nswap 100\ntype7 64\n")
+	dir, want := savedFolder(t, Original{Root: root, Descs: map[string]string{"sda": desc}, Loader: wire.Loader{Kind: "none"},
+		Blocks: []BlockCopy{{On: "sda4", File: win}}, BlocksHow: wire.BlocksNonzero})
+	d, err := deploy(t, SavedOriginal{Dir: dir})
+	if err != nil || !reflect.DeepEqual(d.Plan, want) || len(d.Plan.Blocks) != 1 {
+		t.Fatalf("%v %+v, want %+v", err, d, want)
+	}
+	var data []byte
+	for _, s := range d.Source().Streams() {
+		for p := range s.Pieces {
+			b := make([]byte, s.Len(p))
+			if err := d.Source().ReadPiece(s.ID, p, b); err != nil {
+				t.Fatal(err)
+			}
+			if s.Kind == wire.BlocksStream {
+				data = append(data, b...)
+			}
+		}
+	}
+	if !bytes.Contains(data, noise) {
+		t.Errorf("%d bytes of blocks, without what was there", len(data))
+	}
+	small := writeDesc(t, "linux 1000\nlinux 500\nswap 100\ntype7 32\n")
+	if _, err := deploy(t, SavedOriginal{Dir: dir, Original: Original{Descs: map[string]string{"sda": small}}}); err == nil || !strings.Contains(err.Error(), "can't be made smaller") {
+		t.Error(err)
+	}
+	none := writeDesc(t, "linux 1000\nlinux 500\nswap 100\n")
+	if _, err := deploy(t, SavedOriginal{Dir: dir, Original: Original{Descs: map[string]string{"sda": none}}}); err == nil || !strings.Contains(err.Error(), "no such partition") {
+		t.Error(err)
+	}
+	r, err := CheckImages(t.Context(), dir, "", nil)
+	if err != nil || !r.Whole() {
+		t.Errorf("%+v %v", r, err)
 	}
 }
