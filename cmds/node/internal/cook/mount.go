@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/kamethod/kamethod/cmds/node/internal/disk"
 	"github.com/kamethod/kamethod/golden/wire"
 )
 
@@ -34,12 +35,11 @@ const (
 
 // mountOne mounts one partition under the root.
 func (s *Sink) mountOne(ctx context.Context, m wire.Mount) error {
-	dev := m.Device
-	for _, p := range s.places { // a disk may have another name here
-		if rest, ok := strings.CutPrefix(m.Device, p.To); ok && p.whole && p.path != p.To {
-			dev = p.path + rest
-		}
+	devs, err := disk.Inventory("/sys")
+	if err != nil {
+		return err
 	}
+	dev := here(m.Device, devs)
 	if err := waitFor(ctx, dev); err != nil {
 		return err
 	}

@@ -64,23 +64,10 @@ func places(plan wire.Plan, root string, say func(string)) ([]place, error) {
 // findDevice takes a device of that name. A disk of another name is taken
 // where the node has one only, as a clone does.
 func (p *place) findDevice(devs []disk.Device, say func(string)) error {
-	name := strings.TrimPrefix(p.To, "/dev/")
-	if _, err := os.Stat(p.To); errors.Is(err, os.ErrNotExist) {
-		on, part := layout.SplitPartition(name)
-		if part == 0 {
-			on = name
-		}
-		has := func(d disk.Device) bool { return d.Name == on }
-		fixed := slices.DeleteFunc(slices.Clone(devs), func(d disk.Device) bool { return d.Removable || d.ReadOnly || d.Bus == "usb" })
-		if i := slices.IndexFunc(devs, has); i < 0 && len(fixed) == 1 {
-			only := fixed[0].Name
-			if part > 0 {
-				only = layout.PartitionName(only, part)
-			}
-			say(fmt.Sprintf("%s is called /dev/%s here, on this machine's only disk", p.To, only))
-			p.path, name = "/dev/"+only, only
-		}
+	if p.path = here(p.To, devs); p.path != p.To {
+		say(fmt.Sprintf("%s is called %s here, on this machine's only disk", p.To, p.path))
 	}
+	name := strings.TrimPrefix(p.path, "/dev/")
 	st, err := os.Stat(p.path)
 	if errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("%s: this machine has no %s, it has %s: make that partition first, or copy to the whole disk", p.To, p.path, list(devs))
@@ -98,6 +85,27 @@ func (p *place) findDevice(devs []disk.Device, say func(string)) error {
 		}
 	}
 	return p.take()
+}
+
+// here is what a disk or partition is called on this machine: as golden calls
+// it, but on the only disk where there is none of that name.
+func here(dev string, devs []disk.Device) string {
+	if _, err := os.Stat(dev); err == nil {
+		return dev
+	}
+	name := strings.TrimPrefix(dev, "/dev/")
+	on, part := layout.SplitPartition(name)
+	if part == 0 {
+		on = name
+	}
+	fixed := slices.DeleteFunc(slices.Clone(devs), func(d disk.Device) bool { return d.Removable || d.ReadOnly || d.Bus == "usb" })
+	if len(fixed) != 1 || slices.ContainsFunc(devs, func(d disk.Device) bool { return d.Name == on }) {
+		return dev
+	}
+	if part > 0 {
+		return "/dev/" + layout.PartitionName(fixed[0].Name, part)
+	}
+	return fixed[0].Path
 }
 
 func list(devs []disk.Device) string {
