@@ -220,7 +220,7 @@ while :; do $busybox sleep 1000; done
 // A machine with a disk boots by PXE, gets a squashfs of busybox alone, and
 // runs it as itself; the disk is what it was.
 func TestRunInMemory(t *testing.T) {
-	h := newHall(t, 12*time.Minute)
+	h := newHall(t, 30*time.Minute) // on a busy host; alone it takes one or two
 	root := h.busyboxRoot()
 	image := filepath.Join(h.dir, "root.sqfs")
 	if out, err := exec.Command("mksquashfs", root, image, "-quiet", "-no-progress").CombinedOutput(); err != nil {
@@ -316,7 +316,7 @@ func TestDiskless(t *testing.T) {
 }
 
 func playDiskless(t *testing.T, format string, machines int, root string, swap bool) {
-	h := newHall(t, 40*time.Minute)
+	h := newHall(t, time.Hour)
 	image, key := h.madeImage(format)
 	args := []string{"-n", fmt.Sprint(machines)}
 	if swap {
