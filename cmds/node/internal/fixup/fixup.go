@@ -179,7 +179,7 @@ func newClone(env Env, report *Report) (*clone, error) {
 	if err != nil {
 		return nil, err
 	}
-	env.Plan.Stack.Arrays = learnArrays(t, env.Plan.Stack.Arrays)
+	env.Plan.Stack.Arrays = learnArrays(t, env.Plan.Stack.Arrays, env.Disks.Stack)
 	stk, err := newStack(env.Plan, env.Disks)
 	if err != nil {
 		return nil, errors.Join(err, t.close())

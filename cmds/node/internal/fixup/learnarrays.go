@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/kamethod/kamethod/golden/layout"
+	"github.com/kamethod/kamethod/golden/wire"
 )
 
 // arrayUUID is mdadm's (mdadm.conf(5)).
@@ -16,8 +17,9 @@ func arrayUUID() *regexp.Regexp {
 
 // learnArrays gives the arrays whose UUID on golden the plan doesn't know the
 // one that golden's mdadm.conf tells them by: a layout that was written by hand
-// has none. One that two lines could mean stays as it is.
-func learnArrays(t *tree, arrays []layout.Array) []layout.Array {
+// has none. One that two lines could mean stays as it is, and so does one whose
+// line is the clone's own: then this isn't the first run.
+func learnArrays(t *tree, arrays []layout.Array, made []wire.StackResult) []layout.Array {
 	if !slices.ContainsFunc(arrays, func(a layout.Array) bool { return a.OldUUID == "" }) {
 		return arrays
 	}
@@ -29,8 +31,12 @@ func learnArrays(t *tree, arrays []layout.Array) []layout.Array {
 		}
 		lines := arrayLines(string(text))
 		for i, a := range out {
-			if a.OldUUID == "" {
-				out[i].OldUUID = uuidOfArray(lines, a.Name, out)
+			if a.OldUUID != "" {
+				continue
+			}
+			old := uuidOfArray(lines, a.Name, out)
+			if !slices.ContainsFunc(made, func(r wire.StackResult) bool { return strings.EqualFold(r.UUID, old) }) {
+				out[i].OldUUID = old
 			}
 		}
 	}
