@@ -62,6 +62,7 @@ func (f *finder) serve(ctx context.Context) {
 		if !ok {
 			continue
 		}
+		f.h.tellFind(b[:n], from)
 		for _, reply := range f.h.answers(b[:n], f.control) {
 			f.pc.WriteTo(reply, &ipv4.ControlMessage{Src: src}, from)
 		}
@@ -89,6 +90,20 @@ func (f *finder) here(cm *ipv4.ControlMessage) (src net.IP, ok bool) {
 		}
 	}
 	return nil, false
+}
+
+// tellFind says who looks for which session, for whoever wonders why a node
+// isn't here.
+func (h *hub) tellFind(b []byte, from net.Addr) {
+	name, ok := wire.ParseFind(b)
+	if !ok {
+		return
+	}
+	if _, err := h.named(name); err != nil {
+		h.log.Debug("a node looks for another session", "addr", from, "session", printable(name))
+		return
+	}
+	h.log.Debug("Session name matches", "addr", from, "session", name) // the words of ka-d-server
 }
 
 // answers are what a broadcast is answered.

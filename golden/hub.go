@@ -255,7 +255,7 @@ type Outcome struct {
 
 // alone carries out one deployment.
 func alone(ctx context.Context, j Job) (r Result, err error) {
-	none := Several(ctx, []Job{j}, func(_ int, o Outcome) { r, err = o.Result, o.Err })
+	none := Several(ctx, nil, []Job{j}, func(_ int, o Outcome) { r, err = o.Result, o.Err })
 	return r, errors.Join(none, err)
 }
 
@@ -263,8 +263,9 @@ func alone(ctx context.Context, j Job) (r Result, err error) {
 // same boot servers: those of the first clone. All have the same address, port
 // and identity, and no two the same session, nor the same machine. The end of
 // one is no other's; ended is told of each, maybe at the same time. An error
-// means that none has begun.
-func Several(ctx context.Context, jobs []Job, ended func(i int, o Outcome)) error {
+// means that none has begun. What they share logs to log, or where the first
+// does.
+func Several(ctx context.Context, log *slog.Logger, jobs []Job, ended func(i int, o Outcome)) error {
 	var all []*deployment
 	fail := func(err error) error {
 		for _, d := range all {
@@ -283,6 +284,9 @@ func Several(ctx context.Context, jobs []Job, ended func(i int, o Outcome)) erro
 		return fail(err)
 	}
 	h := newHub(all)
+	if log != nil {
+		h.log = log
+	}
 	h.ended = func(i int, err error) { ended(i, Outcome{Result: all[i].labelled(), Err: err}) }
 	boot, err := h.boot()
 	if err != nil {

@@ -30,7 +30,7 @@ func startTogether(a, b *lab) {
 		l.cancel, l.done = cancel, make(chan struct{})
 	}
 	go func() {
-		err := Several(ctx, []Job{{Clone: &a.c}, {Clone: &b.c}}, func(i int, o Outcome) {
+		err := Several(ctx, nil, []Job{{Clone: &a.c}, {Clone: &b.c}}, func(i int, o Outcome) {
 			labs[i].result, labs[i].err = o.Result, o.Err
 			close(labs[i].done)
 		})
@@ -219,7 +219,7 @@ func TestSeveralDisjoint(t *testing.T) {
 	} {
 		a, b := twoLabs(t, c.one, c.two)
 		a.c.Nodes, b.c.Nodes, b.c.Session = 2, 2, c.session
-		err := Several(t.Context(), []Job{{Clone: &a.c}, {Clone: &b.c}}, func(int, Outcome) { t.Error("it has begun") })
+		err := Several(t.Context(), nil, []Job{{Clone: &a.c}, {Clone: &b.c}}, func(int, Outcome) { t.Error("it has begun") })
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%v, want %q", err, c.want)
 		}

@@ -181,7 +181,7 @@ func TestSessionsOfTwoGoldens(t *testing.T) {
 		p.expect(t, "waiting for nodes")
 		return p
 	}
-	g1 := serve(r.name, r.golden, "send", "-n", "1", "-s", "red", "red")
+	g1 := serve(r.name, r.golden, "send", "-n", "1", "-v", "-s", "red", "red")
 	g2 := serve(r.hosts[0], r.neighbour(), "send", "-n", "1", "-s", "blue", "blue")
 	own1, own2 := r.keysOf("own1", r.golden, r.golden), r.keysOf("own2", r.neighbour(), r.neighbour())
 	mixed := r.keysOf("mixed", r.golden, r.neighbour()) // the first's key, the second's token
@@ -222,6 +222,9 @@ func TestSessionsOfTwoGoldens(t *testing.T) {
 		}
 	}
 	each("red", "blue", "names")
+	if out := g1.out.String(); !strings.Contains(out, "Session name matches addr=10.78.0.12:") || !strings.Contains(out, "looks for another session addr=10.78.0.13:") {
+		t.Errorf("-v doesn't tell who looks for which session:\n%s", out)
+	}
 	g1 = serve(r.name, r.golden, "send", "-n", "1", "-s", "same", "red")
 	g2 = serve(r.hosts[0], r.neighbour(), "send", "-n", "1", "-s", "same", "blue")
 	each("same", "same", "keys")

@@ -114,7 +114,8 @@ func (o *sessionsFlags) run(ctx context.Context, file string) error {
 	for i, s := range list {
 		jobs[i] = s.job
 	}
-	err = golden.Several(ctx, jobs, func(i int, out golden.Outcome) { list[i].conclude(out) })
+	log := newLog(list[0].out.shared.prefixed(""), list[0].clone.verbose) // a word of all sessions
+	err = golden.Several(ctx, log, jobs, func(i int, out golden.Outcome) { list[i].conclude(out) })
 	if err != nil {
 		return err
 	}
