@@ -428,3 +428,39 @@ func TestFolders(t *testing.T) {
 		}
 	}
 }
+
+// A manifest that is damaged or cut off is no image; its neighbours are.
+func TestBrokenManifest(t *testing.T) {
+	s, tree := store(t), scan(t, folder(t))
+	save(t, s, "a", tree)
+	save(t, s, "b", tree)
+	path := s.imagePath("b")
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range []int{0, 1, headerSize, len(whole) / 2, len(whole) - 1} {
+		if err := os.WriteFile(path, whole[:n], 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Load("b"); err == nil || !strings.Contains(err.Error(), path) {
+			t.Errorf("cut off at %d: %v", n, err)
+		}
+	}
+	r := check(t, s, "")
+	if r.Whole() || len(r.Broken) > 0 || r.Images[0].Error != "" || r.Images[1].Error == "" {
+		t.Errorf("%+v", r)
+	}
+	if err := os.Rename(s.imagePath("a"), path); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Load("b"); err == nil || !strings.Contains(err.Error(), "is of an image called a") {
+		t.Error(err)
+	}
+	if err := os.Truncate(path, 1<<40); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Load("b"); err == nil || !strings.Contains(err.Error(), "at most") {
+		t.Errorf("a file without end: %v", err)
+	}
+}
