@@ -47,7 +47,7 @@ func TestConfig(t *testing.T) {
 	all := []string{"config", "all", "--nodes-file", nodes, "--out", "site"}
 	out, _ = o.run(0, all...)
 	for _, name := range []string{"dhcpd.conf", "dnsmasq.conf", "kea-dhcp4.conf", "pxe.conf", "xinetd.d/tftp", "default/tftpd-hpa", "messages", "help.txt",
-		"pxelinux.cfg/default", "pxelinux.cfg/01-52-54-00-00-00-01", "grub/grub.cfg", "grub/grub.cfg-01-52-54-00-00-00-01", "boot.ipxe", "boot.ipxe-01-52-54-00-00-00-01"} {
+		"pxelinux.cfg/default", "pxelinux.cfg/01-52-54-00-00-00-01", "grub/grub.cfg", "grub/grub.cfg-01-52:54:00:00:00:01", "boot.ipxe", "boot.ipxe-01-52-54-00-00-00-01"} {
 		if st, err := os.Stat(filepath.Join(o.dir, "site", name)); err != nil || st.Size() == 0 || st.Mode().Perm() != 0o644 || !strings.Contains(out, "site/"+name+"\n") {
 			t.Errorf("%v, %s isn't written, or isn't told:\n%s", err, name, out)
 		}

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -51,7 +52,16 @@ func newLab(t *testing.T, programs ...string) *lab {
 	l := &lab{t: t, srv: "sc" + id, cli: "sd" + id, dir: dir}
 	for _, ns := range []string{l.srv, l.cli} {
 		l.ip("netns", "add", ns)
-		t.Cleanup(func() { exec.Command("ip", "netns", "del", ns).Run() })
+		t.Cleanup(func() {
+			// xinetd's servers have sessions of their own.
+			pids, _ := exec.Command("ip", "netns", "pids", ns).Output()
+			for _, p := range strings.Fields(string(pids)) {
+				if n, err := strconv.Atoi(p); err == nil {
+					syscall.Kill(n, syscall.SIGKILL)
+				}
+			}
+			exec.Command("ip", "netns", "del", ns).Run()
+		})
 		l.ip("-n", ns, "link", "set", "lo", "up")
 	}
 	l.ip("-n", l.srv, "link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", l.cli)
@@ -121,10 +131,15 @@ func (o *output) String() string {
 // start runs a server until the test ends.
 func (l *lab) start(args ...string) *output {
 	l.t.Helper()
+	return l.startIn(l.srv, args...)
+}
+
+func (l *lab) startIn(ns string, args ...string) *output {
+	l.t.Helper()
 	out := &output{}
-	c := exec.Command("ip", append([]string{"netns", "exec", l.srv}, args...)...)
+	c := exec.Command("ip", append([]string{"netns", "exec", ns}, args...)...)
 	c.Env, c.Stdout, c.Stderr = l.env(), out, out
-	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	if err := c.Start(); err != nil {
 		l.t.Fatal(err)
 	}

@@ -88,7 +88,7 @@ func TestTree(t *testing.T) {
 				t.Errorf("%s, %s: %v, %q, want %q", key, label, errs, line, want.words)
 			}
 		}
-		grub, ipxe := files["grub/grub.cfg-"+key], files["boot.ipxe-"+key]
+		grub, ipxe := files["grub/grub.cfg-01-"+strings.ReplaceAll(strings.TrimPrefix(key, "01-"), "-", ":")], files["boot.ipxe-"+key]
 		bootif := key
 		if key == "default" {
 			grub, ipxe = files["grub/grub.cfg"], files["boot.ipxe"]

@@ -131,8 +131,10 @@ func (s Site) machine(n nodesfile.Node, key string) ([]File, error) {
 // first, and by it for the one of their own.
 func others(l templates.Netboot, everybody bool) ([]File, error) {
 	suffix := "-" + l.BootIF
+	// GRUB has no way to write dashes: its files have an address's colons.
+	grubSuffix := "-01-" + strings.ReplaceAll(strings.TrimPrefix(l.BootIF, "01-"), "-", ":")
 	if everybody {
-		suffix, l.BootIF = "", "01-$net_default_mac"
+		suffix, grubSuffix, l.BootIF = "", "", "01-$net_default_mac"
 	}
 	grub, err := l.GRUBConfig()
 	if err != nil {
@@ -149,5 +151,5 @@ func others(l templates.Netboot, everybody bool) ([]File, error) {
 	if everybody {
 		ipxe = append([]byte("#!ipxe\nchain --replace --autofree /boot.ipxe-"+l.BootIF+" ||\n"), strings.TrimPrefix(string(ipxe), "#!ipxe\n")...)
 	}
-	return []File{{"grub/grub.cfg" + suffix, grub}, {"boot.ipxe" + suffix, ipxe}}, nil
+	return []File{{"grub/grub.cfg" + grubSuffix, grub}, {"boot.ipxe" + suffix, ipxe}}, nil
 }
