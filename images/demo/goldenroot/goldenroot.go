@@ -52,7 +52,21 @@ func Make(ctx context.Context, top string, kind Kind, dir string, log io.Writer)
 			return err
 		}
 	}
+	if err := addPatience(dir); err != nil {
+		return err
+	}
 	return addScratch(filepath.Join(dir, Scratch))
+}
+
+// addPatience has systemd wait for disks longer than its 90 seconds
+// (systemd-system.conf(5)): a machine that is emulated on a busy host finds them
+// later, and would stop in its emergency mode.
+func addPatience(dir string) error {
+	conf := filepath.Join(dir, "etc/systemd/system.conf.d/lab.conf")
+	if err := os.MkdirAll(filepath.Dir(conf), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(conf, []byte("[Manager]\nDefaultDeviceTimeoutSec=15min\n"), 0o644)
 }
 
 // Scratch is a directory that clones get empty (golden-serve -x), with its
