@@ -33,17 +33,17 @@ func pipe(t testing.TB, in []byte, name string, args ...string) []byte {
 // for tables that are cleared.
 func samples() map[string][]byte {
 	r := rand.New(rand.NewPCG(1, 2))
-	noise := make([]byte, 300_000)
+	noise := make([]byte, 120_000)
 	for i := range noise {
 		noise[i] = byte(r.Uint32())
 	}
 	var words []byte
-	for len(words) < 800_000 {
+	for len(words) < 400_000 {
 		words = fmt.Appendf(words, "word%d ", r.IntN(5000))
 	}
 	return map[string][]byte{
-		"nothing": {}, "one": {7}, "zeros": make([]byte, 1<<20), "noise": noise,
-		"words": words, "both": slices.Concat(words[:300_000], noise, make([]byte, 200_000), words[300_000:]),
+		"nothing": {}, "one": {7}, "zeros": make([]byte, 300_000), "noise": noise,
+		"words": words, "both": slices.Concat(words[:150_000], noise, make([]byte, 200_000), words[150_000:]),
 	}
 }
 
