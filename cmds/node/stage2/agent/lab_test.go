@@ -34,8 +34,27 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
-	os.Exit(m.Run())
+	var err error
+	if binDir, err = os.MkdirTemp("", "agent-test-"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	status := m.Run()
+	os.RemoveAll(binDir)
+	os.Exit(status)
 }
+
+// binDir has the real programs; each is made once.
+var binDir string
+
+var programs = sync.OnceValue(func() error {
+	for name, pkg := range map[string]string{"golden-serve": "../../../admin/golden-serve", "clone": "../clone"} {
+		if out, err := exec.Command("go", "build", "-o", filepath.Join(binDir, name), pkg).CombinedOutput(); err != nil {
+			return fmt.Errorf("go build %s: %w\n%s", pkg, err, out)
+		}
+	}
+	return nil
+})
 
 // beNode goes through stage 1 as its init does, leaves the state that init
 // leaves, and is an agent; or starts one, and the real clone program.
@@ -67,7 +86,7 @@ func beNode() error {
 	}
 	os.Args = []string{"agent", "-state", filepath.Join(dir, "state.json"), "-kmsg", "", "-v"}
 	if os.Getenv(job) == "clone" {
-		c := exec.Command(filepath.Join(dir, "../clone"), "-state", filepath.Join(dir, "state.json"), "-root", filepath.Join(dir, "disk"))
+		c := exec.Command(os.Getenv("AGENT_TEST_CLONE"), "-state", filepath.Join(dir, "state.json"), "-root", filepath.Join(dir, "disk"))
 		c.Stdout, c.Stderr = os.Stderr, os.Stderr
 		c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 		if err := c.Start(); err != nil {
@@ -150,7 +169,7 @@ func newLab(t testing.TB, n int, what string, more ...string) *lab {
 	l := &lab{dir: t.TempDir(), ns: fmt.Sprintf("ka%dx", os.Getpid()), log: &locked{}}
 	l.t, _ = t.(*testing.T)
 	l.network(t, n)
-	l.build(t, what)
+	l.furnish(t)
 	l.startGolden(t, n, more...)
 	for i := range n {
 		l.startNode(t, i+1, what)
@@ -199,16 +218,10 @@ func (l *lab) network(t testing.TB, n int) {
 
 func mac(i int) string { return fmt.Sprintf("52:54:00:79:00:%02x", i) }
 
-func (l *lab) build(t testing.TB, what string) {
+func (l *lab) furnish(t testing.TB) {
 	t.Helper()
-	programs := map[string]string{"golden-serve": "../../../admin/golden-serve"}
-	if what == "clone" {
-		programs["clone"] = "../clone"
-	}
-	for name, pkg := range programs {
-		if out, err := exec.Command("go", "build", "-o", filepath.Join(l.dir, name), pkg).CombinedOutput(); err != nil {
-			t.Fatalf("go build %s: %v\n%s", pkg, err, out)
-		}
+	if err := programs(); err != nil {
+		t.Fatal(err)
 	}
 	for name, text := range map[string]string{
 		"desc": "linux 1000\nswap fill\n", "root/etc/fstab": "/dev/sda1 / ext4 defaults 0 1\n", "root/etc/hostname": "golden\n",
@@ -225,7 +238,7 @@ func (l *lab) build(t testing.TB, what string) {
 
 // command is golden-serve on the golden machine.
 func (l *lab) command(args ...string) *exec.Cmd {
-	c := exec.Command("ip", append([]string{"netns", "exec", l.ns, filepath.Join(l.dir, "golden-serve")}, args...)...)
+	c := exec.Command("ip", append([]string{"netns", "exec", l.ns, filepath.Join(binDir, "golden-serve")}, args...)...)
 	c.Dir = l.dir
 	c.Env = append(os.Environ(), "KAMETHOD_ETC="+filepath.Join(l.dir, "etc"), "KAMETHOD_STATE="+filepath.Join(l.dir, "state"))
 	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -300,7 +313,7 @@ func (l *lab) startNode(t testing.TB, i int, what string) {
 	}
 	n := &labNode{log: &locked{}}
 	n.cmd = exec.Command("ip", "netns", "exec", l.ns+strconv.Itoa(i), self, dir, mac(i))
-	n.cmd.Env = append(os.Environ(), job+"="+what)
+	n.cmd.Env = append(os.Environ(), job+"="+what, "AGENT_TEST_CLONE="+filepath.Join(binDir, "clone"))
 	n.cmd.Stdout, n.cmd.Stderr = n.log, n.log
 	n.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := n.cmd.Start(); err != nil {
