@@ -379,3 +379,37 @@ func hostKey(said string) string {
 	}
 	return "no key"
 }
+
+// What is asked for wrongly is refused with the word that is wrong, before
+// anything is made.
+func TestDisklessImageRefuses(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: it makes a root file system")
+	}
+	top, err := filepath.Abs("..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	writeAll(t, dir, map[string]string{"nokeys": "ssh-rsa is not a key\n"})
+	for _, tt := range []struct{ set, want string }{
+		{"PACKAGES=htop $(id)", `"$(id)" is no package's name`},
+		{"PACKAGES=--force-yes", `"--force-yes" is no package's name`},
+		{"KEYS=" + filepath.Join(dir, "none"), "no such file"},
+		{"KEYS=" + filepath.Join(dir, "nokeys"), "no public keys"},
+		{"FORMAT=iso", "must be sqfs, ext4 or tree"},
+		{"MODULES=few", "must be some, all or none"},
+		{"IMAGES=" + filepath.Join(dir, "none"), "run make image first"},
+	} {
+		c := exec.CommandContext(t.Context(), filepath.Join(top, "scripts/diskless.sh"))
+		made := filepath.Join(dir, "made")
+		c.Env = append(os.Environ(), "PACKAGES=", "KEYS=", "OUT="+made, "DISKLESS_CACHE="+made, tt.set)
+		out, err := c.CombinedOutput()
+		if c.ProcessState.ExitCode() != 2 || !strings.Contains(string(out), tt.want) {
+			t.Errorf("%s: %v, want exit status 2 and %q:\n%s", tt.set, err, tt.want, out)
+		}
+		if _, err := os.Stat(made); err == nil {
+			t.Errorf("%s: something was made", tt.set)
+		}
+	}
+}
