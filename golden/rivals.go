@@ -22,7 +22,7 @@ import (
 // long for the answers to the last.
 const (
 	rivalTries = 3
-	rivalWait  = 400 * time.Millisecond
+	rivalWait  = 500 * time.Millisecond
 )
 
 // bootAlone serves the boot servers, unless another golden node would boot the
