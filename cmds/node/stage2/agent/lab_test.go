@@ -26,6 +26,9 @@ import (
 // job has the test binary be a node: "agent", or "clone" and an agent.
 const job = "AGENT_TEST_JOB"
 
+// withKmsg has a node read this machine's kernel log.
+const withKmsg = "AGENT_TEST_KMSG"
+
 func TestMain(m *testing.M) {
 	if os.Getenv(job) != "" {
 		if err := beNode(); err != nil {
@@ -63,8 +66,11 @@ func beNode() error {
 	if err := unix.Mount("none", "/sys", "tmpfs", 0, ""); err != nil { // this machine's disks are not the node's
 		return fmt.Errorf("hide the disks: %w", err)
 	}
-	if err := unix.Mount("/dev/null", "/dev/kmsg", "", unix.MS_BIND, ""); err != nil { // nor its kernel's log
-		return fmt.Errorf("hide the kernel's log: %w", err)
+	kmsg := os.Getenv(withKmsg)
+	if kmsg == "" {
+		if err := unix.Mount("/dev/null", "/dev/kmsg", "", unix.MS_BIND, ""); err != nil { // nor its kernel's log
+			return fmt.Errorf("hide the kernel's log: %w", err)
+		}
 	}
 	if err := hideDisks(); err != nil {
 		return err
@@ -84,7 +90,7 @@ func beNode() error {
 	if err != nil {
 		return err
 	}
-	os.Args = []string{"agent", "-state", filepath.Join(dir, "state.json"), "-kmsg", "", "-v"}
+	os.Args = []string{"agent", "-state", filepath.Join(dir, "state.json"), "-kmsg", kmsg, "-v"}
 	if os.Getenv(job) == "clone" {
 		c := exec.Command(os.Getenv("AGENT_TEST_CLONE"), "-state", filepath.Join(dir, "state.json"), "-root", filepath.Join(dir, "disk"))
 		c.Stdout, c.Stderr = os.Stderr, os.Stderr
