@@ -4,8 +4,11 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"net/netip"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -98,9 +101,14 @@ func (d *deployment) said(n *Node, lines []string) {
 }
 
 // ReadLogs gives what the nodes of the latest run of a session said; node is a
-// number, node3, or the address of a network card, and empty for all. With
+// number, node3, its address or that of its network card, and empty for all. With
 // follow it goes on until the context or the session ends.
 func ReadLogs(ctx context.Context, dir, session, node string, follow bool, told func(LogLine) error) error {
+	if ip, err := netip.ParseAddr(node); err == nil {
+		if node, err = byAddress(ctx, dir, session, ip); err != nil {
+			return err
+		}
+	}
 	choose, err := chooser(node)
 	if err != nil {
 		return err
@@ -110,6 +118,24 @@ func ReadLogs(ctx context.Context, dir, session, node string, follow bool, told 
 		going = func() bool { _, err := Control(dir, session); return err == nil }
 	}
 	return nodelog.Read(ctx, logsDir(dir), session, choose, going, told)
+}
+
+// hereForm is the line that arrived writes; so golden knows a node by its
+// address, also when the session is over.
+var hereForm = regexp.MustCompile(`^node ([0-9]+) is here in [^,]*, address ([^ ,]+),`)
+
+func byAddress(ctx context.Context, dir, session string, ip netip.Addr) (node string, err error) {
+	err = nodelog.Read(ctx, logsDir(dir), session, nil, nil, func(l LogLine) error {
+		m := hereForm.FindStringSubmatch(l.Text)
+		if m != nil && m[1] == strconv.Itoa(l.Node) && m[2] == ip.String() {
+			node = m[1]
+		}
+		return nil
+	})
+	if err == nil && node == "" {
+		err = fmt.Errorf("session %q: %w of a node with the address %s", session, ErrNoLogs, ip)
+	}
+	return node, err
 }
 
 func chooser(node string) (func(int, string) bool, error) {
@@ -124,7 +150,7 @@ func chooser(node string) (func(int, string) bool, error) {
 	}
 	number, err := strconv.Atoi(cmp.Or(strings.TrimPrefix(node, "node"), "x"))
 	if err != nil || number < 1 {
-		return nil, errors.New("which node? want its number, node3, or the address of its network card")
+		return nil, errors.New("which node? want its number, node3, its address or that of its network card")
 	}
 	return func(n int, _ string) bool { return n == number }, nil
 }

@@ -89,8 +89,8 @@ func logsCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "logs [-f] [NODE]",
 		Short: "Print what the nodes of a session have said",
-		Long: "Print what the nodes of a session have said, or one node: its number, node3, or the address\n" +
-			"of its network card. The session may run, or have ended: its logs are kept here, for the\n" +
+		Long: "Print what the nodes of a session have said, or one node: its number, node3, its address\n" +
+			"or that of its network card. The session may run, or have ended: its logs are kept here, for the\n" +
 			"last seven runs of each name.\n" +
 			"\nEXIT STATUS\n  0    they are printed\n  2    there are none; usage\n  130  interrupted (-f)\n",
 		Args: cobra.MaximumNArgs(1),

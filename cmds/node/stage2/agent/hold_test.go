@@ -56,6 +56,10 @@ func TestHoldAndLogs(t *testing.T) {
 			t.Errorf("%q: %v", line, err)
 		}
 	}
+	if out, _ = l.run(t, 0, "logs", "10.79.0.12"); strings.Count(out, "node2: ") == 0 || strings.Contains(out, "node1: ") {
+		t.Errorf("by its address: %s", out)
+	}
+	l.run(t, 2, "logs", "10.79.0.99")
 	l.run(t, 2, "release", "7")
 	if out, _ = l.run(t, 0, "release", "node1"); !strings.Contains(out, "node 1: failed") {
 		t.Errorf("release of one: %q", out)
