@@ -56,7 +56,7 @@ func newLab(t *testing.T, programs ...string) *lab {
 			// xinetd's servers have sessions of their own.
 			pids, _ := exec.Command("ip", "netns", "pids", ns).Output()
 			for _, p := range strings.Fields(string(pids)) {
-				if n, err := strconv.Atoi(p); err == nil {
+				if n, err := strconv.Atoi(p); err == nil && n != os.Getpid() { // inside may have had our first thread
 					syscall.Kill(n, syscall.SIGKILL)
 				}
 			}
