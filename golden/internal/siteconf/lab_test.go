@@ -140,7 +140,7 @@ func (l *lab) startIn(ns string, args ...string) *output {
 	c := exec.Command("ip", append([]string{"netns", "exec", ns}, args...)...)
 	c.Env, c.Stdout, c.Stderr = l.env(), out, out
 	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // no Pdeathsig: the threads of inside die
-	c.WaitDelay = 5 * time.Second // a server of its own session may hold the pipe
+	c.WaitDelay = 5 * time.Second                       // a server of its own session may hold the pipe
 	if err := c.Start(); err != nil {
 		l.t.Fatal(err)
 	}
