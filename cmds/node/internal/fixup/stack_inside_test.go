@@ -23,7 +23,7 @@ const (
 	oldRoot = "11111111-aaaa-4bbb-8ccc-111111111111"
 	oldBoot = "22222222-aaaa-4bbb-8ccc-222222222222"
 	oldSwap = "33333333-aaaa-4bbb-8ccc-333333333333"
-	oldID   = "0123456789abcdef0123456789abcdef"
+	oldID   = "5e1f0c9a7b3d4286e0d1c2b3a4958677"
 )
 
 const (
