@@ -1,10 +1,16 @@
 #!/bin/bash
 # vmtest.sh [CELL]: machines of every kind are cloned, one cell of the matrix
 # after the other, two at a time where there are two processors; then what fails,
-# a nodes file, partitions as blocks, a saved image, and fix-up alone on disks of many kinds.
-# Or only those cells whose name has CELL in it; CELL can also be "failing",
-# "identity", "ownservers" (ISC dhcpd and tftpd-hpa boot the machine), "blocks", "saved", "diskless", "dolly", "methods" (stage 2 by NFS, HTTP, FTP) or "fixup". Prints how long each took, and why there aren't
-# more.
+# a nodes file, partitions as blocks, and fix-up alone on disks of many kinds. Or
+# only those cells whose name has CELL in it; or one of these:
+#
+#	failing, identity, blocks, fixup   the rest of the above
+#	manuals                            all of the next lines
+#	ownservers                         ISC dhcpd and tftpd-hpa boot the machine
+#	methods                            stage 2 by NFS, HTTP and FTP
+#	dolly, diskless, saved, sessions   golden-serve's verbs of these names, and clone --image
+#
+# Prints how long each took, and why there aren't more cells.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 started=$SECONDS
@@ -29,22 +35,24 @@ log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 status=0
 case ${1-} in
-"") run='^(TestMatrix|TestFailing.*|TestNodesFile|TestOwnServers|TestBlocks|TestSavedClone|TestDiskless|TestDollyMachines)$' ;;
+"") run='^(TestMatrix|TestFailing.*|TestNodesFile|TestBlocks)$' ;;
+manuals) run='^(TestOwnServers|TestSavedClone|TestDiskless|TestDollyMachines|TestSessionsBootMachines)$' ;;
 failing) run='^TestFailing' ;;
 identity) run='^TestNodesFile$' ;;
 ownservers) run='^TestOwnServers$' ;;
 blocks) run='^TestBlocks$' ;;
 saved) run='^TestSavedClone$' ;;
+sessions) run='^TestSessionsBootMachines$' ;;
 diskless) run='^(TestRunInMemory|TestDiskless)$' ;;
 dolly) run='^TestDollyMachines$' ;;
 fixup | methods) run= ;;
 *) run='^TestMatrix$' ;;
 esac
 if [ -n "$run" ]; then
-	VMTEST=1 CELL=${1-} go test -count=1 -timeout 240m -v -run "$run" ./images 2>&1 | tee "$log" || status=$?
+	VMTEST=1 SESSIONS_VM=1 CELL=${1-} go test -count=1 -timeout 240m -v -run "$run" ./images 2>&1 | tee "$log" || status=$?
 fi
 case ${1-} in
-"" | methods)
+manuals | methods)
 	VMTEST=1 go test -count=1 -timeout 120m -v -run '^TestMethods$' ./cmds/node/stage1/init 2>&1 | tee -a "$log" || status=$?
 	;;
 esac
