@@ -3,9 +3,11 @@ package golden
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/kamethod/kamethod/golden/status"
+	"github.com/kamethod/kamethod/golden/trust"
 	"github.com/kamethod/kamethod/golden/wire"
 )
 
@@ -93,6 +95,36 @@ func (d *deployment) admitReceiver(r wire.Register, old *Node) error {
 	}
 	if others >= d.Nodes {
 		return fmt.Errorf("the session is full: %d of %d receivers are here", others, d.Nodes)
+	}
+	if r.Stage == wire.RunRAM {
+		return d.distinct(r, old)
+	}
+	return nil
+}
+
+// distinct refuses a machine that would have another's node_id or name: all
+// are told of both.
+func (d *deployment) distinct(r wire.Register, old *Node) error {
+	number := 0
+	if old != nil {
+		number = old.Number
+	} else {
+		d.server.mu.Lock()
+		number = d.server.next(machineKey(r, trust.Pin{}))
+		d.server.mu.Unlock()
+	}
+	self := &Node{Number: number, Register: r}
+	own := d.guests.named(r.MAC)
+	others := slices.DeleteFunc(slices.Clone(d.nodes), func(n *Node) bool { return n == old || n.Number == number })
+	for _, m := range d.guests.machines(others) {
+		switch {
+		case own != nil && m.MAC == own.MAC:
+		case m.ID == self.id():
+			return fmt.Errorf("node_id %d is machine %s's already: give each its own on its boot line, or none any", m.ID, m.MAC)
+		case m.Name == d.guests.Hostname: // all are to be called the same
+		case m.Name == d.guests.nameOf(r.MAC, self.id()):
+			return fmt.Errorf("name %s is machine %s's already", m.Name, m.MAC)
+		}
 	}
 	return nil
 }

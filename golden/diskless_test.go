@@ -143,6 +143,49 @@ func TestRunAgain(t *testing.T) {
 	l.wait()
 }
 
+// What a machine says of itself and all others are told of is no line of its
+// own, no flood, and nobody else's.
+func TestRunDistinct(t *testing.T) {
+	if !inOwnNetwork(t) {
+		return
+	}
+	l := runLab(t, 3, func(c *RunConfig) {
+		c.Named = []Named{{MAC: "52:54:00:77:00:09", Number: 9, Name: "nine"}, {MAC: "52:54:00:77:00:08", Number: 8, Name: "node5"}}
+	})
+	first := l.machine("52:54:00:77:00:01")
+	first.nodeID = 1
+	first.must(wire.RunRAM, nil)
+	for _, tt := range []struct {
+		card   string
+		nodeID int
+		want   string
+	}{
+		{"eth0\nevil:eth0", 0, "network card"},
+		{"eth0 x", 0, "network card"},
+		{strings.Repeat("e", 16), 0, "network card"},
+		{strings.Repeat("e", 1<<19), 0, "network card"},
+		{"eth0", -1, "node_id -1"},
+		{"eth0", 1<<20 + 1, "node_id 1048577"},
+		{"eth0", 1, "machine 52:54:00:77:00:01's already"},
+		{"eth0", 9, "machine 52:54:00:77:00:09's already"},
+		{"eth0", 5, "name node5 is machine 52:54:00:77:00:08's already"},
+	} {
+		m := l.machine("52:54:00:77:00:02")
+		m.card, m.nodeID = tt.card, tt.nodeID
+		if err := m.register(wire.RunRAM, nil); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("card %.20q, node_id %d: %v, want %q", tt.card, tt.nodeID, err, tt.want)
+		}
+	}
+	for _, ok := range []struct {
+		mac, card string
+		nodeID    int
+	}{{"52:54:00:77:00:02", "enp0s31f6.1-a_b", 2}, {"52:54:00:77:00:09", "", 9}} {
+		m := l.machine(ok.mac)
+		m.card, m.nodeID = ok.card, ok.nodeID
+		m.must(wire.RunRAM, nil)
+	}
+}
+
 // Clones' sessions and karecv's take no machine that runs in its memory.
 func TestRunElsewhere(t *testing.T) {
 	if !inOwnNetwork(t) {

@@ -193,6 +193,8 @@ type machine struct {
 	cancel context.CancelFunc
 	ctx    context.Context
 	rate   time.Duration // a piece takes so long to store
+	card   string        // that it says it has
+	nodeID int           // that its boot line says
 
 	mu   sync.Mutex
 	disk map[uint32][]byte
@@ -215,7 +217,7 @@ func (m *machine) register(stage string, resume *wire.Resume) error {
 	}
 	m.client = &http.Client{Transport: &http.Transport{TLSClientConfig: trust.ClientConfig(m.id, m.l.c.Identity.Pin)}}
 	b, _ := json.Marshal(wire.Register{Version: wire.Version, Session: m.l.c.Session, Token: m.l.c.Token, Stage: stage, MAC: m.mac, Queue: 16,
-		DataPort: m.ln.Addr().(*net.TCPAddr).Port, Resume: resume})
+		Card: m.card, NodeID: m.nodeID, DataPort: m.ln.Addr().(*net.TCPAddr).Port, Resume: resume})
 	resp, err := m.client.Post(m.url(wire.RegisterPath), "", bytes.NewReader(b))
 	if err != nil {
 		return err

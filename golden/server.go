@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -115,8 +116,25 @@ func (s *Server) check(reg wire.Register) error {
 		return errors.New("a name is too long")
 	case reg.DataPort <= 0 || reg.DataPort > 65535:
 		return fmt.Errorf("data port %d is none", reg.DataPort)
+	case reg.Card != "" && !isCard(reg.Card):
+		return fmt.Errorf("network card %.20q: want a name of at most %d letters, digits and ._-", reg.Card, maxCard)
+	case reg.NodeID < 0 || reg.NodeID > maxNodeID:
+		return fmt.Errorf("node_id %d: want 1 to %d", reg.NodeID, maxNodeID)
 	}
 	return nil
+}
+
+// What a machine says of itself, and others are told in files: maxCard is a
+// network card's name (IFNAMSIZ of linux/if.h with its zero).
+const (
+	maxCard   = 15
+	maxNodeID = 1 << 20
+)
+
+func isCard(s string) bool {
+	return len(s) <= maxCard && !strings.ContainsFunc(s, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("._-", r)
+	})
 }
 
 // errTwice refuses a machine that is here already, and lives. It may try
@@ -202,14 +220,20 @@ func machineKey(reg wire.Register, pin trust.Pin) string {
 
 // number is a machine's number among all that came.
 func (s *Server) number(key string) int {
-	if s.numbers[key] == 0 {
-		last := 0 // there may be gaps: an earlier run's numbers stay
-		for _, n := range s.numbers {
-			last = max(last, n)
-		}
-		s.numbers[key] = last + 1
-	}
+	s.numbers[key] = s.next(key)
 	return s.numbers[key]
+}
+
+// next is the number that a machine has, or would get.
+func (s *Server) next(key string) int {
+	if n := s.numbers[key]; n != 0 {
+		return n
+	}
+	last := 0 // there may be gaps: an earlier run's numbers stay
+	for _, n := range s.numbers {
+		last = max(last, n)
+	}
+	return last + 1
 }
 
 // who finds the node that makes a request.
