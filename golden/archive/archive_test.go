@@ -241,3 +241,39 @@ func FuzzWalk(f *testing.F) {
 		})
 	})
 }
+
+// rawTar is an archive of entries without contents, as Go's writer makes none:
+// a name, a type, and the size that its header has.
+func rawTar(all ...[3]string) []byte {
+	var b bytes.Buffer
+	for _, e := range all {
+		h := make([]byte, 512) // POSIX.1-1988 ustar, as pax(1) has it
+		copy(h, e[0])
+		copy(h[100:], "0000644\x000000000\x000000000\x00"+e[2]+"\x0000000000000\x00        "+e[1]+"first")
+		copy(h[257:], "ustar  \x00")
+		sum := 0
+		for _, c := range h {
+			sum += int(c)
+		}
+		copy(h[148:], fmt.Sprintf("%06o\x00 ", sum))
+		b.Write(h)
+	}
+	b.Write(make([]byte, 1024))
+	return b.Bytes()
+}
+
+// What old and GNU tars write that Go's doesn't: a hard link with the size of
+// its file, a label, a folder's list.
+func TestOldTar(t *testing.T) {
+	none := strings.Repeat("0", 11)
+	b := rawTar([3]string{"label", "V", none}, [3]string{"first", "0", none}, [3]string{"dir/", "D", none}, [3]string{"again", "1", "00000000011"})
+	var got []string
+	err := Walk(bytes.NewReader(b), Tar, func(e Entry, _ io.Reader) error {
+		got = append(got, fmt.Sprint(e.Name, " ", e.Kind, " ", e.Size))
+		return e.Check(false)
+	})
+	want := []string{fmt.Sprint("first ", File, " 0"), fmt.Sprint("dir/ ", Dir, " 0"), fmt.Sprint("again ", Hardlink, " 0")}
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("%q, %v", got, err)
+	}
+}

@@ -37,6 +37,14 @@ const (
 	maxMinor = 1 << 20
 )
 
+// What GNU tar writes besides ("Basic Tar Format" of its manual): a folder with
+// a list of what was in it (--listed-incremental), and the name of an archive
+// (--label).
+const (
+	typeDumpDir = 'D'
+	typeVolume  = 'V'
+)
+
 func tarEntry(h *tar.Header) (Entry, error) {
 	e := Entry{Name: h.Name, Mode: uint32(h.Mode) & 0o7777, UID: h.Uid, GID: h.Gid, ModTime: h.ModTime, Size: h.Size, Link: h.Linkname}
 	if h.Devmajor < 0 || h.Devmajor >= maxMajor || h.Devminor < 0 || h.Devminor >= maxMinor {
@@ -46,20 +54,20 @@ func tarEntry(h *tar.Header) (Entry, error) {
 	switch h.Typeflag {
 	case tar.TypeReg, tar.TypeGNUSparse, tar.TypeCont:
 		e.Kind = File
-	case tar.TypeDir:
+	case tar.TypeDir, typeDumpDir:
 		e.Kind, e.Size = Dir, 0
 	case tar.TypeSymlink:
 		e.Kind = Symlink
 	case tar.TypeLink:
-		e.Kind = Hardlink
+		e.Kind, e.Size = Hardlink, 0 // old tars write the file's size here, and no contents follow
 	case tar.TypeChar:
 		e.Kind = Char
 	case tar.TypeBlock:
 		e.Kind = Block
 	case tar.TypeFifo:
 		e.Kind = Fifo
-	case tar.TypeXGlobalHeader:
-		e.Kind = Other // a comment, as git archive makes one
+	case tar.TypeXGlobalHeader, typeVolume:
+		e.Kind, e.Size = Other, 0 // a comment, as git archive makes one; a label
 	default:
 		return e, fmt.Errorf("%q: of type %q, which is not known", h.Name, h.Typeflag)
 	}
