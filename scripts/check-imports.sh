@@ -32,7 +32,7 @@ those() {
 mapfile -t node < <(those cmds/node)
 mapfile -t builder < <(those builder)
 mapfile -t golden < <(those golden)
-mapfile -t lower < <(those golden/wire golden/chain golden/stream golden/layout golden/mangle golden/status golden/trust)
+mapfile -t lower < <(those golden/archive golden/wire golden/chain golden/stream golden/layout golden/mangle golden/status golden/trust)
 mapfile -t all < <(go list ./...)
 mapfile -t rest < <(printf '%s\n' "${all[@]}" | grep -v "^$module/cmds/" || true)
 mapfile -t judge < <(those images/compare)
@@ -50,7 +50,7 @@ while IFS= read -r line; do
 	echo "check-imports: $line: an init or a package-level flag runs in every command of a node"
 	breaches=$((breaches + 1))
 done < <(grep -rnE '^func init\(\)|^var .*= flag\.' --include='*.go' --exclude='*_test.go' \
-	cmds/node golden/wire golden/chain golden/stream golden/layout golden/mangle golden/status golden/trust 2>/dev/null || true)
+	cmds/node golden/archive golden/wire golden/chain golden/stream golden/layout golden/mangle golden/status golden/trust 2>/dev/null || true)
 
 while IFS= read -r dir; do
 	echo "check-imports: $dir: a name that says nothing"
