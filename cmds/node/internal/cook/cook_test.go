@@ -405,7 +405,7 @@ func TestRefused(t *testing.T) {
 		want string
 	}{
 		{wire.Copy{From: "big.img", To: dev, Bytes: 4*mib + 1}, fmt.Sprintf("%s has %d bytes, big.img has %d", dev, 4*mib, 4*mib+1)},
-		{wire.Copy{From: "a", To: "/dev/hdz9", Bytes: 1}, "/dev/hdz9: this machine has no /dev/"},
+		{wire.Copy{From: "a", To: "/dev/hdz9", Bytes: 1}, "/dev/hdz9: this machine has no disk hdz, it has "},
 		{wire.Copy{From: "a", To: "/dev/null", Bytes: 1}, "is no disk or partition"},
 		{wire.Copy{From: "a", To: "/proc/x", Bytes: 1}, "the kernel's own"},
 		{wire.Copy{From: "a", To: "/", Archive: "tar"}, "--mount sda1=/"},

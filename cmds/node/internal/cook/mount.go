@@ -15,7 +15,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/kamethod/kamethod/cmds/node/internal/disk"
 	"github.com/kamethod/kamethod/golden/wire"
 )
 
@@ -35,11 +34,7 @@ const (
 
 // mountOne mounts one partition under the root.
 func (s *Sink) mountOne(ctx context.Context, m wire.Mount) error {
-	devs, err := disk.Inventory("/sys")
-	if err != nil {
-		return err
-	}
-	dev := here(m.Device, devs)
+	dev := m.Device
 	if err := waitFor(ctx, dev); err != nil {
 		return err
 	}

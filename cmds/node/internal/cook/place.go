@@ -27,21 +27,26 @@ type place struct {
 	below  bool   // a mount of the plan: it is there when that is
 }
 
-// places finds where every copy goes, before anything is written: devices that
-// are there, large enough and nobody else's, files for which there is room.
-func places(plan wire.Plan, root string, say func(string)) ([]place, error) {
+// places finds where every copy goes, and what is mounted, before anything is
+// written: devices that are there, large enough and nobody else's, files for
+// which there is room.
+func places(plan wire.Plan, root string, say func(string)) ([]place, []wire.Mount, error) {
 	devs, err := disk.Inventory("/sys")
 	if err != nil {
-		return nil, err
+		return nil, nil, err
+	}
+	mounts, err := mountsHere(plan, devs)
+	if err != nil {
+		return nil, nil, err
 	}
 	var all []place
 	at := map[string]string{}
 	for _, c := range plan.Copies {
 		if err := (archive.Form{Archive: c.Archive, Packing: c.Packing}).Check(); err != nil {
-			return nil, fmt.Errorf("%s: %w", c.To, err)
+			return nil, nil, fmt.Errorf("%s: %w", c.To, err)
 		}
 		if !path.IsAbs(c.To) || path.Clean(c.To) != c.To || c.Bytes < 0 {
-			return nil, fmt.Errorf("%q: want a whole path", c.To)
+			return nil, nil, fmt.Errorf("%q: want a whole path", c.To)
 		}
 		p := place{Copy: c, path: c.To}
 		if strings.HasPrefix(c.To, "/dev/") {
@@ -50,15 +55,15 @@ func places(plan wire.Plan, root string, say func(string)) ([]place, error) {
 			err = p.findFile(plan, root)
 		}
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if other := at[p.path]; other != "" && (p.device || p.Archive == "") {
-			return nil, fmt.Errorf("%s and %s are both %s here", other, c.To, p.path)
+			return nil, nil, fmt.Errorf("%s and %s are both %s here", other, c.To, p.path)
 		}
 		at[p.path] = c.To
 		all = append(all, p)
 	}
-	return all, room(all)
+	return all, mounts, room(all)
 }
 
 // findDevice takes a device of that name. A disk of another name is taken
@@ -67,9 +72,11 @@ func (p *place) findDevice(devs []disk.Device, say func(string)) error {
 	if p.path = here(p.To, devs); p.path != p.To {
 		say(fmt.Sprintf("%s is called %s here, on this machine's only disk", p.To, p.path))
 	}
-	name := strings.TrimPrefix(p.path, "/dev/")
 	st, err := os.Stat(p.path)
 	if errors.Is(err, os.ErrNotExist) {
+		if on, _ := diskOf(p.path); !known(on, devs) {
+			return fmt.Errorf("%s: this machine has no disk %s, it has %s", p.To, on, list(devs))
+		}
 		return fmt.Errorf("%s: this machine has no %s, it has %s: make that partition first, or copy to the whole disk", p.To, p.path, list(devs))
 	}
 	if err != nil {
@@ -79,33 +86,67 @@ func (p *place) findDevice(devs []disk.Device, say func(string)) error {
 		return fmt.Errorf("%s: is no disk or partition", p.path)
 	}
 	p.device = true
+	on, part := diskOf(p.path)
 	for _, d := range devs {
-		if on, part := layout.SplitPartition(name); d.Name == name || part > 0 && d.Name == on {
-			p.disk, p.whole = d.Path, d.Name == name
+		if d.Name == on {
+			p.disk, p.whole = d.Path, part == 0
 		}
 	}
 	return p.take()
 }
 
 // here is what a disk or partition is called on this machine: as golden calls
-// it, but on the only disk where there is none of that name.
+// it, but on the only disk where golden's is the first of its kind and there is
+// none of that name.
 func here(dev string, devs []disk.Device) string {
 	if _, err := os.Stat(dev); err == nil {
 		return dev
 	}
-	name := strings.TrimPrefix(dev, "/dev/")
-	on, part := layout.SplitPartition(name)
-	if part == 0 {
-		on = name
-	}
+	return instead(dev, devs)
+}
+
+// firsts are the first disks of their kinds. Only these are the only disk under
+// another name: who asks for a second disk doesn't mean the first.
+const firsts = "sda hda vda xvda nvme0n1 mmcblk0"
+
+func instead(dev string, devs []disk.Device) string {
+	on, part := diskOf(dev)
 	fixed := slices.DeleteFunc(slices.Clone(devs), func(d disk.Device) bool { return d.Removable || d.ReadOnly || d.Bus == "usb" })
-	if len(fixed) != 1 || slices.ContainsFunc(devs, func(d disk.Device) bool { return d.Name == on }) {
+	if len(fixed) != 1 || known(on, devs) || !slices.Contains(strings.Fields(firsts), on) {
 		return dev
 	}
 	if part > 0 {
 		return "/dev/" + layout.PartitionName(fixed[0].Name, part)
 	}
 	return fixed[0].Path
+}
+
+// diskOf takes the name of a device apart, into that of the disk and the
+// number of the partition.
+func diskOf(dev string) (string, int) {
+	name := strings.TrimPrefix(dev, "/dev/")
+	if on, part := layout.SplitPartition(name); part > 0 {
+		return on, part
+	}
+	return name, 0
+}
+
+func known(name string, devs []disk.Device) bool {
+	return slices.ContainsFunc(devs, func(d disk.Device) bool { return d.Name == name })
+}
+
+// mountsHere are the plan's mounts with the devices of this machine. Their
+// partitions may come with what is written, their disks not.
+func mountsHere(plan wire.Plan, devs []disk.Device) ([]wire.Mount, error) {
+	all := slices.Clone(plan.Mounts)
+	for i, m := range all {
+		all[i].Device = here(m.Device, devs)
+		_, err := os.Stat(all[i].Device)
+		if on, part := diskOf(all[i].Device); errors.Is(err, os.ErrNotExist) && part > 0 && !known(on, devs) {
+			return nil, fmt.Errorf("mount %s for %s: this machine has no disk %s, it has %s", m.Device, m.At, on, list(devs))
+		}
+	}
+	return all, nil
 }
 
 func list(devs []disk.Device) string {

@@ -31,8 +31,7 @@ type Options struct {
 // Sink writes all copies of a plan (chain.Sink).
 type Sink struct {
 	opt    Options
-	plan   wire.Plan
-	places []place
+	mounts []wire.Mount // devices are this machine's
 	pantry *pantry
 	ctx    context.Context // of all that cooks
 	cancel context.CancelFunc
@@ -64,7 +63,7 @@ var errClosed = errors.New("ended")
 
 // Check finds the place of every copy and changes nothing.
 func Check(plan wire.Plan, root string, say func(string)) error {
-	_, err := places(plan, root, say)
+	_, _, err := places(plan, root, say)
 	return err
 }
 
@@ -73,11 +72,11 @@ func New(ctx context.Context, plan wire.Plan, streams []wire.Stream, opt Options
 	if len(streams) != len(plan.Copies) {
 		return nil, fmt.Errorf("golden sends %d streams for %d copies", len(streams), len(plan.Copies))
 	}
-	all, err := places(plan, opt.Root, func(string) {}) // Check has said what there is to say
+	all, mounts, err := places(plan, opt.Root, func(string) {}) // Check has said what there is to say
 	if err != nil {
 		return nil, err
 	}
-	s := &Sink{opt: opt, plan: plan, places: all, pantry: newPantry(opt.Memory)}
+	s := &Sink{opt: opt, mounts: mounts, pantry: newPantry(opt.Memory)}
 	for i, st := range streams {
 		if int(st.ID) != i || st.Kind != wire.ImageStream {
 			return nil, fmt.Errorf("stream %d is of kind %q and number %d", i, st.Kind, st.ID)
@@ -245,7 +244,7 @@ func (s *Sink) served(d *dish) error {
 // lets those begin who waited for it; the lock is held.
 func (s *Sink) mount() error {
 	s.mounted = true
-	for _, m := range sorted(s.plan.Mounts) {
+	for _, m := range sorted(s.mounts) {
 		if err := s.mountOne(s.ctx, m); err != nil {
 			s.err = err
 			s.pantry.close(err)
