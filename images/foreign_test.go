@@ -94,12 +94,12 @@ func TestBesideForeignServers(t *testing.T) {
 // waitForLine waits until a program's log has a text.
 func waitForLine(t *testing.T, log, text string) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 		if b, _ := os.ReadFile(log); strings.Contains(string(b), text) {
 			return
 		}
 	}
-	t.Fatalf("no %q in %s within 20 s", text, log)
+	t.Fatalf("no %q in %s within 2 minutes", text, log)
 }
 
 // smallRoot is enough of a root to be offered.

@@ -192,7 +192,7 @@ func TestSessionsOfTwoGoldens(t *testing.T) {
 		want      string
 	}{
 		{"the other's session, found by nobody with this name", own1, []string{"-s", "green", "--wait", "1s"}, "no golden node answers"},
-		{"own key and token, the other's session", own1, []string{"-s", "blue", "--wait", "1s"}, "foreign key"},
+		{"own key and token, the other's session", own1, []string{"-s", "blue"}, "foreign key"},
 		{"the same at the other's address", own1, []string{"-s", "blue", "-h", at2}, "foreign key"},
 		{"the same at the own one's address", own1, []string{"-s", "blue", "-h", at1}, `no session "blue" here; this one is called "red"`},
 		{"own session at the other's address", own1, []string{"-s", "red", "-h", at2}, "foreign key"},

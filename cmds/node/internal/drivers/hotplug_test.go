@@ -51,8 +51,8 @@ func TestWatchEnds(t *testing.T) {
 	cancel()
 	select {
 	case <-done:
-	case <-time.After(5 * time.Second):
-		t.Fatal("still listening 5 s after the end")
+	case <-time.After(time.Minute):
+		t.Fatal("still listening a minute after the end")
 	}
 }
 
