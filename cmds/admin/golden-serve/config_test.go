@@ -104,6 +104,9 @@ func TestConfigInstall(t *testing.T) {
 	if len(w) < 8 || w[0] != "apt-get" || w[1] != "install" || strings.Count(string(out), "\n") != 1 {
 		t.Fatalf("config all -I says\n%s", out)
 	}
+	if lists, err := filepath.Glob("/var/lib/apt/lists/*_Packages*"); err != nil || len(lists) == 0 {
+		t.Skip("this machine has no lists of packages to compare them with: apt-get update gets them")
+	}
 	known, err := exec.Command("apt-cache", append([]string{"show", "--no-all-versions"}, w[2:]...)...).CombinedOutput()
 	for _, p := range w[2:] {
 		if !strings.Contains("\n"+string(known), "\nPackage: "+p+"\n") {
