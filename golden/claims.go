@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/kamethod/kamethod/golden/internal/netboot"
@@ -122,15 +123,42 @@ func (h *hub) boot() (bootServers, error) {
 		return nil, nil
 	}
 	b := list[0].clone.Boot
-	b.Named = nil
-	for _, d := range list {
-		b.Named = append(b.Named, d.clone.Boot.Named...)
+	var err error
+	if b.Named, err = namedOf(list); err != nil {
+		return nil, err
 	}
 	cfg, err := b.config(h, h.log)
 	if err != nil {
 		return nil, err
 	}
 	return b.servers(cfg, h.addrs, h.words, h.log)
+}
+
+// namedOf is what the nodes files of all say. Of a machine that is in several,
+// what its session's says counts: whose machine it is, has it in its list.
+func namedOf(list []*deployment) ([]Named, error) {
+	var out []Named
+	from := map[string]*deployment{}
+	for _, d := range list {
+		for _, n := range d.clone.Boot.Named {
+			if slices.ContainsFunc(list, func(o *deployment) bool { return o != d && o.states.Names(n.MAC) }) {
+				continue
+			}
+			i := slices.IndexFunc(out, func(o Named) bool { return o.MAC == n.MAC })
+			switch {
+			case i < 0:
+				out, from[n.MAC] = append(out, n), d
+			case !bootsAlike(out[i], n):
+				return nil, fmt.Errorf("machine %s is in the nodes files of sessions %q and %q, which don't say the same of it", n.MAC, from[n.MAC].Session, d.Session)
+			}
+		}
+	}
+	return out, nil
+}
+
+func bootsAlike(a, b Named) bool {
+	return a.Label == b.Label && a.Name == b.Name && (a.Number == b.Number || a.Local()) &&
+		slices.Equal(a.Words(), b.Words()) && slices.Equal(a.Addresses, b.Addresses)
 }
 
 // words are what stage 1 hears in the network where golden has this address.

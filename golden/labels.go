@@ -10,7 +10,8 @@ import (
 // own has a boot server tell each machine of a nodes file what it boots: its
 // label's words and its node_id. One that is to boot its disk never hears the
 // image. One whose label brings up the rescue system alone always does: it
-// takes no part in the session, and nothing is erased by it.
+// takes no part in the session, hears none of its words, least of all its
+// token, and nothing is erased by it.
 func (b Boot) own(c *netboot.Config) {
 	if len(b.Named) == 0 {
 		return
@@ -25,6 +26,16 @@ func (b Boot) own(c *netboot.Config) {
 			return netboot.Own{}
 		}
 		return netboot.Own{Label: n.Label, Boot: n.Words(), NodeID: n.Number}
+	}
+	words, all := c.Words, c.Append
+	c.Words = func(m netboot.Client) string {
+		switch n, ok := list[m.MAC.String()]; {
+		case ok && n.Rescue():
+			return ""
+		case words != nil:
+			return words(m)
+		}
+		return all
 	}
 	decide := c.Decide
 	c.Decide = func(m netboot.Client) netboot.Answer {
