@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/google/renameio/v2"
 	"github.com/vishvananda/netlink"
@@ -136,8 +137,9 @@ func ParseNetwork(s string) (netip.Prefix, error) {
 	return p, nil
 }
 
-// WriteSite writes files below a folder. What is there with other contents is
-// kept beside, with .sav behind its name.
+// WriteSite writes files below a folder, with the owner and mode of what is
+// there. If that has other contents it is kept beside, with .sav behind its
+// name, or .sav.2 and so on: what was kept once is never written over.
 func WriteSite(dir string, list []SiteFile) ([]string, error) {
 	var out []string
 	for _, f := range list {
@@ -148,21 +150,87 @@ func WriteSite(dir string, list []SiteFile) ([]string, error) {
 		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 			return out, fmt.Errorf("make the folder of %s: %w", file, err)
 		}
-		old, err := os.ReadFile(file)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return out, fmt.Errorf("look what was there before: %w", err)
-		}
-		if err == nil && !bytes.Equal(old, f.Text) {
-			if err := renameio.WriteFile(file+".sav", old, 0o644); err != nil {
-				return out, fmt.Errorf("keep the old %s: %w", file, err)
-			}
-		}
-		if err := renameio.WriteFile(file, f.Text, 0o644); err != nil {
-			return out, fmt.Errorf("write %s: %w", file, err)
+		if err := replaceKeeping(file, f.Text); err != nil {
+			return out, err
 		}
 		out = append(out, file)
 	}
 	return out, nil
+}
+
+func replaceKeeping(file string, text []byte) error {
+	st, err := os.Stat(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := renameio.WriteFile(file, text, 0o644); err != nil {
+			return fmt.Errorf("write %s: %w", file, err)
+		}
+		return nil
+	}
+	var old []byte
+	if err == nil {
+		old, err = os.ReadFile(file)
+	}
+	if err != nil {
+		return fmt.Errorf("look what was there before: %w", err)
+	}
+	if bytes.Equal(old, text) {
+		return nil
+	}
+	if err := keepOld(file, old, st); err != nil {
+		return fmt.Errorf("keep the old %s: %w", file, err)
+	}
+	t, err := renameio.NewPendingFile(file)
+	if err != nil {
+		return fmt.Errorf("write %s: %w", file, err)
+	}
+	defer t.Cleanup()
+	_, err = t.Write(text)
+	if err = errors.Join(err, sameOwner(t.File, st)); err == nil {
+		err = t.CloseAtomicallyReplace()
+	}
+	if err != nil {
+		return fmt.Errorf("write %s: %w", file, err)
+	}
+	return nil
+}
+
+// maxSaved bounds how many old versions of a file are kept.
+const maxSaved = 1000
+
+// keepOld keeps contents beside a file, unless they have been kept already.
+func keepOld(file string, old []byte, st fs.FileInfo) error {
+	for n := 1; n <= maxSaved; n++ {
+		sav := file + ".sav"
+		if n > 1 {
+			sav += fmt.Sprintf(".%d", n)
+		}
+		f, err := os.OpenFile(sav, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+		if errors.Is(err, fs.ErrExist) {
+			if kept, err := os.ReadFile(sav); err == nil && bytes.Equal(kept, old) {
+				return nil
+			}
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		_, err = f.Write(old)
+		if err = errors.Join(err, sameOwner(f, st), f.Sync(), f.Close()); err != nil {
+			return errors.Join(err, os.Remove(sav))
+		}
+		return nil
+	}
+	return fmt.Errorf("there are %d old versions already", maxSaved)
+}
+
+// sameOwner gives a file another's owner and mode.
+func sameOwner(f *os.File, st fs.FileInfo) error {
+	if s, ok := st.Sys().(*syscall.Stat_t); ok {
+		if err := f.Chown(int(s.Uid), int(s.Gid)); err != nil {
+			return err
+		}
+	}
+	return f.Chmod(st.Mode().Perm()) // the last: chown takes bits away
 }
 
 // InstallLines are the commands that install the programs of some kinds, for a

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -59,6 +60,28 @@ func TestConfig(t *testing.T) {
 		if b, err := os.ReadFile(name); err != nil || !strings.Contains(string(b), want) {
 			t.Errorf("%s: %v, want %q in\n%s", name, err, want, b)
 		}
+	}
+	// What was there first stays, as private as it was, however often; what is
+	// kept already isn't kept again.
+	if err := os.Chmod(file, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	for _, label := range []string{"dolly", "local", "dolly", "local", "kamethod"} {
+		put(label)
+		o.run(0, all...)
+	}
+	for name, want := range map[string]string{file: "kamethod 640", file + ".sav": "kamethod 644", file + ".sav.2": "local 640", file + ".sav.3": "dolly 640"} {
+		st, err := os.Stat(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		label, mode, _ := strings.Cut(want, " ")
+		if b, err := os.ReadFile(name); err != nil || !strings.Contains(string(b), "DEFAULT "+label+"\n") || fmt.Sprintf("%o", st.Mode().Perm()) != mode {
+			t.Errorf("%s: %v, mode %v, want %s in\n%s", name, err, st.Mode(), want, b)
+		}
+	}
+	if _, err := os.Stat(file + ".sav.4"); err == nil {
+		t.Error("the same is kept twice")
 	}
 	if saved, err := filepath.Glob(filepath.Join(o.dir, "site/d*.sav")); err != nil || len(saved) > 0 {
 		t.Errorf("kept, though nothing has changed: %v, %v", saved, err)
