@@ -37,20 +37,37 @@ func TestFinder(t *testing.T) {
 		}
 		go f.serve(ctx) // ends with ctx
 	}
-	ask := func(to, session string, silent bool) []string {
+	// heard asks until there is an answer of that session.
+	heard := func(pc net.PacketConn, session string, end time.Time) {
 		t.Helper()
-		pc, err := net.ListenPacket("udp4", ":0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer pc.Close()
-		var got []string
 		b := make([]byte, 1500)
-		for tries := 0; tries < 3 || len(got) == 0 && !silent && tries < 20; tries++ {
-			if _, err := pc.WriteTo(wire.FindRequest(session), &net.UDPAddr{IP: net.ParseIP(to), Port: wire.ControlPort}); err != nil {
-				t.Fatal(err)
+		for name := ""; name != session; {
+			question(t, pc, "10.99.0.255", session)
+			for pc.SetReadDeadline(time.Now().Add(time.Second)); name != session; {
+				n, _, err := pc.ReadFrom(b)
+				if err != nil {
+					break
+				}
+				name, _, _ = wire.ParseHere(b[:n])
 			}
-			for pc.SetReadDeadline(time.Now().Add(300 * time.Millisecond)); ; {
+			if time.Now().After(end) {
+				t.Fatalf("nobody answers who looks for session %s", session)
+			}
+		}
+	}
+	ask := func(to, session string, silent bool) (got []string) {
+		t.Helper()
+		pc := udpSocket(t)
+		b := make([]byte, 1500)
+		end := time.Now().Add(2 * time.Minute)
+		for round := 0; round < 3 || len(got) == 0 && !silent && time.Now().Before(end); round++ {
+			question(t, pc, to, session)
+			// Each golden answers one after the other: who has answered this
+			// has answered that, or never will.
+			later := udpSocket(t)
+			heard(later, "one", end)
+			heard(later, "two", end)
+			for pc.SetReadDeadline(time.Now().Add(100 * time.Millisecond)); ; {
 				n, from, err := pc.ReadFrom(b)
 				if err != nil {
 					break
@@ -72,5 +89,23 @@ func TestFinder(t *testing.T) {
 		if got := fmt.Sprint(ask(c.to, c.session, c.want == "[]")); got != c.want {
 			t.Errorf("%s, asked by %s: %s, want %s", c.session, c.to, got, c.want)
 		}
+	}
+}
+
+func udpSocket(t *testing.T) net.PacketConn {
+	t.Helper()
+	pc, err := net.ListenPacket("udp4", ":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { pc.Close() })
+	return pc
+}
+
+// question asks by broadcast who has a session.
+func question(t *testing.T, pc net.PacketConn, to, session string) {
+	t.Helper()
+	if _, err := pc.WriteTo(wire.FindRequest(session), &net.UDPAddr{IP: net.ParseIP(to), Port: wire.ControlPort}); err != nil {
+		t.Fatal(err)
 	}
 }
