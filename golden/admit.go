@@ -33,6 +33,11 @@ func (d *deployment) admit(r wire.Register, old *Node) error {
 			return fmt.Errorf("this machine has %s firmware and could not boot as a clone: %s", strings.ToUpper(r.Firmware), why)
 		}
 	}
+	if d.clone != nil && !d.clone.Fetch {
+		if err := d.clone.Plan.Suits(r.Replication); err != nil {
+			return err
+		}
+	}
 	if d.clone != nil && d.clone.Wants != nil {
 		if err := d.clone.Wants.Register(r); err != nil {
 			return err
@@ -96,9 +101,13 @@ func (d *deployment) admitReceiver(r wire.Register, old *Node) error {
 	if others >= d.Nodes {
 		return fmt.Errorf("the session is full: %d of %d receivers are here", others, d.Nodes)
 	}
-	if r.Stage == wire.RunRAM {
-		return d.distinct(r, old)
+	if r.Stage != wire.RunRAM {
+		return nil
 	}
+	if err := d.distinct(r, old); err != nil {
+		return err
+	}
+	d.guests.came(r.MAC)
 	return nil
 }
 

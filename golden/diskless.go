@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/kamethod/kamethod/golden/chain"
 	"github.com/kamethod/kamethod/golden/internal/netboot"
@@ -44,7 +46,33 @@ type guests struct {
 	own []string // our own network cards
 
 	mu  sync.Mutex
-	has map[string]bool // machines that were given the image, where nobody is named
+	has map[string]place // machines that were given the image, where nobody is named
+}
+
+// place is a machine's among the first so many. It is given back when the
+// machine doesn't register in time: it was switched off, or runs something else.
+type place struct {
+	since time.Time // when it was last given the image
+	here  bool      // it has registered
+}
+
+// expire takes back the places of those that never came; the lock is held.
+func (g *guests) expire(now time.Time) {
+	maps.DeleteFunc(g.has, func(_ string, p place) bool { return !p.here && now.Sub(p.since) > roster.DefaultArmFor })
+}
+
+// came: a machine has registered, and its place is its own.
+func (g *guests) came(mac string) {
+	own, err := roster.ParseMAC(mac)
+	if err != nil {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if p, ok := g.has[own]; ok {
+		p.here = true
+		g.has[own] = p
+	}
 }
 
 // Run gives a source to machines that run it in their memory, and to karecv.
@@ -255,7 +283,9 @@ func (g *guests) decide(c netboot.Client) netboot.Answer {
 	mac := c.MAC.String()
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	ours := g.has[mac]
+	now := time.Now()
+	g.expire(now)
+	had, ours := g.has[mac]
 	switch {
 	case slices.Contains(g.own, mac):
 		return netboot.Silent
@@ -268,9 +298,9 @@ func (g *guests) decide(c netboot.Client) netboot.Answer {
 	switch {
 	case ours && c.Loading: // who only looks for a boot server may go to another one yet
 		if g.has == nil {
-			g.has = map[string]bool{}
+			g.has = map[string]place{}
 		}
-		g.has[mac] = true
+		g.has[mac] = place{since: now, here: had.here}
 	case ours:
 	case c.Loading || g.Boot.DHCP == netboot.DHCPFull:
 		return netboot.LocalBoot
@@ -300,7 +330,9 @@ func (g *guests) mayRun(mac string) error {
 func (g *guests) holds(mac string) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.has[mac] || g.listed(mac)
+	g.expire(time.Now())
+	_, ours := g.has[mac]
+	return ours || g.listed(mac)
 }
 
 // listed: the administrator has named the machine.

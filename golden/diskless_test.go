@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/kamethod/kamethod/golden/internal/netboot"
+	"github.com/kamethod/kamethod/golden/internal/roster"
 	"github.com/kamethod/kamethod/golden/stream"
 	"github.com/kamethod/kamethod/golden/wire"
 )
@@ -268,6 +269,23 @@ func TestGuestsDecide(t *testing.T) {
 	} {
 		if got := ask(g, tt.n, tt.loading); got != tt.want {
 			t.Errorf("question %d: machine %d hears %v, want %v", i, tt.n, got, tt.want)
+		}
+	}
+	// Who loaded and never came gives its place back, who registered doesn't.
+	g.came(mac(1).String())
+	for name, p := range g.has {
+		p.since = time.Now().Add(-roster.DefaultArmFor - time.Minute)
+		g.has[name] = p
+	}
+	if g.holds(mac(3).String()) || !g.holds(mac(1).String()) {
+		t.Errorf("places of %v", g.has)
+	}
+	for i, tt := range []struct {
+		n    byte
+		want netboot.Answer
+	}{{2, netboot.BootImage}, {3, netboot.LocalBoot}, {1, netboot.BootImage}} {
+		if got := ask(g, tt.n, true); got != tt.want {
+			t.Errorf("later, question %d: machine %d hears %v, want %v", i, tt.n, got, tt.want)
 		}
 	}
 	g = &guests{RunConfig: RunConfig{Config: Config{Nodes: 5}, Boot: &Boot{DHCP: netboot.DHCPFull, MACs: []string{"52-54-00-77-00-04"}}}}
