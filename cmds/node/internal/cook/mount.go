@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -42,20 +41,21 @@ func (s *Sink) mountOne(ctx context.Context, m wire.Mount) error {
 	if err != nil {
 		return err
 	}
-	at := filepath.Join(s.opt.Root, m.At)
-	if err := os.MkdirAll(at, 0o755); err != nil {
+	point, err := s.below.mountPoint(m.At)
+	if err != nil {
 		return fmt.Errorf("mount %s: %w", dev, err)
 	}
+	defer point.Close()
 	options := ""
 	if kind == wire.VFAT {
 		options = "umask=0077,utf8,quiet" // as in package disk: a FAT has no owners and modes
 	}
-	err = unix.Mount(dev, at, kind, 0, options)
+	err = unix.Mount(dev, fdPath(point), kind, 0, options)
 	if errors.Is(err, unix.ENODEV) && (kind == "ext2" || kind == "ext3") {
-		err = unix.Mount(dev, at, "ext4", 0, options) // its driver mounts these as well
+		err = unix.Mount(dev, fdPath(point), "ext4", 0, options) // its driver mounts these as well
 	}
 	if err != nil {
-		return fmt.Errorf("mount %s (%s) on %s: %w", dev, kind, at, err)
+		return fmt.Errorf("mount %s (%s) for %s: %w", dev, kind, m.At, err)
 	}
 	s.opt.Say(fmt.Sprintf("%s (%s) is mounted for %s", dev, kind, m.At))
 	return nil

@@ -32,6 +32,7 @@ type Options struct {
 type Sink struct {
 	opt    Options
 	mounts []wire.Mount // devices are this machine's
+	below  below
 	pantry *pantry
 	ctx    context.Context // of all that cooks
 	cancel context.CancelFunc
@@ -142,15 +143,29 @@ func (s *Sink) begin() error {
 }
 
 func (s *Sink) openImage(d *dish) error {
-	if !d.device {
-		if err := os.MkdirAll(filepath.Dir(d.path), 0o755); err != nil {
-			return fmt.Errorf("%s: %w", d.To, err)
-		}
+	at, held, err := s.target(d)
+	if err != nil {
+		return fmt.Errorf("%s: %w", d.To, err)
 	}
-	var err error
-	d.image, err = restore.NewImage(d.path, d.s)
+	defer held.Close()
+	if d.image, err = restore.NewImage(at, d.s); err != nil {
+		return fmt.Errorf("%s: %w", d.To, err)
+	}
 	s.opt.Say(fmt.Sprintf("writing %s to %s", d.From, d.path))
-	return err
+	return nil
+}
+
+// target is the name under which a file or device is opened, while held is
+// open.
+func (s *Sink) target(d *dish) (at string, held io.Closer, err error) {
+	if d.below {
+		f, at, err := s.below.file(d.To)
+		return at, f, err
+	}
+	if !d.device {
+		err = os.MkdirAll(filepath.Dir(d.path), 0o755)
+	}
+	return d.path, io.NopCloser(nil), err
 }
 
 // Put takes a piece.
@@ -244,19 +259,31 @@ func (s *Sink) served(d *dish) error {
 // lets those begin who waited for it; the lock is held.
 func (s *Sink) mount() error {
 	s.mounted = true
-	for _, m := range sorted(s.mounts) {
-		if err := s.mountOne(s.ctx, m); err != nil {
-			s.err = err
-			s.pantry.close(err)
+	if err := s.layTable(); err != nil {
+		s.err = err
+		s.pantry.close(err)
+		return err
+	}
+	s.pantry.mu.Lock()
+	defer s.pantry.mu.Unlock()
+	s.tabled = true
+	s.pantry.news.Broadcast()
+	return nil
+}
+
+func (s *Sink) layTable() (err error) {
+	if len(s.mounts) > 0 {
+		if s.below, err = newBelow(s.opt.Root); err != nil {
 			return err
 		}
 	}
-	for _, d := range s.dishes {
-		if !d.below {
-			continue
+	for _, m := range sorted(s.mounts) {
+		if err := s.mountOne(s.ctx, m); err != nil {
+			return err
 		}
-		if d.feed != nil {
-			s.cook(d)
+	}
+	for _, d := range s.dishes { // before anybody unpacks what may be links
+		if !d.below || d.feed != nil {
 			continue
 		}
 		if err := s.openImage(d); err != nil {
@@ -269,10 +296,11 @@ func (s *Sink) mount() error {
 			close(d.done)
 		}
 	}
-	s.pantry.mu.Lock()
-	defer s.pantry.mu.Unlock()
-	s.tabled = true
-	s.pantry.news.Broadcast()
+	for _, d := range s.dishes {
+		if d.below && d.feed != nil {
+			s.cook(d)
+		}
+	}
 	return nil
 }
 
@@ -311,22 +339,32 @@ func (s *Sink) prepare(d *dish) error {
 		return err
 	}
 	defer r.Close()
-	if d.Archive != "" {
+	if d.Archive == "" {
+		return s.pour(d, r)
+	}
+	if !d.below {
 		return unpack(r, d.Archive, d.path, d.FarLinks, d.Bytes)
 	}
-	return d.pour(r)
+	dir, err := s.below.folder(d.To)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return unpack(r, d.Archive, fdPath(dir), d.FarLinks, d.Bytes)
 }
 
 // pour writes one file or device.
-func (d *dish) pour(r io.Reader) (err error) {
+func (s *Sink) pour(d *dish, r io.Reader) (err error) {
 	flags := os.O_WRONLY
 	if !d.device {
 		flags |= os.O_CREATE | os.O_TRUNC
-		if err := os.MkdirAll(filepath.Dir(d.path), 0o755); err != nil {
-			return err
-		}
 	}
-	f, err := os.OpenFile(d.path, flags, 0o644)
+	at, held, err := s.target(d)
+	if err != nil {
+		return err
+	}
+	defer held.Close()
+	f, err := os.OpenFile(at, flags, 0o644)
 	if err != nil {
 		return err
 	}
