@@ -65,12 +65,13 @@ func (s *stage1) fetchRootFrom(ctx context.Context, server string) error {
 	}
 	defer n.Close()
 	s.con.Line("%s: golden node %s, this is node %d of session %s", title, n.Server, n.Number(), n.Session)
-	if err := s.receiveRoot(ctx, n); err != nil {
+	whole, err := s.receiveRoot(ctx, n)
+	if err = s.without(whole, err); err != nil {
 		n.Fail("running in memory", err)
 		return err
 	}
 	release, err := n.NextRelease(ctx)
-	if err != nil {
+	if err = s.without(whole, err); err != nil {
 		return fmt.Errorf("wait for golden's word to go: %w", err)
 	}
 	if release.Torn != "" {
@@ -79,32 +80,44 @@ func (s *stage1) fetchRootFrom(ctx context.Context, server string) error {
 	return nil
 }
 
-// receiveRoot has the new root mounted, and this machine's own, in the end.
-func (s *stage1) receiveRoot(ctx context.Context, n *join.Session) error {
+// without takes golden's end for nothing that stops a machine which has all.
+func (s *stage1) without(whole bool, err error) error {
+	if whole && (errors.Is(err, join.ErrGoldenLost) || errors.Is(err, join.ErrStopped) || errors.Is(err, join.ErrRefused)) {
+		s.con.Line("%s: golden is gone before the release; what is here is whole: %v", title, err)
+		return nil
+	}
+	return err
+}
+
+// receiveRoot has the new root mounted, and this machine's own, in the end:
+// then it is whole, also if it didn't end well.
+func (s *stage1) receiveRoot(ctx context.Context, n *join.Session) (whole bool, err error) {
 	who, err := n.NextRun(ctx)
 	if err != nil {
-		return err
+		return false, err
 	}
 	order, err := n.NextTransfer(ctx)
 	if err != nil {
-		return err
+		return false, err
 	}
 	root, err := diskless.Open(diskless.Config{
 		Streams: order.Streams, NewRoot: newRoot, Dir: handover.Dir, Load: s.loadFor, Log: s.con.Logger(),
 	})
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer root.Close()
 	s.con.Line("%s: receiving %d bytes into memory", title, bytesOf(order.Streams))
-	return n.Receive(ctx, order, root.Sink(), nil, func(ctx context.Context) error {
+	err = n.Receive(ctx, order, root.Sink(), nil, func(ctx context.Context) error { // has ended when Receive returns
 		keys, err := s.makeOwn(ctx, root, who)
 		if err != nil {
 			return err
 		}
+		whole = true
 		n.Report(wire.Report{Done: &wire.Done{HostKeys: keys}})
 		return nil
 	})
+	return whole, err
 }
 
 func (s *stage1) makeOwn(ctx context.Context, root *diskless.Root, who wire.Run) (hostKeys []string, err error) {
