@@ -157,44 +157,28 @@ func wantPrivate(t *testing.T, dir string) {
 // an image, and the next one goes on with what it left.
 func TestSaveKilled(t *testing.T) {
 	r := newRoom(t, 0)
-	savedRoot(t, r)
+	root := savedRoot(t, r)
 	fakeImages(t, r)
-	randomFile(t, filepath.Join(r.dir, "root/var/bigger"), 40<<20)
+	randomFile(t, filepath.Join(root, "var/bigger"), 40<<20)
 	store := filepath.Join(r.dir, "store")
-	midway := 0
-	for round := 0; round < 36; round++ {
+	// killed kills a save that has read so many parts of the 52 MiB.
+	killed := func(readings int) {
+		t.Helper()
+		g := newGate(t, filepath.Join(root, "var/big"), filepath.Join(root, "var/bigger"))
+		p := r.save("store", "--compress", "off")
+		g.count(p, readings)
+		p.cmd.Process.Kill()
+		g.open()
+		<-p.done
+		if _, err := os.Stat(filepath.Join(store, "images/golden.kaimage")); err == nil {
+			t.Fatalf("an image, of a save that was killed after %d readings", readings)
+		}
+	}
+	for round := range 24 {
 		if round%12 == 0 {
 			os.RemoveAll(store)
 		}
-		want := len(pieces(t, store)) + 1 + round%12*3
-		p := r.save("store", "--compress", "off")
-		killed := false
-		for end := time.Now().Add(time.Minute); ; {
-			select {
-			case <-p.done:
-			default:
-				if len(pieces(t, store)) < want && time.Now().Before(end) {
-					continue
-				}
-				p.cmd.Process.Kill()
-				<-p.done
-				killed = true
-			}
-			break
-		}
-		image := filepath.Join(store, "images/golden.kaimage")
-		if _, err := os.Stat(image); err == nil { // it was just done
-			r.check("store").wantSaid(t, 0, "image golden: whole")
-			if killed {
-				t.Logf("round %d: killed when it was done", round)
-			}
-			os.RemoveAll(store)
-			continue
-		}
-		if !killed {
-			t.Fatalf("round %d: it ended without an image:\n%s", round, p.out)
-		}
-		midway++
+		killed(round % 12 * 4)
 		if round%4 > 0 {
 			continue
 		}
@@ -202,15 +186,12 @@ func TestSaveKilled(t *testing.T) {
 		r.start(r.name, r.golden, "golden-serve", "clone", "-n", "1", "--images", "images", "--yes", "--dhcp", "off", "--image", "store").
 			wantSaid(t, 2, "holds no whole image")
 	}
-	if midway < 10 {
-		t.Errorf("only %d saves were killed in their midst", midway)
-	}
 	os.RemoveAll(store)
-	p := r.save("store")
-	waitPieces(t, p, store, 20)
-	p.cmd.Process.Kill()
-	<-p.done
+	killed(40)
 	there := len(pieces(t, store))
+	if there == 0 {
+		t.Error("nothing is kept for the next save")
+	}
 	r.save("store", "-o", "json").wantSaid(t, 0)
 	r.check("store").wantSaid(t, 0, "image golden: whole")
 	if n := len(pieces(t, store)); n < there {
@@ -218,9 +199,35 @@ func TestSaveKilled(t *testing.T) {
 	}
 }
 
+// Killed at its end, a save has made a whole image or none.
+func TestSaveKilledLate(t *testing.T) {
+	r := newRoom(t, 0)
+	savedRoot(t, r)
+	store := filepath.Join(r.dir, "store")
+	begun := time.Now()
+	r.save("store").wantExit(t, 0)
+	whole := time.Since(begun)
+	image := filepath.Join(store, "images/golden.kaimage")
+	for round := range 12 { // wherever these times lead to, one of both holds
+		os.Remove(image)
+		p := r.save("store")
+		select {
+		case <-p.done:
+		case <-time.After(whole * time.Duration(round+4) / 16):
+			p.cmd.Process.Kill()
+			<-p.done
+		}
+		if _, err := os.Stat(image); err == nil {
+			r.check("store").wantSaid(t, 0, "image golden: whole")
+			continue
+		}
+		r.check("store").wantSaid(t, 1, "holds no whole image")
+	}
+}
+
 func waitPieces(t *testing.T, p *program, store string, n int) {
 	t.Helper()
-	for end := time.Now().Add(time.Minute); len(pieces(t, store)) < n; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); len(pieces(t, store)) < n; time.Sleep(time.Millisecond) {
 		select {
 		case <-p.done:
 			t.Fatalf("it ended too early:\n%s", p.out)
@@ -243,14 +250,17 @@ func TestSaveInterrupted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	randomFile(t, filepath.Join(r.dir, "root/var/new"), 60<<20)
+	file := filepath.Join(r.dir, "root/var/new")
+	randomFile(t, file, 60<<20)
+	there := len(pieces(t, store))
+	g := newGate(t, file)
 	p := r.save("store")
-	waitPieces(t, p, store, len(pieces(t, store))+3)
-	p.cmd.Process.Signal(syscall.SIGSTOP)
+	g.count(p, 30)
+	waitPieces(t, p, store, there+3) // of 30 readings of 1 MiB each, at most 4 MiB to a piece
 	r.save("store", "--name", "other").wantSaid(t, 2, "another golden-serve is saving there")
 	r.check("store").wantSaid(t, 0, "image golden: whole", "belong to no image")
 	p.cmd.Process.Signal(syscall.SIGINT)
-	p.cmd.Process.Signal(syscall.SIGCONT)
+	g.trickle(p)
 	p.wantSaid(t, 130, "image golden is not saved")
 	if now, err := os.ReadFile(filepath.Join(store, "images/golden.kaimage")); err != nil || string(now) != string(before) {
 		t.Error("the image that was there is another one", err)
