@@ -30,3 +30,55 @@ func TestFirmwareAdmitted(t *testing.T) {
 		}
 	}
 }
+
+// TestKindAdmitted: a machine that was booted for the other kind of clone is sent
+// away in both stages, and what golden's own boot servers have machines boot
+// fits what they get.
+func TestKindAdmitted(t *testing.T) {
+	copies := wire.Plan{Copies: []wire.Copy{{To: "/dev/sda"}}}
+	for _, c := range []struct {
+		plan        wire.Plan
+		fetch       bool
+		word, wants string
+		own         string // what boots by golden's own servers; empty: kamethod
+	}{
+		{wire.Plan{}, false, wire.KaMethod, "", ""},
+		{wire.Plan{}, false, wire.DollyMethod, "boot it with kamethod", ""},
+		{wire.Plan{}, false, wire.DollyCMethod, "booted with dollyCmethod", ""},
+		{wire.Plan{}, false, "", "", ""}, // an older image
+		{copies, false, wire.KaMethod, "boot it with dollymethod", wire.DollyMethod},
+		{copies, false, wire.DollyMethod, "", wire.DollyMethod},
+		{copies, false, wire.DollyCMethod, "", wire.DollyMethod},
+		{copies, false, "", "", wire.DollyMethod},
+		{wire.Plan{}, true, wire.KaMethod, "", wire.DollyMethod}, // stage 2, whatever comes then
+		{wire.Plan{}, true, wire.DollyMethod, "", wire.DollyMethod},
+	} {
+		l := newLab(t, 1)
+		l.c.Plan, l.c.Fetch = c.plan, c.fetch
+		d, err := newClone(l.c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { d.abandon() })
+		cfg, err := d.clone.Boot.config(newHub([]*deployment{d}), d.Log)
+		if err != nil {
+			t.Fatal(err)
+		}
+		line := ""
+		if cfg.Own != nil {
+			line = strings.Join(cfg.Own(nil).Boot, " ")
+		}
+		if p, errs := wire.ParseCmdline(line); p.Replication() != c.own || len(errs) > 0 {
+			t.Errorf("%+v: golden's own boot line is %q, %v", c, line, errs)
+		}
+		for _, stage := range []string{wire.Stage1, wire.Stage2} {
+			if c.fetch && stage == wire.Stage2 {
+				continue
+			}
+			err := d.admit(wire.Register{Stage: stage, MAC: "52:54:00:77:00:01", Replication: c.word}, nil)
+			if c.wants == "" && err != nil || c.wants != "" && (err == nil || !strings.Contains(err.Error(), c.wants)) {
+				t.Errorf("%s, %+v: %v", stage, c, err)
+			}
+		}
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/kamethod/kamethod/golden/internal/netboot"
+	"github.com/kamethod/kamethod/templates"
 )
 
 // Boot says how machines are booted into stage 1.
@@ -30,6 +31,7 @@ type Boot struct {
 	MACs       []string
 	BootFiles  []string // "ARCH=FILE": what machines of an architecture boot, instead of the table's choice
 	Option43   string   // "auto", "always" or "never"
+	Label      string   // what machines boot where there is no Named; empty: kamethod
 }
 
 // config is what the boot servers of all interfaces have in common.
@@ -47,6 +49,11 @@ func (b Boot) config(h *hub, log *slog.Logger) (netboot.Config, error) {
 			log.Debug(e.What, "mac", e.MAC, "ip", e.IP, "file", e.Name, "bytes", e.Bytes)
 			h.heard(e)
 		},
+	}
+	if b.Label != "" {
+		c.Own = func(net.HardwareAddr) netboot.Own {
+			return netboot.Own{Label: b.Label, Boot: templates.LabelWords(b.Label, "", "")}
+		}
 	}
 	if err := b.loaders(&c, log); err != nil {
 		return c, err

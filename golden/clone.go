@@ -45,9 +45,15 @@ type Wants struct {
 	Boot     func(mac string, addr netip.Addr) bool // who boots from the network; addr may be zero
 }
 
+// labelDolly is the manual's label for machines that get disks and files.
+const labelDolly = "dolly"
+
 func newClone(c CloneConfig) (_ *deployment, err error) {
 	d := newDeployment(c.Config)
 	c.Config = d.Config
+	if c.Fetch || len(c.Plan.Copies) > 0 {
+		c.Boot.Label = labelDolly // a machine that boots as kamethod takes no copies
+	}
 	d.clone = &c
 	if err := checkIdentity(c.Plan.Identity); err != nil {
 		return nil, err

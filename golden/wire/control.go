@@ -46,6 +46,10 @@ type Register struct {
 	Holds    bool     `json:"holds,omitempty"`  // it will say which pieces it has: golden is to wait for that before it sends them
 	Resume   *Resume  `json:"resume,omitempty"` // it was in a session of this name already, and lost golden
 
+	// Replication is the boot line's last word (Params.Replication); empty: the
+	// node doesn't say.
+	Replication string `json:"replication,omitempty"`
+
 	From netip.Addr `json:"-"` // where it registered from, as golden sees it
 }
 

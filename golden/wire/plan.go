@@ -1,6 +1,10 @@
 package wire
 
-import "github.com/kamethod/kamethod/golden/layout"
+import (
+	"fmt"
+
+	"github.com/kamethod/kamethod/golden/layout"
+)
 
 // Plan is what a node does to itself in stage 2. Golden makes one plan for
 // the whole deployment and each node carries it out on its own disks.
@@ -42,6 +46,19 @@ func (p Plan) Place(name string) (disk, part int, ok bool) {
 		}
 	}
 	return 0, 0, false
+}
+
+// Suits tells whether the plan is of the kind that a machine was booted for, by
+// the last word of its boot line; without such a word, any is.
+func (p Plan) Suits(replication string) error {
+	copies, dolly := len(p.Copies) > 0, replication == DollyMethod || replication == DollyCMethod
+	switch {
+	case replication == "" || copies == dolly:
+		return nil
+	case copies:
+		return fmt.Errorf("this machine booted with %s, and golden-serve dolly sends disks and files here: boot it with %s, or start golden-serve clone; nothing was touched", replication, DollyMethod)
+	}
+	return fmt.Errorf("this machine booted with %s, and golden-serve clone replaces whole machines here: boot it with %s, or start golden-serve dolly; nothing was touched", replication, KaMethod)
 }
 
 // BootCodeSize is what a boot record has before its partition table, in bytes

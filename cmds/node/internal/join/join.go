@@ -61,6 +61,8 @@ type Config struct {
 	Wait     time.Duration // for a golden that is lost; 0: DefaultWait
 	Say      func(string)  // tells a person what becomes of the session; nil: the log
 	Log      *slog.Logger
+
+	Replication string // the boot line's last word; empty: none
 }
 
 // maxForeign bounds the time for golden nodes that are not ours, in findLimits.
@@ -312,6 +314,7 @@ func (s *Session) register(ctx context.Context, limit time.Duration, resume *wir
 		Version: wire.Version, Session: s.Session, Token: s.Token, Stage: s.Stage,
 		DataPort: port, Queue: queueFor(memory()), Holds: holds, Resume: resume,
 		Hostname: s.Hostname, MAC: s.MAC, UUID: s.UUID, NodeID: s.NodeID, Card: s.Card, Firmware: Firmware(), Memory: memory(), Disks: s.Disks,
+		Replication: s.Replication,
 	})
 	if err != nil {
 		return fmt.Errorf("encode registration: %w", err)

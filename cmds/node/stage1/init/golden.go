@@ -48,6 +48,7 @@ func (s *stage1) fetchFrom(ctx context.Context, server string) error {
 	cfg := join.Config{
 		Server: server, Session: s.state.Session, Token: s.state.Token, PinFile: s.state.PinFile, KeyFile: s.state.KeyFile,
 		Stage: wire.Stage1, MAC: s.state.MAC, Hostname: s.lease.Hostname, UUID: join.SystemUUID(), Log: s.con.Logger(),
+		Replication: s.state.Replication,
 	}
 	cfg.Say = func(line string) { s.con.Line("%s: %s", title, line) }
 	addr, err := join.Find(ctx, cfg)

@@ -98,6 +98,7 @@ func register(ctx context.Context, st *handover.State, log *slog.Logger, say fun
 	c := join.Config{
 		Server: st.Server, Session: st.Session, Token: st.Token, PinFile: st.PinFile, KeyFile: st.KeyFile,
 		Stage: wire.Stage2, MAC: st.MAC, UUID: join.SystemUUID(), Log: log, Say: say,
+		Replication: st.Replication,
 	}
 	if st.Lease != nil {
 		c.Hostname = st.Lease.Hostname // a Dolly file may name machines so
@@ -112,10 +113,17 @@ func register(ctx context.Context, st *handover.State, log *slog.Logger, say fun
 	return patienceOf(st).find(ctx, c, placesOf(st), say)
 }
 
+// awaitPlan takes no plan of another kind than the machine was booted for.
 func (r *replica) awaitPlan(ctx context.Context) error {
-	var err error
-	r.plan, err = r.s.NextPlan(ctx)
-	return err
+	plan, err := r.s.NextPlan(ctx)
+	if err == nil {
+		err = plan.Suits(r.s.Replication)
+	}
+	if err != nil {
+		return err
+	}
+	r.plan = plan
+	return nil
 }
 
 func (r *replica) prepare(ctx context.Context) error {
