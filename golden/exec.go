@@ -6,7 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -20,6 +22,7 @@ const (
 	agentWait  = 5 * time.Second  // for an agent whose connection broke
 	answerQuit = 10 * time.Second // an agent from which nothing comes is gone
 	execGrace  = time.Minute      // beyond the program's own limit
+	endGrace   = 2 * time.Second  // for the ends of the answers, once every node has ended
 	execTries  = 3
 )
 
@@ -56,6 +59,7 @@ type execution struct {
 	attempts map[int]*attempt // by the node that answers golden
 	left     int              // of targets
 	over     chan struct{}    // closed when none is
+	closed   bool             // exec has returned: emit is no more
 }
 
 // target is a node that is to run the program.
@@ -101,7 +105,7 @@ func (s *Server) exec(ctx context.Context, e *execution, list []*agent) error {
 		x.mu.Lock()
 		delete(x.execs, e.serial)
 		x.mu.Unlock()
-		e.tasks.Wait()
+		e.settle()
 	}()
 	fanout := s.fanout()
 	if e.direct {
@@ -112,6 +116,9 @@ func (s *Server) exec(ctx context.Context, e *execution, list []*agent) error {
 	}
 	select {
 	case <-e.over:
+		quick := time.AfterFunc(endGrace, func() { e.cancel(nil) })
+		defer quick.Stop()
+		e.tasks.Wait()
 		return nil
 	case <-e.ctx.Done():
 	}
@@ -121,6 +128,25 @@ func (s *Server) exec(ctx context.Context, e *execution, list []*agent) error {
 		}
 	}
 	return context.Cause(e.ctx)
+}
+
+// settle ends what goes on, and names who has not ended. Whoever still hears an
+// agent, for as long as answerQuit, says nothing after that: where emit writes
+// to is gone then.
+func (e *execution) settle() {
+	e.cancel(nil)
+	e.mu.Lock() // adopt begins nothing from here on
+	e.mu.Unlock()
+	e.tasks.Wait()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, number := range slices.Sorted(maps.Keys(e.targets)) {
+		if t := e.targets[number]; !t.done {
+			e.say(ExecEvent{Number: number, Lost: "it has not ended in time", Last: true})
+			e.finish(t)
+		}
+	}
+	e.closed = true
 }
 
 // send has the first node of a tree tell the others; golden asks those itself
@@ -201,13 +227,12 @@ func (e *execution) waitFor(n wire.ExecNode) (*agent, error) {
 // has ended.
 func (e *execution) adopt(number int, why error) {
 	e.mu.Lock()
+	defer e.mu.Unlock() // no task begins once exec waits for their end
 	t := e.targets[number]
 	if t == nil || t.done || t.adopted || e.ctx.Err() != nil {
-		e.mu.Unlock()
 		return
 	}
 	t.adopted = true
-	e.mu.Unlock()
 	e.s.Log.Debug("asking a node itself", "node", number, "exec", e.serial, "why", why)
 	e.tasks.Go(func() { // ends with the exec
 		n := wire.ExecNode{Number: number, Above: -1, Pin: t.pin, Nonce: t.nonce}
@@ -261,6 +286,9 @@ func (e *execution) finish(t *target) {
 
 // say waits for the administrator: nodes wait with golden, up to their limit.
 func (e *execution) say(v ExecEvent) {
+	if e.closed {
+		return
+	}
 	v.Node = e.name(v.Number)
 	if err := e.emit(v); err != nil {
 		e.cancel(err)
@@ -322,7 +350,7 @@ func (e *execution) take(t *attempt, f wire.ExecFrame) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	n := e.targets[f.Node]
-	if n == nil || n.done || f.Seq < n.next {
+	if e.closed || n == nil || n.done || f.Seq < n.next {
 		return
 	}
 	if f.Seq > n.next {
