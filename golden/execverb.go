@@ -129,7 +129,8 @@ func (d *deployment) execVerb(w http.ResponseWriter, r *http.Request) {
 		names[n.Number] = d.nameOf(n)
 	}
 	d.mu.Unlock()
-	d.Log.Info("the administrator runs a program", "nodes", len(list), "program", printable(strings.Join(q.Argv, " ")))
+	// An argument may be a password.
+	d.Log.Info("the administrator runs a program", "nodes", len(list), "program", printable(q.Argv[0]), "arguments", len(q.Argv)-1)
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	c := http.NewResponseController(w)
 	c.SetWriteDeadline(time.Now().Add(q.Limit + 2*execGrace))
