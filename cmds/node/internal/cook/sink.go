@@ -11,9 +11,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/kamethod/kamethod/cmds/node/internal/restore"
 	"github.com/kamethod/kamethod/golden/archive"
@@ -227,83 +224,6 @@ func (s *Sink) allHere(d *dish) bool {
 	return true
 }
 
-// finishImage syncs what came as it is; after the last device, mounts.
-func (s *Sink) finishImage(d *dish) error {
-	if err := errors.Join(d.image.Finish(s.ctx), d.image.Close()); err != nil {
-		return fmt.Errorf("%s: %w", d.path, err)
-	}
-	return s.served(d)
-}
-
-// served notes that a copy is where it belongs.
-func (s *Sink) served(d *dish) error {
-	if d.device && d.whole {
-		if err := reread(d.path); err != nil {
-			s.opt.Log.Warn("the kernel doesn't take the disk's new partitions", "disk", d.path, "err", err)
-		}
-	}
-	s.opt.Say(fmt.Sprintf("%s is written", d.path))
-	close(d.done)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if d.device {
-		s.open--
-	}
-	if d.device && s.open == 0 && !s.mounted {
-		return s.mount()
-	}
-	return nil
-}
-
-// mount mounts what the plan says, when all devices have what they get, and
-// lets those begin who waited for it; the lock is held.
-func (s *Sink) mount() error {
-	s.mounted = true
-	if err := s.layTable(); err != nil {
-		s.err = err
-		s.pantry.close(err)
-		return err
-	}
-	s.pantry.mu.Lock()
-	defer s.pantry.mu.Unlock()
-	s.tabled = true
-	s.pantry.news.Broadcast()
-	return nil
-}
-
-func (s *Sink) layTable() (err error) {
-	if len(s.mounts) > 0 {
-		if s.below, err = newBelow(s.opt.Root); err != nil {
-			return err
-		}
-	}
-	for _, m := range sorted(s.mounts) {
-		if err := s.mountOne(s.ctx, m); err != nil {
-			return err
-		}
-	}
-	for _, d := range s.dishes { // before anybody unpacks what may be links
-		if !d.below || d.feed != nil {
-			continue
-		}
-		if err := s.openImage(d); err != nil {
-			return err
-		}
-		if d.s.Pieces == 0 {
-			if err := errors.Join(d.image.Finish(s.ctx), d.image.Close()); err != nil {
-				return err
-			}
-			close(d.done)
-		}
-	}
-	for _, d := range s.dishes {
-		if d.below && d.feed != nil {
-			s.cook(d)
-		}
-	}
-	return nil
-}
-
 // cook begins to write what comes cooked. It ends when all is written, or with
 // the pantry.
 func (s *Sink) cook(d *dish) {
@@ -378,29 +298,6 @@ func (s *Sink) pour(d *dish, r io.Reader) (err error) {
 		return fmt.Errorf("unpacked it has another size than golden saw: %d bytes, %d were expected", n, d.Bytes)
 	}
 	return f.Sync()
-}
-
-// Finish waits until all is written, and on the disks.
-func (s *Sink) Finish(ctx context.Context) error {
-	for _, d := range s.dishes {
-		for done := false; !done; {
-			select {
-			case <-d.done:
-				done = true
-			case <-ctx.Done():
-				return ctx.Err()
-			case <-time.After(100 * time.Millisecond):
-				s.mu.Lock()
-				err := s.err
-				s.mu.Unlock()
-				if err != nil {
-					return err
-				}
-			}
-		}
-	}
-	unix.Sync()
-	return nil
 }
 
 // Close ends all; what isn't whole stays as it is.
