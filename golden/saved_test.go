@@ -224,7 +224,7 @@ func TestCloneSavedImage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := store.Save(t.Context(), l.c.Tree, saved.About{Name: "a"}, saved.Options{Level: 2}, func(*saved.About) error { return nil }); err != nil {
+	if _, _, err := store.Save(t.Context(), l.c.Tree, saved.About{Name: "a", Wire: wire.Version}, saved.Options{Level: 2}, func(*saved.About) error { return nil }); err != nil {
 		t.Fatal(err)
 	}
 	if l.c.Tree, err = OpenSaved(store.Dir(), ""); err != nil {

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/kamethod/kamethod/golden/stream"
+	"github.com/kamethod/kamethod/golden/wire"
 )
 
 // benchTree is the tree that SAVED_BENCH names, or a made one.
@@ -47,7 +48,7 @@ func BenchmarkSave(b *testing.B) {
 			b.SetBytes(tree.Streams()[1].Bytes)
 			for b.Loop() {
 				s := benchStore(b)
-				_, f, err := s.Save(b.Context(), tree, About{Name: "a"}, Options{Level: level}, func(*About) error { return nil })
+				_, f, err := s.Save(b.Context(), tree, About{Name: "a", Wire: wire.Version}, Options{Level: level}, func(*About) error { return nil })
 				if err != nil {
 					b.Fatal(err)
 				}
@@ -62,11 +63,11 @@ func BenchmarkSave(b *testing.B) {
 	b.Run("again", func(b *testing.B) {
 		b.SetBytes(tree.Streams()[1].Bytes)
 		s := benchStore(b)
-		if _, _, err := s.Save(b.Context(), tree, About{Name: "a"}, Options{Level: 1}, func(*About) error { return nil }); err != nil {
+		if _, _, err := s.Save(b.Context(), tree, About{Name: "a", Wire: wire.Version}, Options{Level: 1}, func(*About) error { return nil }); err != nil {
 			b.Fatal(err)
 		}
 		for b.Loop() {
-			if _, _, err := s.Save(b.Context(), tree, About{Name: "a"}, Options{Level: 1}, func(*About) error { return nil }); err != nil {
+			if _, _, err := s.Save(b.Context(), tree, About{Name: "a", Wire: wire.Version}, Options{Level: 1}, func(*About) error { return nil }); err != nil {
 				b.Fatal(err)
 			}
 		}
@@ -78,7 +79,7 @@ func BenchmarkSave(b *testing.B) {
 func BenchmarkRead(b *testing.B) {
 	tree := benchTree(b)
 	s := benchStore(b)
-	i, _, err := s.Save(b.Context(), tree, About{Name: "a"}, Options{Level: 2}, func(*About) error { return nil })
+	i, _, err := s.Save(b.Context(), tree, About{Name: "a", Wire: wire.Version}, Options{Level: 2}, func(*About) error { return nil })
 	if err != nil {
 		b.Fatal(err)
 	}

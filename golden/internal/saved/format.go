@@ -130,6 +130,9 @@ func decode(b []byte) (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := checkWire(about); err != nil {
+		return nil, err
+	}
 	i := &Image{ID: hex.EncodeToString(b[len(b)-hashSize:])}
 	d := json.NewDecoder(bytes.NewReader(about))
 	d.DisallowUnknownFields() // of a later program: what we don't know, clones would lack
@@ -147,6 +150,22 @@ func decode(b []byte) (*Image, error) {
 		return nil, err
 	}
 	return i, nil
+}
+
+// checkWire refuses a plan that nodes of this program would read in another
+// way, before what it doesn't know of it is found.
+func checkWire(about []byte) error {
+	var of struct {
+		Program string `json:"program"`
+		Wire    int    `json:"wire"`
+	}
+	if err := json.Unmarshal(about, &of); err != nil {
+		return fmt.Errorf("description: %w", err)
+	}
+	if of.Wire != wire.Version {
+		return fmt.Errorf("its plan is of protocol version %d, this program speaks %d: it was saved by golden-serve %q; deploy it with that, or save it anew", of.Wire, wire.Version, of.Program)
+	}
+	return nil
 }
 
 // split finds the parts of a manifest, and compares its hash.

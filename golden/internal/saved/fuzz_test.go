@@ -3,6 +3,7 @@ package saved
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -13,7 +14,7 @@ import (
 
 func example() *Image {
 	s := wire.NewStream(0, wire.ImageStream, 300)
-	return &Image{About: About{Name: "a", Streams: []Stream{{s, 2}}}, Refs: []Ref{{wire.Hash{1}, 200, 100}, {wire.Hash{2}, 100, 100}}}
+	return &Image{About: About{Name: "a", Wire: wire.Version, Streams: []Stream{{s, 2}}}, Refs: []Ref{{wire.Hash{1}, 200, 100}, {wire.Hash{2}, 100, 100}}}
 }
 
 // sealed gives what is before a hash its hash.
@@ -89,6 +90,7 @@ func TestManifestRefusals(t *testing.T) {
 		"left":          {func(i *Image) { i.Streams = nil }, "belong to no stream"},
 		"twice":         {func(i *Image) { i.Streams = append(i.Streams, i.Streams[0]) }, "comes twice"},
 		"piece size":    {func(i *Image) { i.Streams[0].PieceSize = 0 }, "pieces of 0 bytes"},
+		"version":       {func(i *Image) { i.Wire = wire.Version + 1 }, fmt.Sprintf("protocol version %d, this program speaks %d", wire.Version+1, wire.Version)},
 		"chain's count": {func(i *Image) { i.Streams[0].Pieces = 2 }, "want 1 for 300 bytes"},
 	} {
 		i := example()
@@ -104,6 +106,10 @@ func TestManifestRefusals(t *testing.T) {
 	later := bytes.Replace(good[:len(good)-hashSize], []byte(`{"name"`), []byte(`{"nome"`), 1)
 	if _, err := decode(sealed(later)); err == nil || !strings.Contains(err.Error(), "unknown field") {
 		t.Errorf("a field of a later program is dropped: %v", err)
+	}
+	later = bytes.Replace(later, fmt.Appendf(nil, `"wire":%d`, wire.Version), []byte(`"wire":9`), 1)
+	if _, err := decode(sealed(later)); err == nil || !strings.Contains(err.Error(), "protocol version 9") {
+		t.Errorf("a later program's plan: %v", err)
 	}
 	binary.LittleEndian.PutUint16(later[8:], 2)
 	if _, err := decode(sealed(later)); err == nil || !strings.Contains(err.Error(), "format 2, this program knows 1") {

@@ -84,7 +84,7 @@ func store(t *testing.T) *Store {
 
 func save(t *testing.T, s *Store, name string, src chain.Source) (*Image, Figures) {
 	t.Helper()
-	i, f, err := s.Save(t.Context(), src, About{Name: name}, Options{Level: 1}, func(*About) error { return nil })
+	i, f, err := s.Save(t.Context(), src, About{Name: name, Wire: wire.Version}, Options{Level: 1}, func(*About) error { return nil })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -328,7 +328,7 @@ func TestPackedAnotherWay(t *testing.T) {
 		t.Fatal("want a packed piece")
 	}
 	flip(t, path)
-	_, f, err := s.Save(t.Context(), tree, About{Name: "b"}, Options{Level: NoPack}, func(*About) error { return nil })
+	_, f, err := s.Save(t.Context(), tree, About{Name: "b", Wire: wire.Version}, Options{Level: NoPack}, func(*About) error { return nil })
 	if err != nil || f.Mended != 1 {
 		t.Fatalf("%+v, %v", f, err)
 	}
@@ -368,7 +368,7 @@ func TestInterrupted(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		src := &interrupter{Source: tree, cancel: cancel}
 		src.left.Store(left)
-		_, _, err := s.Save(ctx, src, About{Name: name}, Options{Level: 1}, func(*About) error { return nil })
+		_, _, err := s.Save(ctx, src, About{Name: name, Wire: wire.Version}, Options{Level: 1}, func(*About) error { return nil })
 		if !errors.Is(err, context.Canceled) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -394,7 +394,7 @@ func TestOneSaveAtATime(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, _, err = s.Save(t.Context(), tree, About{Name: "a"}, Options{}, func(*About) error { return nil })
+	_, _, err = s.Save(t.Context(), tree, About{Name: "a", Wire: wire.Version}, Options{}, func(*About) error { return nil })
 	if err == nil || !strings.Contains(err.Error(), "another golden-serve is saving there") {
 		t.Error(err)
 	}
