@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -68,6 +69,9 @@ func swapOn(sys, dev string, on func(path string) error, say func(format string,
 		}
 		path := filepath.Join(dev, e.Name())
 		yes, err := isSwap(path)
+		if disk := diskOf(base); yes && disk != "" {
+			err = ownDisk(filepath.Join(dev, disk))
+		}
 		if err != nil {
 			say("ka.swap=local: %v", err) // a drive without a disc in it
 			continue
@@ -105,6 +109,33 @@ func onDisk(base string) bool {
 	return err == nil
 }
 
+// diskOf names the disk that a partition is on; empty: it is no partition.
+func diskOf(base string) string {
+	if _, err := os.Stat(filepath.Join(base, "partition")); err != nil {
+		return ""
+	}
+	real, err := filepath.EvalSymlinks(base)
+	if err != nil {
+		return ""
+	}
+	return filepath.Base(filepath.Dir(real))
+}
+
+// ownDisk refuses a disk that is part of a RAID as a whole: its partitions are
+// the RAID's.
+func ownDisk(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("look for a RAID: %w", err)
+	}
+	defer f.Close()
+	member, err := isMember(f)
+	if member {
+		return fmt.Errorf("look for a swap area: %s is a part of a RAID, with all that is on it", path)
+	}
+	return err
+}
+
 // held tells whether something is made of a device.
 func held(base string) bool {
 	list, err := os.ReadDir(filepath.Join(base, "holders"))
@@ -132,7 +163,46 @@ func isSwap(path string) (bool, error) {
 	if _, err := f.ReadAt(head, 0); err != nil {
 		return false, nil // too small for one, or no disc in the drive
 	}
-	return isSwapHeader(head), nil
+	if !isSwapHeader(head) {
+		return false, nil
+	}
+	member, err := isMember(f)
+	if err != nil {
+		return false, err
+	}
+	if member {
+		return false, fmt.Errorf("look for a swap area: %s is a part of a RAID", path)
+	}
+	return true, nil
+}
+
+// isMember tells whether a device is a part of an array of md(4), which isn't
+// running here. Where its superblock is at the end, a mirror's swap area begins
+// on the first page of each half, and to write to one alone would break it.
+func isMember(f *os.File) (bool, error) {
+	size, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return false, fmt.Errorf("look for a RAID on %s: %w", f.Name(), err)
+	}
+	for _, at := range []int64{
+		size&^(64<<10-1) - 64<<10,     // 0.90: linux/raid/md_p.h, MD_NEW_SIZE_SECTORS
+		(size - 8<<10) &^ (4<<10 - 1), // 1.0, 1.1 and 1.2: drivers/md/md.c, super_1_load
+		0,
+		4 << 10,
+	} {
+		magic := make([]byte, 4)
+		if at < 0 || at+int64(len(magic)) > size {
+			continue
+		}
+		if _, err := f.ReadAt(magic, at); err != nil {
+			return false, fmt.Errorf("look for a RAID on %s: %w", f.Name(), err)
+		}
+		// 0xa92b4efc (MD_SB_MAGIC); 0.90 is in the byte order of who made it.
+		if bytes.Equal(magic, []byte{0xfc, 0x4e, 0x2b, 0xa9}) || bytes.Equal(magic, []byte{0xa9, 0x2b, 0x4e, 0xfc}) {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 func isSwapHeader(page []byte) bool {

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -128,6 +129,47 @@ func TestIsSwapHeader(t *testing.T) {
 	}
 }
 
+// A part of a RAID that isn't assembled is none, though its first page is one's.
+// mdadm tells that the test puts the superblocks where it looks for them.
+func TestIsSwapOfRAID(t *testing.T) {
+	const magic = 0xa92b4efc
+	page := os.Getpagesize()
+	mdadm, _ := exec.LookPath("mdadm")
+	for _, size := range []int64{5 << 20, 5<<20 + 12345*512} {
+		for version, at := range map[string]int64{"0.90": size/65536*65536 - 65536, "1.0": (size - 8192) / 4096 * 4096, "1.1": 0, "1.2": 4096, "": 0} {
+			sb := make([]byte, 4096)
+			switch version {
+			case "":
+			case "0.90":
+				binary.NativeEndian.PutUint32(sb, magic)
+				binary.NativeEndian.PutUint32(sb[8:], 90)
+			default:
+				binary.LittleEndian.PutUint32(sb, magic)
+				binary.LittleEndian.PutUint32(sb[4:], 1)
+				binary.LittleEndian.PutUint64(sb[144:], uint64(at/512)) // super_offset
+			}
+			disk := make([]byte, size)
+			copy(disk[at:], sb)
+			head := swapHeader(page)
+			copy(disk[1024:page], head[1024:]) // behind a superblock of 1.1
+			path := filepath.Join(t.TempDir(), "disk")
+			if err := os.WriteFile(path, disk, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			yes, err := isSwap(path)
+			if yes != (version == "") || version != "" && (err == nil || !strings.Contains(err.Error(), "part of a RAID")) {
+				t.Errorf("%d bytes, metadata %q: swap %v, %v", size, version, yes, err)
+			}
+			if version == "" || mdadm == "" {
+				continue
+			}
+			if out, err := exec.Command(mdadm, "--examine", path).CombinedOutput(); err != nil || !strings.Contains(string(out), "Version : "+version) {
+				t.Errorf("%d bytes, metadata %q: mdadm: %v\n%s", size, version, err, out)
+			}
+		}
+	}
+}
+
 // Only what is on a disk is looked at, and nothing that is a part of an array.
 func TestSwapOn(t *testing.T) {
 	top := t.TempDir()
@@ -167,6 +209,11 @@ func TestSwapOn(t *testing.T) {
 	disk("vda", "vda1", "vda2", "vda3")
 	disk("vdb")
 	dir(top, "devices/vda/vda3/holders/md0")
+	disk("vdc", "vdc1") // the whole disk is half of a mirror, metadata 1.0
+	put("vdc1", swapHeader(page))
+	mirror := make([]byte, 1<<20)
+	copy(mirror[len(mirror)-8192:], "\xfc\x4e\x2b\xa9")
+	put("vdc", mirror)
 	dir(top, "devices/ram0") // no device below it
 	if err := os.Symlink(filepath.Join(top, "devices/ram0"), filepath.Join(sys, "ram0")); err != nil {
 		t.Fatal(err)
