@@ -8,10 +8,6 @@ import (
 	"github.com/kamethod/kamethod/golden/wire"
 )
 
-// maxManifest bounds the manifest of a tree, as the nodes do: 20 million
-// entries have about that.
-const maxManifest = 1 << 30
-
 // lost is a range of a stream that isn't there.
 type lost struct{ off, n int64 }
 
@@ -68,13 +64,9 @@ func (x *examined) lost(k int) []lost {
 	return out
 }
 
-// whole reads a stream that is held in memory.
+// whole reads a stream of those that heldWhole names.
 func (x *examined) whole(k int) ([]byte, error) {
-	n := x.Image.Streams[k].Bytes
-	if n > maxManifest {
-		return nil, fmt.Errorf("%d bytes, at most %d", n, maxManifest)
-	}
-	b := make([]byte, n)
+	b := make([]byte, x.Image.Streams[k].Bytes)
 	return b, x.readAt(k, 0, b)
 }
 

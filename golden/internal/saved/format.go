@@ -38,6 +38,15 @@ const (
 // MaxPiece is how long a saved piece can be, in bytes.
 const MaxPiece = 4 << 20
 
+// maxManifest bounds the manifest of a tree, as the nodes do: 20 million
+// entries have about that.
+const maxManifest = 1 << 30
+
+// heldWhole are the streams that are read into memory whole.
+func heldWhole(k wire.StreamKind) bool {
+	return k == wire.ManifestStream || k == wire.PatchManifestStream || k == wire.BlockMapStream
+}
+
 // About is what a manifest says of an image besides its pieces.
 type About struct {
 	Name    string    `json:"name"`
@@ -232,6 +241,9 @@ func (i *Image) check() error {
 func checkStream(s wire.Stream) error {
 	if s.PieceSize == 0 || s.PieceSize > wire.MaxPieceSize || s.Pieces > wire.MaxPieces || s.Bytes < 0 {
 		return fmt.Errorf("stream %d: %d pieces of %d bytes", s.ID, s.Pieces, s.PieceSize)
+	}
+	if heldWhole(s.Kind) && s.Bytes > maxManifest {
+		return fmt.Errorf("stream %d: a %s of %d bytes, at most %d", s.ID, s.Kind, s.Bytes, maxManifest)
 	}
 	if want := (s.Bytes + int64(s.PieceSize) - 1) / int64(s.PieceSize); want != int64(s.Pieces) {
 		return fmt.Errorf("stream %d: %d pieces of %d bytes, want %d for %d bytes", s.ID, s.Pieces, s.PieceSize, want, s.Bytes)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -15,6 +16,13 @@ import (
 func example() *Image {
 	s := wire.NewStream(0, wire.ImageStream, 300)
 	return &Image{About: About{Name: "a", Wire: wire.Version, Streams: []Stream{{s, 2}}}, Refs: []Ref{{wire.Hash{1}, 200, 100}, {wire.Hash{2}, 100, 100}}}
+}
+
+// endless makes an image one of a stream that no memory has room for.
+func endless(i *Image, kind wire.StreamKind) {
+	const n = 257
+	i.Refs = slices.Repeat([]Ref{{wire.Hash{1}, MaxPiece, MaxPiece}}, n)
+	i.Streams = []Stream{{wire.NewStream(0, kind, n*MaxPiece), n}}
 }
 
 // sealed gives what is before a hash its hash.
@@ -90,6 +98,9 @@ func TestManifestRefusals(t *testing.T) {
 		"left":          {func(i *Image) { i.Streams = nil }, "belong to no stream"},
 		"twice":         {func(i *Image) { i.Streams = append(i.Streams, i.Streams[0]) }, "comes twice"},
 		"piece size":    {func(i *Image) { i.Streams[0].PieceSize = 0 }, "pieces of 0 bytes"},
+		"a manifest":    {func(i *Image) { endless(i, wire.ManifestStream) }, "a manifest of 1077936128 bytes, at most 1073741824"},
+		"a patch":       {func(i *Image) { endless(i, wire.PatchManifestStream) }, "at most 1073741824"},
+		"a block map":   {func(i *Image) { endless(i, wire.BlockMapStream) }, "at most 1073741824"},
 		"version":       {func(i *Image) { i.Wire = wire.Version + 1 }, fmt.Sprintf("protocol version %d, this program speaks %d", wire.Version+1, wire.Version)},
 		"chain's count": {func(i *Image) { i.Streams[0].Pieces = 2 }, "want 1 for 300 bytes"},
 	} {

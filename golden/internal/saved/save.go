@@ -156,6 +156,9 @@ func (w *saving) all(ctx context.Context, src chain.Source, i *Image) error {
 
 func (w *saving) streams(ctx context.Context, src chain.Source, streams []wire.Stream, i *Image) error {
 	for _, s := range streams {
+		if err := checkStream(s); err != nil {
+			return err
+		}
 		w.total.Add(s.Bytes)
 	}
 	for _, s := range streams {
