@@ -65,7 +65,8 @@ type Config struct {
 	Replication string // the boot line's last word; empty: none
 }
 
-// maxForeign bounds the time for golden nodes that are not ours, in findLimits.
+// maxForeign bounds the time for golden nodes that are not ours, in findLimits,
+// and how many of them are named.
 const maxForeign = 5
 
 // DefaultWait is how long a node waits for a golden that is lost.
@@ -74,7 +75,8 @@ const DefaultWait = 10 * time.Minute
 // DefaultSession is the session's name where nobody gave one.
 const DefaultSession = "kamethod"
 
-// ErrNoServer is wrapped when no golden node answers.
+// ErrNoServer is wrapped when no golden node answers, or none that is ours or
+// has anything for this machine yet: it is worth to look again.
 var ErrNoServer = errors.New("no golden node answers")
 
 // Find tells where golden is: as configured, or who answers a broadcast. There
@@ -109,13 +111,17 @@ func broadcast(ctx context.Context, c Config) (string, error) {
 	end := time.Now().Add(maxForeign * findLimit)
 	pc.SetReadDeadline(time.Now().Add(findLimit))
 	b := make([]byte, 1024)
-	foreign := "" // of another golden: it is told so where there is no better
+	asked := map[string]bool{}
+	var foreign []string // of other golden nodes
+	mute := ""           // there was no speaking to it: registering tells why
 	for {
 		n, from, err := pc.ReadFrom(b)
-		if err != nil && foreign != "" && ctx.Err() == nil {
-			return foreign, nil
-		}
-		if err != nil {
+		switch {
+		case err != nil && mute != "" && ctx.Err() == nil:
+			return mute, nil
+		case err != nil && len(foreign) > 0 && ctx.Err() == nil:
+			return "", fmt.Errorf("%w to a broadcast for session %q but %s: the image or pin is of another golden node", ErrNoServer, c.Session, strings.Join(foreign, ", "))
+		case err != nil:
 			return "", fmt.Errorf("%w to a broadcast for session %q", ErrNoServer, c.Session)
 		}
 		name, port, ok := wire.ParseHere(b[:n])
@@ -123,29 +129,35 @@ func broadcast(ctx context.Context, c Config) (string, error) {
 			continue
 		}
 		server := net.JoinHostPort(from.(*net.UDPAddr).IP.String(), strconv.Itoa(port))
-		if server == foreign {
+		if asked[server] {
 			continue
 		}
-		if !c.isForeign(ctx, server) {
+		asked[server] = true
+		switch err := c.greet(ctx, server); {
+		case err == nil:
 			return server, nil
+		case errors.As(err, new(*trust.ForeignKeyError)) && len(foreign) == maxForeign:
+		case errors.As(err, new(*trust.ForeignKeyError)):
+			foreign = append(foreign, fmt.Sprintf("%s (%v)", server, err))
+		case mute == "":
+			mute = server
 		}
-		foreign = server
 		if more := time.Now().Add(findLimit); more.Before(end) { // that took time of the others
 			pc.SetReadDeadline(more)
 		}
 	}
 }
 
-// isForeign tells whether a golden node has another key than ours. Whatever
-// else may be wrong with it, is found when this node registers.
-func (c Config) isForeign(ctx context.Context, server string) bool {
+// greet sees whether a golden node can be spoken to, and has the key that we
+// know.
+func (c Config) greet(ctx context.Context, server string) error {
 	pin, err := c.pin()
 	if err != nil {
-		return false
+		return err
 	}
 	id, err := trust.New()
 	if err != nil {
-		return false
+		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, findLimit)
 	defer cancel()
@@ -154,7 +166,7 @@ func (c Config) isForeign(ctx context.Context, server string) bool {
 	if err == nil {
 		conn.Close()
 	}
-	return errors.As(err, new(*trust.ForeignKeyError))
+	return err
 }
 
 // pin is golden's key.
@@ -340,6 +352,8 @@ func (s *Session) register(ctx context.Context, limit time.Duration, resume *wir
 	case http.StatusOK:
 	case http.StatusConflict:
 		return fmt.Errorf("%w: golden node %s: %s", ErrTwice, s.Server, strings.TrimSpace(string(b)))
+	case http.StatusServiceUnavailable:
+		return fmt.Errorf("%w: %s: %s", ErrNoServer, s.Server, strings.TrimSpace(string(b)))
 	default:
 		return fmt.Errorf("%w: %s: %s", ErrRefused, s.Server, strings.TrimSpace(string(b)))
 	}
