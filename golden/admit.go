@@ -24,7 +24,11 @@ const (
 func (d *deployment) admit(r wire.Register, old *Node) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.closing {
+	fetch := d.clone != nil && d.clone.Fetch
+	switch {
+	case d.closing && fetch && r.Resume == nil:
+		return fmt.Errorf("%w: the session that sends stage 2 is over", errLater)
+	case d.closing:
 		return errors.New("the session is over")
 	}
 	if d.clone != nil {
@@ -33,7 +37,7 @@ func (d *deployment) admit(r wire.Register, old *Node) error {
 			return fmt.Errorf("this machine has %s firmware and could not boot as a clone: %s", strings.ToUpper(r.Firmware), why)
 		}
 	}
-	if d.clone != nil && !d.clone.Fetch {
+	if d.clone != nil && !fetch {
 		if err := d.clone.Plan.Suits(r.Replication); err != nil {
 			return err
 		}
@@ -42,6 +46,9 @@ func (d *deployment) admit(r wire.Register, old *Node) error {
 		if err := d.clone.Wants.Register(r); err != nil {
 			return err
 		}
+	}
+	if fetch && r.Stage == wire.Stage2 {
+		return fmt.Errorf("%w: this session sends stage 2, which this machine has", errLater)
 	}
 	if d.states != nil {
 		if err := d.hub.elsewhere(d, r.MAC); err != nil {
@@ -145,9 +152,6 @@ func (d *deployment) admitClone(r wire.Register, old *Node) error {
 	case wire.Stage1:
 		return nil
 	case wire.Stage2:
-		if d.clone.Fetch {
-			return errors.New("this session sends stage 2, which this machine has")
-		}
 		if old == nil || (old.live() || old.lostHow() != notLost || r.Resume != nil) || d.Book.knows(r.MAC) {
 			return nil
 		}

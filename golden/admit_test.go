@@ -1,6 +1,7 @@
 package golden
 
 import (
+	"errors"
 	"log/slog"
 	"strings"
 	"testing"
@@ -77,6 +78,25 @@ func TestKindAdmitted(t *testing.T) {
 			}
 			err := d.admit(wire.Register{Stage: stage, MAC: "52:54:00:77:00:01", Replication: c.word}, nil)
 			if c.wants == "" && err != nil || c.wants != "" && (err == nil || !strings.Contains(err.Error(), c.wants)) {
+				t.Errorf("%s, %+v: %v", stage, c, err)
+			}
+		}
+	}
+}
+
+// TestOverAdmitted: the end of a session that sends stage 2 is not the end for
+// who comes from it, or for it: another golden-serve follows.
+func TestOverAdmitted(t *testing.T) {
+	for _, c := range []struct {
+		fetch  bool
+		resume *wire.Resume
+		later  bool
+	}{{true, nil, true}, {true, &wire.Resume{}, false}, {false, nil, false}} {
+		d := newDeployment(Config{Nodes: 1, Log: slog.New(slog.DiscardHandler)})
+		d.clone, d.closing = &CloneConfig{Fetch: c.fetch}, true
+		for _, stage := range []string{wire.Stage1, wire.Stage2} {
+			err := d.admit(wire.Register{Stage: stage, Resume: c.resume}, nil)
+			if err == nil || !strings.Contains(err.Error(), "is over") || errors.Is(err, errLater) != c.later {
 				t.Errorf("%s, %+v: %v", stage, c, err)
 			}
 		}

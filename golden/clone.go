@@ -54,6 +54,9 @@ func newClone(c CloneConfig) (_ *deployment, err error) {
 	if c.Fetch || len(c.Plan.Copies) > 0 {
 		c.Boot.Label = labelDolly // a machine that boots as kamethod takes no copies
 	}
+	if c.Fetch {
+		c.Linger = 0 // it doesn't boot again: it looks for who has its disks
+	}
 	d.clone = &c
 	if err := checkIdentity(c.Plan.Identity); err != nil {
 		return nil, err

@@ -94,10 +94,14 @@ func (s *Server) register(w http.ResponseWriter, r *http.Request, reg wire.Regis
 	}
 	if err != nil {
 		code := http.StatusForbidden
-		if errors.Is(err, errTwice) {
+		level := slog.LevelWarn
+		switch {
+		case errors.Is(err, errTwice):
 			code = http.StatusConflict
+		case errors.Is(err, errLater): // it asks every few seconds
+			code, level = http.StatusServiceUnavailable, slog.LevelDebug
 		}
-		s.Log.Warn("refused a node", "from", r.RemoteAddr, "stage", reg.Stage, "err", err)
+		s.Log.Log(r.Context(), level, "refused a node", "from", r.RemoteAddr, "stage", reg.Stage, "err", err)
 		http.Error(w, err.Error(), code)
 		return
 	}
@@ -140,6 +144,10 @@ func isCard(s string) bool {
 // errTwice refuses a machine that is here already, and lives. It may try
 // again: one that was reset is found to be silent in a few seconds.
 var errTwice = errors.New("this machine is here already")
+
+// errLater is wrapped where a machine is to look again: the next golden-serve
+// may have what it needs.
+var errLater = errors.New("nothing for this machine yet")
 
 // enter makes a Node of who registers. The same key, or the same network
 // card, is the same machine in its next stage, or back after a pause.
