@@ -388,6 +388,35 @@ func TestInterrupted(t *testing.T) {
 	wantSame(t, s.NewSource(load(t, s, "new")), tree)
 }
 
+// What could not be read once is read again.
+func TestReadAgain(t *testing.T) {
+	s, tree := store(t), scan(t, folder(t))
+	i, _ := save(t, s, "a", tree)
+	path := pieceOf(t, s, i, 1, 0)
+	if err := os.Rename(path, path+".away"); err != nil {
+		t.Fatal(err)
+	}
+	src := s.NewSource(i)
+	buf := make([]byte, i.Streams[1].Len(0))
+	var broken *BrokenPiece
+	for range 2 {
+		if err := src.ReadPiece(1, 0, buf); !errors.As(err, &broken) {
+			t.Fatalf("a piece that isn't there: %v", err)
+		}
+	}
+	if err := os.Rename(path+".away", path); err != nil {
+		t.Fatal(err)
+	}
+	wantSame(t, src, tree)
+	sum := 0
+	for _, u := range src.cache {
+		sum += u.size
+	}
+	if sum != src.size {
+		t.Errorf("%d bytes are cached, counted %d", sum, src.size)
+	}
+}
+
 func TestOneSaveAtATime(t *testing.T) {
 	s, tree := store(t), scan(t, folder(t))
 	l, err := s.lock()

@@ -124,8 +124,22 @@ func (x *Source) unpack(r Ref) ([]byte, error) {
 	}
 	x.mu.Unlock()
 	u.data, u.err = x.fetch(r)
+	if u.err != nil {
+		x.forget(u)
+	}
 	close(u.done)
 	return u.data, u.err
+}
+
+// forget has a piece read again by who wants it next: what went wrong may not
+// happen twice.
+func (x *Source) forget(u *unpacked) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if k := slices.Index(x.cache, u); k >= 0 {
+		x.cache = slices.Delete(x.cache, k, k+1)
+		x.size -= u.size
+	}
 }
 
 func (x *Source) fetch(r Ref) ([]byte, error) {
