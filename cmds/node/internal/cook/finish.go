@@ -13,7 +13,7 @@ import (
 
 // finishImage syncs what came as it is; after the last device, mounts.
 func (s *Sink) finishImage(d *dish) error {
-	if err := errors.Join(d.image.Finish(s.ctx), d.image.Close()); err != nil {
+	if err := errors.Join(s.complete(d), d.image.Close()); err != nil {
 		return fmt.Errorf("%s: %w", d.path, err)
 	}
 	return s.served(d)

@@ -55,6 +55,10 @@ type dish struct {
 	feed  *feed          // cooked
 	done  chan struct{}  // is closed when it is written
 	after []*dish        // those in the same folder are unpacked one after the other
+
+	hidden  sync.Once // a device, as it is: its beginning is zeros
+	hideErr error
+	start   []byte // what belongs there; as left
 }
 
 var errClosed = errors.New("ended")
@@ -182,27 +186,46 @@ func (s *Sink) Put(stream uint16, piece uint32, data []byte) error {
 			return err
 		}
 	}
-	if err := d.image.Put(stream, piece, data); err != nil {
+	if err := s.write(d, piece, data); err != nil {
 		return fmt.Errorf("%s: %w", d.path, err)
 	}
-	if s.last(d, piece) {
-		return s.finishImage(d)
-	}
-	return nil
+	return s.note(d, piece)
 }
 
-// last notes that a piece is written, and tells whether it was the last one.
-func (s *Sink) last(d *dish, piece uint32) bool {
+// note notes that a piece is written. What is left to do after the last one
+// goes on by itself: a slow disk may take longer for it than a piece may.
+func (s *Sink) note(d *dish, piece uint32) error {
 	s.pantry.mu.Lock()
 	defer s.pantry.mu.Unlock()
+	if s.pantry.closed != nil {
+		return s.pantry.closed
+	}
 	s.pantry.news.Broadcast()
 	w, bit := &d.got[piece/64], uint64(1)<<(piece%64)
 	if *w&bit != 0 {
-		return false
+		return nil
 	}
 	*w |= bit
-	d.left--
-	return d.left == 0
+	if d.left--; d.left > 0 {
+		return nil
+	}
+	s.tasks.Go(func() {
+		if err := s.finishImage(d); err != nil {
+			s.fail(err)
+		}
+	})
+	return nil
+}
+
+// fail ends all, with the first error.
+func (s *Sink) fail(err error) {
+	s.mu.Lock()
+	if s.err == nil {
+		s.err = err
+	}
+	err = s.err
+	s.mu.Unlock()
+	s.pantry.close(err)
 }
 
 // awaitMounts waits until what goes below the mounts can be written.
@@ -235,13 +258,7 @@ func (s *Sink) cook(d *dish) {
 			err = s.served(d)
 		}
 		if err != nil {
-			s.mu.Lock()
-			if s.err == nil {
-				s.err = fmt.Errorf("%s to %s: %w", d.From, d.path, err)
-			}
-			err = s.err
-			s.mu.Unlock()
-			s.pantry.close(err)
+			s.fail(fmt.Errorf("%s to %s: %w", d.From, d.path, err))
 		}
 	})
 }
@@ -289,18 +306,29 @@ func (s *Sink) pour(d *dish, r io.Reader) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
+	r = io.LimitReader(r, d.Bytes+1)
+	var start []byte
+	if d.device {
+		if start, err = hideStart(f, r); err != nil {
+			return err
+		}
+	}
 	buf := make([]byte, 1<<20) // a disk takes large pieces better
-	n, err := io.CopyBuffer(struct{ io.Writer }{f}, io.LimitReader(struct{ io.Reader }{r}, d.Bytes+1), buf)
+	n, err := io.CopyBuffer(struct{ io.Writer }{f}, r, buf)
 	if err != nil {
 		return err
 	}
-	if n != d.Bytes {
+	if n += int64(len(start)); n != d.Bytes {
 		return fmt.Errorf("unpacked it has another size than golden saw: %d bytes, %d were expected", n, d.Bytes)
 	}
-	return f.Sync()
+	if err := f.Sync(); err != nil || !d.device {
+		return err
+	}
+	return showStart(f, start)
 }
 
-// Close ends all; what isn't whole stays as it is.
+// Close ends all; what isn't whole stays as it is, a device without its
+// beginning.
 func (s *Sink) Close() error {
 	s.cancel()
 	s.pantry.close(errClosed)
