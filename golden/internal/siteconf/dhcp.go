@@ -54,6 +54,24 @@ func (s Site) dhcp() (dhcp, error) {
 	return d, err
 }
 
+// dnsmasqTakes refuses names that stand for something else in a dhcp-host of
+// dnsmasq, which tells its parts by their form (dnsmasq(8)): "ignore" would have
+// it not answer the machine at all.
+func (d dhcp) dnsmasqTakes() error {
+	for _, h := range d.Hosts {
+		word := strings.ToLower(h.Name)
+		_, err := netip.ParseAddr(word)
+		number := strings.TrimRight(word, "0123456789") == ""
+		if len(word) > 1 && strings.ContainsAny(word[len(word)-1:], "smhdw") { // of a time
+			number = strings.TrimRight(word[:len(word)-1], "0123456789") == ""
+		}
+		if word != "" && (err == nil || number || word == "ignore" || word == "infinite") {
+			return fmt.Errorf("name %q of machine %s: dnsmasq takes the word for its own (ignore, infinite, a time as 12h, an address): give the machine another name", h.Name, h.MAC)
+		}
+	}
+	return nil
+}
+
 // keaOption is one of the network.
 type keaOption struct{ Name, Data string }
 

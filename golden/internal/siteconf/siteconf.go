@@ -75,6 +75,11 @@ func (s Site) Render(kind string) ([]File, error) {
 	if err != nil {
 		return nil, err
 	}
+	if kind == "dnsmasq" && !s.Proxy {
+		if err := d.dnsmasqTakes(); err != nil {
+			return nil, fmt.Errorf("%s: %w", n[1], err)
+		}
+	}
 	text, err := templates.Server(n[0], functions(), d)
 	return []File{{Name: n[1], Text: text}}, err
 }

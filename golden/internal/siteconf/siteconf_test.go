@@ -155,3 +155,26 @@ func TestRefuses(t *testing.T) {
 		}
 	}
 }
+
+// TestDnsmasqWords: a machine's name that dnsmasq would read as something else
+// is refused, for dnsmasq alone, and where it writes names at all.
+func TestDnsmasqWords(t *testing.T) {
+	for name, refused := range map[string]bool{
+		"ignore": true, "infinite": true, "Ignore": true, "12h": true, "12": true, "5": true, "45m": true, "2W": true, "10.0.0.9": true,
+		"h": false, "s01": false, "1d2": false, "5x": false, "ignored": false, "ignore.lab.example": false, "12h.lab": false, "mds": false, "": false,
+	} {
+		s := site()
+		s.Nodes[0].Name = name
+		_, err := s.Render("dnsmasq")
+		if (err != nil) != refused || err != nil && (!strings.Contains(err.Error(), `dnsmasq.conf: name "`+name+`"`) || !strings.Contains(err.Error(), alpha)) {
+			t.Errorf("%q: %v, want a refusal: %v", name, err, refused)
+		}
+		if _, err := s.Render("dhcpd"); err != nil {
+			t.Errorf("%q for dhcpd: %v", name, err)
+		}
+		s.Proxy = true
+		if _, err := s.Render("dnsmasq"); err != nil {
+			t.Errorf("%q, beside another server: %v", name, err)
+		}
+	}
+}
