@@ -114,9 +114,14 @@ func defaultReport(given, session string, log *slog.Logger) string {
 	return filepath.Join(dir, fileName(session)+".json")
 }
 
-// fileName makes one of a session's name, which is one word.
+// fileName makes one of a session's name, which is one word, and another one of
+// each: what would lead out of the folder, or hide the file, is escaped.
 func fileName(session string) string {
-	return strings.NewReplacer("/", "_", ".", "_").Replace(session)
+	name := strings.NewReplacer("%", "%25", "/", "%2F").Replace(session)
+	if rest, hidden := strings.CutPrefix(name, "."); hidden {
+		return "%2E" + rest
+	}
+	return name
 }
 
 // touched says how much was changed on a node; the report says what.

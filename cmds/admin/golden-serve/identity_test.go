@@ -135,3 +135,21 @@ func TestTouchedIsCounted(t *testing.T) {
 		t.Errorf("%q, want %q", out.String(), want)
 	}
 }
+
+// Two sessions have two files, below the folder and to be seen there.
+func TestFileName(t *testing.T) {
+	seen := map[string]string{}
+	for _, session := range []string{"kamethod", "a.b", "a_b", "a/b", "a%2Fb", "a%b", "a%25b", ".", "..", "../a", ".a", "%2Ea", "_a", "/a", "a."} {
+		name := fileName(session)
+		if other, twice := seen[name]; twice {
+			t.Errorf("%q and %q are both %s", session, other, name)
+		}
+		seen[name] = session
+		if filepath.Base(name) != name || !filepath.IsLocal(name) || name[0] == '.' {
+			t.Errorf("%q: file %s", session, name)
+		}
+	}
+	if fileName("room-1_a") != "room-1_a" {
+		t.Errorf("a plain name: %s", fileName("room-1_a"))
+	}
+}
