@@ -206,15 +206,11 @@ func (s *Store) writeTmp(data []byte) (string, error) {
 	return tmp, nil
 }
 
-// sync puts on the disk whatever was written to the store's file system.
-func (s *Store) sync() error {
-	d, err := os.Open(s.dir)
-	if err != nil {
-		return fmt.Errorf("sync %s: %w", s.dir, err)
-	}
-	defer d.Close()
+// syncAll puts on the disk whatever was written to the file system of d, and
+// tells of what failed since d was opened (syncfs(2)).
+func syncAll(d *os.File) error {
 	if err := unix.Syncfs(int(d.Fd())); err != nil {
-		return fmt.Errorf("sync %s: %w", s.dir, err)
+		return fmt.Errorf("sync %s: %w", d.Name(), err)
 	}
 	return nil
 }

@@ -58,6 +58,11 @@ func (s *Store) Save(ctx context.Context, src chain.Source, about About, opt Opt
 		return nil, Figures{}, err
 	}
 	defer lock.Close()
+	dir, err := os.Open(s.dir) // before anything is written: it is told of what the disk doesn't take
+	if err != nil {
+		return nil, Figures{}, fmt.Errorf("open images: %w", err)
+	}
+	defer dir.Close()
 	if err := s.tidy(); err != nil {
 		return nil, Figures{}, err
 	}
@@ -68,7 +73,7 @@ func (s *Store) Save(ctx context.Context, src chain.Source, about About, opt Opt
 		err = last(&i.About)
 	}
 	if err == nil {
-		err = s.finish(ctx, i)
+		err = s.finish(ctx, dir, i)
 	}
 	return i, w.figures(), err
 }
@@ -88,7 +93,7 @@ func (s *Store) tidy() error {
 }
 
 // finish makes the image one: when all of it is on the disk.
-func (s *Store) finish(ctx context.Context, i *Image) error {
+func (s *Store) finish(ctx context.Context, dir *os.File, i *Image) error {
 	b, err := i.encode()
 	if err != nil {
 		return err
@@ -100,7 +105,7 @@ func (s *Store) finish(ctx context.Context, i *Image) error {
 	if err != nil {
 		return err
 	}
-	if err := s.sync(); err != nil {
+	if err := syncAll(dir); err != nil {
 		return err
 	}
 	if err := ctx.Err(); err != nil {
