@@ -109,9 +109,7 @@ func (o *dollyFlags) prepareDolly(d *golden.Dolly) (c golden.CloneConfig, done f
 	if c.Config, err = o.config(); err != nil {
 		return c, nil, err
 	}
-	// One file may send stage 2 and the next one disks: the nodes know golden
-	// by the same word then.
-	token, err := trust.LoadOrCreateToken(trust.Dir())
+	token, err := dollyToken()
 	if err != nil {
 		return c, nil, err
 	}
@@ -140,6 +138,14 @@ func (o *dollyFlags) prepareDolly(d *golden.Dolly) (c golden.CloneConfig, done f
 		return c, nil, err
 	}
 	return c, done, nil
+}
+
+// dollyToken is the join token of all sessions of dolly: one file may send stage
+// 2 and the next one disks, and the nodes know golden by the same word then. It
+// stands on boot lines, which anybody on the network can read, so it is not
+// send's.
+func dollyToken() (string, error) {
+	return trust.LoadOrCreateToken(filepath.Join(trust.Dir(), "dolly"))
 }
 
 // confirmDolly asks as clone does, and says what is written.
