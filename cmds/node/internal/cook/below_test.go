@@ -2,6 +2,7 @@ package cook
 
 import (
 	"archive/tar"
+	"bytes"
 	"errors"
 	"os"
 	"strings"
@@ -93,4 +94,47 @@ func TestForeignLinks(t *testing.T) {
 		t.Errorf("a link into memory: %v", err)
 	}
 	command(t, "/", "", "umount", mnt+"/boot")
+}
+
+// What can't fit below a mount is refused before any of it is written; what
+// replaces as much isn't.
+func TestRoomBelow(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	const mib = 1 << 20
+	disk, mnt := loop(t, 16*mib), t.TempDir()
+	command(t, "/", "", "mkfs.ext4", "-q", "-F", disk)
+	mounts := []wire.Mount{{Device: disk, At: "/"}}
+	file := func(to string, size int) source {
+		return source{wire.Copy{From: "x", To: to, Bytes: int64(size)}, bytes.Repeat([]byte("x"), size)}
+	}
+	folder := func(to string, size int64) source {
+		return source{wire.Copy{From: "x.tar", To: to, Archive: "tar", Bytes: size}, tarOf(t, tar.Header{Name: "in", Typeflag: tar.TypeReg})}
+	}
+	for _, c := range []struct {
+		what string
+		all  []source
+		fits bool
+	}{
+		{"a file", []source{file("/new", 17*mib)}, false},
+		{"two files", []source{file("/a", 8*mib), file("/b", 8*mib)}, false},
+		{"an archive", []source{folder("/", 17*mib)}, false},
+		{"an archive and a file", []source{folder("/sub", 8*mib), file("/b", 8*mib)}, false},
+		{"a large file", []source{file("/file", 8*mib)}, true},
+		{"it once more", []source{file("/file", 8*mib+1)}, true},
+		{"another one", []source{file("/other", 8*mib)}, false},
+		{"an archive where something is", []source{folder("/", 8*mib)}, true},
+	} {
+		err := serve(t, Options{Root: mnt}, mounts, c.all...)
+		if (err == nil) != c.fits || err != nil && !strings.Contains(err.Error(), "all that goes to the same place") {
+			t.Errorf("%s: %v", c.what, err)
+		}
+		for _, name := range []string{"/new", "/a", "/b", "/sub/in", "/other"} {
+			if _, err := os.Lstat(mnt + name); err == nil {
+				t.Errorf("%s: %s was written", c.what, name)
+			}
+		}
+		command(t, "/", "", "umount", mnt)
+	}
 }

@@ -81,6 +81,9 @@ func (s *Sink) layTable() (err error) {
 			return err
 		}
 	}
+	if err := s.roomBelow(); err != nil {
+		return err
+	}
 	for _, d := range s.dishes { // before anybody unpacks what may be links
 		if !d.below || d.feed != nil {
 			continue
