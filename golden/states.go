@@ -180,7 +180,13 @@ func SavedNodes(dir, session string) (Nodes, error) {
 }
 
 func (d *deployment) list() Nodes {
-	return Nodes{Session: d.Session, Source: "running", Written: time.Now(), Machines: d.states.List()}
+	n := Nodes{Session: d.Session, Source: "running", Written: time.Now()}
+	if d.states != nil {
+		n.Machines = d.states.List()
+	} else {
+		n.Machines = d.guestList()
+	}
+	return n
 }
 
 // arm is the verb. It gives no consent: who was armed by it is shown and
@@ -212,6 +218,7 @@ func (d *deployment) arm(macs []string) error {
 		n.anew = true
 		delete(d.times, n.Number)
 		delete(d.bad, n.Number)
+		delete(d.free, n.Number) // it was let go once
 		d.Book.forget(n)
 	}
 	return errors.Join(kept, d.Book.write())

@@ -37,9 +37,9 @@ func (d *deployment) verbs() http.Handler {
 	})
 	mux.HandleFunc("POST "+execPath, d.execVerb)
 	mux.HandleFunc("POST "+releasePath, d.releaseVerb)
-	mux.HandleFunc("GET "+nodesPath, d.ofClone(func(w http.ResponseWriter, r *http.Request) {
+	mux.HandleFunc("GET "+nodesPath, func(w http.ResponseWriter, r *http.Request) {
 		json.NewEncoder(w).Encode(d.list())
-	}))
+	})
 	mux.HandleFunc("POST "+armPath, d.ofClone(d.onMachines(func(q machines) error {
 		if q.All {
 			return errors.New("arm whom? addresses are wanted")
@@ -60,7 +60,11 @@ func (d *deployment) verbs() http.Handler {
 func (d *deployment) ofClone(h http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if d.states == nil {
-			http.Error(w, "this session sends to karecv only; it arms no machines", http.StatusConflict)
+			why := "this session boots no machines; it arms none"
+			if d.guests != nil && d.guests.Boot != nil {
+				why = "this session arms no machines: --macs or --nodes-file of golden-serve run name those that run it, else the first N that boot do; each as often as it boots"
+			}
+			http.Error(w, why, http.StatusConflict)
 			return
 		}
 		h(w, r)

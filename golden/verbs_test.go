@@ -225,13 +225,48 @@ func TestArmInASend(t *testing.T) {
 	for _, r := range []*http.Request{
 		httptest.NewRequest(http.MethodPost, armPath+"?session=s", strings.NewReader(`{"macs":["`+one+`"]}`)),
 		httptest.NewRequest(http.MethodPost, disarmPath+"?session=s", strings.NewReader(`{"all":true}`)),
-		httptest.NewRequest(http.MethodGet, nodesPath+"?session=s", nil),
 	} {
 		w := httptest.NewRecorder()
 		d.verbs().ServeHTTP(w, r)
-		if w.Code != http.StatusConflict || !strings.Contains(w.Body.String(), "arms no machines") {
+		if w.Code != http.StatusConflict || !strings.Contains(w.Body.String(), "boots no machines; it arms none") {
 			t.Errorf("%s: %d %s", r.URL, w.Code, w.Body)
 		}
+	}
+	w := httptest.NewRecorder()
+	d.verbs().ServeHTTP(w, httptest.NewRequest(http.MethodGet, nodesPath+"?session=s", nil))
+	if w.Code != http.StatusOK || !strings.Contains(w.Body.String(), `"machines":[]`) {
+		t.Errorf("the list of nobody: %d %s", w.Code, w.Body)
+	}
+}
+
+// A session of golden-serve run lists its machines, and says why it arms none.
+func TestNodesOfARun(t *testing.T) {
+	if !inOwnNetwork(t) {
+		return
+	}
+	const three, four = "52:54:00:77:00:03", "52:54:00:77:00:04"
+	l := runLab(t, 2, func(c *RunConfig) {
+		c.Named = []Named{{MAC: three, Number: 3, Name: "gamma"}, {MAC: four, Number: 4, Name: "delta"}}
+	})
+	m := l.machine(four)
+	m.must(wire.RunRAM, nil)
+	l.wantMachine(three, func(m Machine) bool { return m.State == roster.Armed && m.Number == 3 && m.Name == "gamma" })
+	l.wantMachine(four, func(m Machine) bool {
+		return m.State == roster.Seen && m.Number == 4 && m.Name == "delta" && m.Address == labAddr && m.Last == "waiting"
+	})
+	m.report(wire.Report{Fault: &wire.Fault{Stage: "running in memory", Cause: "no room"}})
+	l.wantMachine(four, func(m Machine) bool { return m.State == roster.Failed && strings.Contains(m.Error, "no room") })
+
+	d := newDeployment(Config{Session: "s", Nodes: 1})
+	d.guests = &guests{RunConfig: RunConfig{Config: d.Config, Boot: &Boot{DHCP: netboot.DHCPFull}}}
+	d.guests.decide(client(t, one))
+	if got := d.list().Machines; len(got) != 1 || got[0].MAC != one || got[0].State != roster.Booting {
+		t.Errorf("who was given the image: %+v", got)
+	}
+	w := httptest.NewRecorder()
+	d.verbs().ServeHTTP(w, httptest.NewRequest(http.MethodPost, armPath+"?session=s", strings.NewReader(`{"macs":["`+one+`"]}`)))
+	if w.Code != http.StatusConflict || !strings.Contains(w.Body.String(), "golden-serve run name those that run it") {
+		t.Errorf("%d %s", w.Code, w.Body)
 	}
 }
 
