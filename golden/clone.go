@@ -42,6 +42,7 @@ func Clone(ctx context.Context, c CloneConfig) (Result, error) {
 // list of network cards that does.
 type Wants struct {
 	Register func(wire.Register) error              // who registers: why it may not
+	Arrived  func(wire.Register)                    // who was let in
 	Boot     func(mac string, addr netip.Addr) bool // who boots from the network; addr may be zero
 }
 

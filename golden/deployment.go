@@ -77,6 +77,7 @@ type deployment struct {
 	freeAll  bool
 	unkept   bool // it was said that the states aren't on golden's disk
 	asking   bool // the administrator
+	unsound  bool // it isn't known yet whether all that the clones get is as it was saved
 	err      error
 	treeOpen bool      // those who are ready go aboard
 	half     time.Time // since when half of the nodes have been ready
@@ -182,6 +183,9 @@ func (d *deployment) arrived(n, old *Node) {
 	defer d.poke()
 	if d.hub != nil {
 		d.hub.entered(d, n.Pin)
+	}
+	if d.clone != nil && d.clone.Wants != nil {
+		d.clone.Wants.Arrived(n.Register)
 	}
 	n.arrived = time.Now()
 	d.nodes = append(slices.DeleteFunc(d.nodes, func(o *Node) bool { return o.Number == n.Number }), n)

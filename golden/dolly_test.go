@@ -120,8 +120,26 @@ func TestDollyClients(t *testing.T) {
 		{wire.Register{MAC: "52:54:00:00:00:0e", From: at("10.9.8.11"), Hostname: "alpha"}, false}, // there is one
 		{wire.Register{MAC: "52:54:00:00:00:0e", From: at("10.9.8.11"), Hostname: "alpha.other.invalid"}, false},
 	} {
-		if err := w.Register(c.r); (err == nil) != c.ok {
+		err := w.Register(c.r)
+		if (err == nil) != c.ok {
 			t.Errorf("%+v: %v", c.r, err)
+		}
+		if err == nil {
+			w.Arrived(c.r)
+		}
+	}
+	// One that is refused for anything else keeps no name from who comes then.
+	if d, err = openDolly(t, cfg, DollyOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	for _, mac := range []string{"52:54:00:00:00:0e", "52:54:00:00:00:0d"} {
+		if err := d.Wants().Register(wire.Register{MAC: mac, From: at("10.9.8.11"), Hostname: "alpha"}); err != nil {
+			t.Errorf("%s: %v", mac, err)
+		}
+	}
+	for _, n := range []Named{{MAC: "52:54:00:00:00:0b", Name: "beta", Label: "local"}, {MAC: "52:54:00:00:00:0b", Addresses: []netip.Prefix{netip.MustParsePrefix("10.9.8.7/24")}, Label: "local"}} {
+		if _, err := openDolly(t, cfg, DollyOptions{Named: []Named{n}}); err == nil || !strings.Contains(err.Error(), "whose label is local") {
+			t.Errorf("a machine that is to keep its disk: %v", err)
 		}
 	}
 	if !w.Boot("52:54:00:00:00:77", at("10.9.8.77")) {

@@ -61,6 +61,11 @@ func (c *clients) find(ctx context.Context, d *Dolly) error {
 	own, _ := net.InterfaceAddrs()
 	seen := map[netip.Addr]dollyClient{}
 	for _, x := range c.all {
+		for _, n := range d.opt.Named {
+			if n.Local() && x.is(n) {
+				return d.at(x.line, x.name, "is machine %s of the nodes file, whose label is local: its disk is not to be written", n.MAC)
+			}
+		}
 		if x.mac == "" && len(x.addrs) == 0 {
 			d.Notes = append(d.Notes, fmt.Sprintf("%s:%d: %s: neither the nodes file nor /etc/hosts nor DNS has an address for it: it is known only if its DHCP server gives it that name", d.opt.File, x.line, x.name))
 		}
@@ -83,14 +88,15 @@ func (c *clients) find(ctx context.Context, d *Dolly) error {
 // named takes what a nodes file says of a machine of that name or address.
 func (x *dollyClient) named(list []Named) {
 	for _, n := range list {
-		same := sameName(n.Name, x.name)
-		for _, p := range n.Addresses {
-			same = same || slices.Contains(x.addrs, p.Addr())
-		}
-		if same {
+		if x.is(n) {
 			x.mac = n.MAC
 		}
 	}
+}
+
+// is tells whether a machine of a nodes file has the client's name or address.
+func (x *dollyClient) is(n Named) bool {
+	return sameName(n.Name, x.name) || slices.ContainsFunc(n.Addresses, func(p netip.Prefix) bool { return slices.Contains(x.addrs, p.Addr()) })
 }
 
 // sameName compares host names; one may lack the domain.
@@ -119,6 +125,7 @@ func (d *Dolly) MACs() []string {
 func (d *Dolly) Wants() *Wants {
 	return &Wants{
 		Register: func(r wire.Register) error { return d.clients.register(d.opt.File, r) },
+		Arrived:  d.clients.arrived,
 		Boot:     d.clients.boot,
 	}
 }
@@ -160,8 +167,16 @@ func (c *clients) register(file string, r wire.Register) error {
 			return fmt.Errorf("machine %s is %s already: this one says the same name", mac, name)
 		}
 	}
-	c.came[r.MAC] = x.name
 	return nil
+}
+
+// arrived keeps a name for the machine that was let in by it.
+func (c *clients) arrived(r wire.Register) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if x, ok := c.match(r.MAC, r.From, r.Hostname); ok {
+		c.came[r.MAC] = x.name
+	}
 }
 
 // boot says who may boot stage 1. While a machine is known by its name alone,

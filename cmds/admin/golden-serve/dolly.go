@@ -52,7 +52,7 @@ func dollyCommand() *cobra.Command {
 	f.StringArrayVar(&o.mounts, "mount", nil, "PARTITION=FOLDER: mount a partition of the nodes for what is put into that folder: sda1=/boot; repeated")
 	f.BoolVar(&o.far, "allow-far-links", false, "symbolic links in archives may point out of the folder (nothing is written through them)")
 	f.StringVar(&o.macs, "macs", "", "file with the network card addresses of the machines, one a line: others are not booted, and these are not asked for")
-	f.StringVar(&o.who.nodes, "nodes-file", "", "YAML file with machines: names of the clients are looked up there first")
+	f.StringVar(&o.who.nodes, "nodes-file", "", "YAML file with machines: names of the clients are looked up there first; where it has all of them, these are not asked for (one with label local is refused, other labels don't count)")
 	f.IntVarP(&o.delay, "delay", "d", 0, "between the release of two nodes, in tenths of a second")
 	f.DurationVar(&o.linger, "linger", 3*time.Minute, "after the release, answer the nodes' network boots with their own disks for so long at most")
 	f.DurationVar(&o.armFor, "arm-for", 0, "a machine that boots from here has so long to come; default: 30m, or --wait if that is longer")
