@@ -12,7 +12,8 @@
 #
 # Results: images/diskless.sqfs (or .img, or the folder diskless.tree), and
 # diskless.packages, which says what is in it. What mmdebstrap makes is kept as
-# .cache/diskless-HASH.tar; HASH is of how, and of all names.
+# .cache/diskless-HASH.tar; HASH is of how, and of all names. It is as old as its
+# packages: after 30 days it is made anew, and before by removing it.
 set -euo pipefail
 top=$(cd "$(dirname "$0")/.." && pwd)
 images=${IMAGES:-$top/images}
@@ -173,7 +174,12 @@ work=$(mktemp -d "$cache/diskless.XXXXXX")
 trap 'rm -rf --one-file-system "$work"' EXIT
 exec 9>"$tar.lock"
 flock 9
-if [ ! -s "$tar" ]; then
+# The names stay the same while the packages get their security updates.
+maxdays=30
+if [ -s "$tar" ] && [ -n "$(find "$tar" -mmin -$((maxdays * 24 * 60)))" ]; then
+	echo "diskless.sh: the Debian root of $(date -r "$tar" +%F), with the packages of that day (without $tar a new one is made)"
+else
+	[ ! -s "$tar" ] || echo "diskless.sh: the Debian root of $(date -r "$tar" +%F) is older than $maxdays days"
 	echo "diskless.sh: making a Debian root"
 	bootstrap "$work/root"
 	tar -C "$work/root" --xattrs --xattrs-include='*' --acls --numeric-owner -cf "$work/tar" .
