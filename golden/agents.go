@@ -23,8 +23,9 @@ const DefaultFanout = 32
 // those in stage 2, whatever else they are about. The zero value has none.
 type agents struct {
 	mu      sync.Mutex
-	here    map[int]*agent // by the node's number
-	changed chan struct{}  // closed and renewed when one comes
+	here    map[int]*agent    // by the node's number
+	parted  map[int]time.Time // when the last one of a node went
+	changed chan struct{}     // closed and renewed when one comes
 	execs   map[uint64]*execution
 	serial  uint64
 }
@@ -156,7 +157,23 @@ func (x *agents) part(a *agent) {
 	a.leave()
 	if x.here[a.node.Number] == a {
 		delete(x.here, a.node.Number)
+		if x.parted == nil {
+			x.parted = map[int]time.Time{}
+		}
+		x.parted[a.node.Number] = time.Now()
 	}
+}
+
+// agentBack is how long an agent whose connection broke may take to be back. It
+// tries every 20 s at the latest, for up to 15 s.
+const agentBack = time.Minute
+
+// lately tells whether a node's agent is here, or may be back.
+func (x *agents) lately(number int) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	at, was := x.parted[number]
+	return x.here[number] != nil || was && time.Since(at) < agentBack
 }
 
 // of is a node's agent, or nil and what to wait for.

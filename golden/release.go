@@ -60,10 +60,11 @@ func (d *deployment) freed(n *Node) bool { return d.freeAll || d.free[n.Number] 
 func (d *deployment) held(n *Node) bool { return d.clone != nil && d.clone.Hold && !d.freed(n) }
 
 // keeps tells whether golden stays for nodes that have failed and on which the
-// administrator may want to look for the cause.
+// administrator may want to look for the cause. A connection that breaks does
+// not end that.
 func (d *deployment) keeps() bool {
 	for _, n := range d.nodes {
-		if a, _ := d.server.agents.of(n.Number); a != nil && n.State() == status.Failed && d.held(n) {
+		if d.server.agents.lately(n.Number) && n.State() == status.Failed && d.held(n) {
 			return true
 		}
 	}

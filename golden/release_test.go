@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/kamethod/kamethod/golden/status"
+	"github.com/kamethod/kamethod/golden/wire"
 )
 
 // stateOf is how far a node is.
@@ -88,5 +89,61 @@ func TestReleasedBeforeThePause(t *testing.T) {
 	l.wait()
 	if l.err != nil {
 		t.Error(l.err)
+	}
+}
+
+// heldClone is a clone that holds its nodes.
+func heldClone(t *testing.T) *deployment {
+	t.Helper()
+	l := newLab(t, 1)
+	l.c.Hold = true
+	d, err := newClone(l.c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	newHub([]*deployment{d})
+	return d
+}
+
+// Golden stays for a held node that has failed, also while its agent's
+// connection is broken.
+func TestHeldOverAHiccup(t *testing.T) {
+	d := heldClone(t)
+	n := newNode(wire.Register{MAC: mac1, Stage: wire.Stage2})
+	n.Number = 1
+	d.nodes = append(d.nodes, n)
+	d.fail(n, notLost, "cloning", "no disk")
+	if d.keeps() {
+		t.Error("golden stays for a machine that has no agent")
+	}
+	a := &agent{node: n, gone: make(chan struct{})}
+	d.server.agents.enter(a)
+	if !d.keeps() {
+		t.Error("golden goes while the agent is there")
+	}
+	d.server.agents.part(a)
+	if !d.keeps() {
+		t.Error("golden goes as soon as the agent's connection breaks")
+	}
+	d.server.agents.parted[1] = time.Now().Add(-agentBack)
+	if d.keeps() {
+		t.Error("golden stays for an agent that has gone for good")
+	}
+}
+
+// A node that was let go, and is armed again, is held again.
+func TestArmedAgainIsHeldAgain(t *testing.T) {
+	d := heldClone(t)
+	n := newNode(wire.Register{MAC: mac1, Stage: wire.Stage2})
+	n.Number = 1
+	d.nodes = append(d.nodes, n)
+	if _, err := d.release([]string{"1"}); err != nil || d.held(n) {
+		t.Fatalf("it is not released: %v", err)
+	}
+	if err := d.arm([]string{mac1}); err != nil {
+		t.Fatal(err)
+	}
+	if !d.held(n) {
+		t.Error("it is let go as soon as it is done again")
 	}
 }
