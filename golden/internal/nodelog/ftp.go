@@ -97,7 +97,7 @@ func (f *FTP) store(ctx context.Context, name string, b []byte) error {
 // shipper sends logs one after the other.
 type shipper struct {
 	f     *FTP
-	read  func(Who) ([]byte, error)
+	read  func(context.Context, Who) ([]byte, error)
 	log   *slog.Logger
 	queue chan Who
 	ctx   context.Context
@@ -109,7 +109,7 @@ type shipper struct {
 	skipped int // at the end
 }
 
-func newShipper(f *FTP, read func(Who) ([]byte, error), log *slog.Logger) *shipper {
+func newShipper(f *FTP, read func(context.Context, Who) ([]byte, error), log *slog.Logger) *shipper {
 	s := &shipper{f: f, read: read, log: log, queue: make(chan Who, ftpQueue), quick: make(chan struct{}), names: map[string]int{}}
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	s.task.Go(s.run) // ends with close
@@ -156,7 +156,7 @@ func (s *shipper) send(w Who) {
 		s.skipped++
 		return
 	}
-	b, err := s.read(w)
+	b, err := s.read(s.ctx, w)
 	name := s.name(w)
 	for try := 1; err == nil; try++ {
 		if err = s.f.store(s.ctx, name, b); err == nil {

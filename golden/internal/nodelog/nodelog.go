@@ -3,7 +3,7 @@
 // FTP server and lines for a syslog server. It doesn't decide what is worth a
 // line, and no trouble of its own is anybody else's.
 //
-//	node's line ─▶ Keeper ─┬─▶ logs/SESSION/BEGUN/node3-525400123456.log
+//	node's line ─▶ Keeper ─┬─▶ queue ─▶ logs/SESSION/BEGUN/node3-525400123456.log
 //	                       ├─▶ queue ─▶ syslog (RFC 5424)
 //	node's end  ─▶ Keeper ─┴─▶ queue ─▶ FTP: ka_log-10.0.1.111-20100507-10h32
 package nodelog
@@ -61,24 +61,17 @@ type Config struct {
 // Keeper keeps the logs of a session's nodes. Nil keeps nothing.
 type Keeper struct {
 	c    Config
-	dir  string // of this run
+	disk *disk // nil: nowhere
 	ship *shipper
 	post *poster
-
-	mu     sync.Mutex
-	warned bool
+	once sync.Once
 }
 
 // Open makes a keeper, and forgets runs of long ago.
 func Open(c Config) *Keeper {
 	k := &Keeper{c: c}
 	if c.Dir != "" {
-		session := sessionDir(c.Dir, c.Session)
-		k.dir = filepath.Join(session, c.Begun.UTC().Format(runForm))
-		if err := os.MkdirAll(k.dir, 0o700); err != nil {
-			k.warn(err)
-		}
-		k.forget(session)
+		k.disk = openDisk(c)
 	}
 	if c.Syslog != nil {
 		k.post = newPoster(c.Syslog, c.Log)
@@ -100,18 +93,30 @@ func sessionDir(dir, session string) string {
 	return filepath.Join(dir, cmp.Or(session, "x"))
 }
 
+// openDisk makes the folder of a run.
+func openDisk(c Config) *disk {
+	session := sessionDir(c.Dir, c.Session)
+	dir := filepath.Join(session, c.Begun.UTC().Format(runForm))
+	err := os.MkdirAll(dir, 0o700)
+	err = errors.Join(err, forget(session))
+	d := newDisk(dir, c.Log)
+	if err != nil {
+		d.warn(err)
+	}
+	go d.run() // ends with close
+	return d
+}
+
 // forget removes all runs but the last ones.
-func (k *Keeper) forget(session string) {
+func forget(session string) error {
 	runs, err := runsOf(session)
 	if err != nil {
-		k.warn(err)
-		return
+		return err
 	}
 	for _, run := range runs[:max(0, len(runs)-keepRuns)] {
-		if err := os.RemoveAll(filepath.Join(session, run)); err != nil {
-			k.warn(err)
-		}
+		err = errors.Join(err, os.RemoveAll(filepath.Join(session, run)))
 	}
+	return err
 }
 
 // runsOf lists the runs in a session's folder, the oldest first.
@@ -139,7 +144,9 @@ func fileName(w Who) string {
 	return name + ".log"
 }
 
-// Add keeps lines of a node. They are one line each, whatever is in them.
+// Add keeps lines of a node. They are one line each, whatever is in them. It
+// doesn't wait: they are on the disk a little later, and all of them when Close
+// returns.
 func (k *Keeper) Add(w Who, level slog.Level, lines ...string) {
 	if k == nil || len(lines) == 0 {
 		return
@@ -151,13 +158,8 @@ func (k *Keeper) Add(w Who, level slog.Level, lines ...string) {
 		fmt.Fprintf(&b, "%s %s\n", now.UTC().Format(stampForm), line)
 		k.post.put(w, level, now, line)
 	}
-	if k.dir == "" {
-		return
-	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if err := appendTo(filepath.Join(k.dir, fileName(w)), b.String()); err != nil {
-		k.warnLocked(err)
+	if k.disk != nil {
+		k.disk.put(fileName(w), b.String(), len(lines))
 	}
 }
 
@@ -188,20 +190,6 @@ func appendTo(path, text string) error {
 	return os.Rename(path, path+".1")
 }
 
-func (k *Keeper) warn(err error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.warnLocked(err)
-}
-
-// warnLocked says once that something isn't kept.
-func (k *Keeper) warnLocked(err error) {
-	if !k.warned {
-		k.warned = true
-		k.c.Log.Warn("what nodes say is not kept on this disk", "err", err)
-	}
-}
-
 // End has a node's log sent away: it is done, or has failed. It doesn't wait.
 func (k *Keeper) End(w Who) {
 	if k != nil && k.ship != nil {
@@ -209,25 +197,48 @@ func (k *Keeper) End(w Who) {
 	}
 }
 
-// Close sends what is still to be sent, for as long as ctx lasts at most.
+// Close writes and sends what is still to be, for as long as ctx lasts at most.
 func (k *Keeper) Close(ctx context.Context) {
-	if k == nil {
-		return
+	if k != nil {
+		k.once.Do(func() { k.close(ctx) })
 	}
-	if k.ship != nil {
-		k.ship.close(ctx)
-	}
-	k.post.close(ctx)
 }
 
-// read is a node's whole log.
-func (k *Keeper) read(w Who) ([]byte, error) {
-	if k.dir == "" {
+func (k *Keeper) close(ctx context.Context) {
+	var post sync.WaitGroup
+	post.Go(func() { k.post.close(ctx) }) // ends with ctx
+	defer post.Wait()
+	if k.ship != nil {
+		k.ship.close(ctx) // it reads what is on the disk
+	}
+	if k.disk != nil {
+		k.disk.close(ctx)
+	}
+}
+
+// read is a node's whole log, with all that was added until now.
+func (k *Keeper) read(ctx context.Context, w Who) ([]byte, error) {
+	if k.disk == nil {
 		return nil, errors.New("logs aren't kept on this disk")
 	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	path := filepath.Join(k.dir, fileName(w))
+	type result struct {
+		b   []byte
+		err error
+	}
+	got := make(chan result, 1)
+	err := k.disk.wait(ctx, func() {
+		b, err := readBoth(filepath.Join(k.disk.dir, fileName(w)))
+		got <- result{b, err}
+	})
+	if err != nil {
+		return nil, err
+	}
+	r := <-got
+	return r.b, r.err
+}
+
+// readBoth reads a log, and before it what was set aside.
+func readBoth(path string) ([]byte, error) {
 	var out []byte
 	for _, name := range []string{path + ".1", path} {
 		b, err := readAtMost(name, 2*maxFile)

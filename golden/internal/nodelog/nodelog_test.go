@@ -1,15 +1,19 @@
 package nodelog
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func keeper(t *testing.T, c Config) *Keeper {
@@ -32,6 +36,16 @@ func keeper(t *testing.T, c Config) *Keeper {
 	return k
 }
 
+// written waits until all that was added is on the disk.
+func written(t *testing.T, k *Keeper) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if err := k.disk.wait(ctx, func() {}); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func lines(t *testing.T, dir, session string, choose func(int, string) bool) []string {
 	t.Helper()
 	var out []string
@@ -52,6 +66,7 @@ func TestKeepsLines(t *testing.T) {
 	k := keeper(t, Config{Dir: dir})
 	k.Add(one, slog.LevelInfo, "partition table", "formatting")
 	k.Add(Who{Number: 2, MAC: "../../x\x1b[2J"}, slog.LevelInfo, "a\nb\x1b[2Jc\xff")
+	written(t, k)
 	if got, want := lines(t, dir, "room1", nil), []string{"1 partition table", "1 formatting", "2 a b [2Jc\ufffd"}; fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
@@ -98,6 +113,7 @@ func TestBounded(t *testing.T) {
 	for range 40 { // 4 MB
 		k.Add(one, slog.LevelInfo, big...)
 	}
+	written(t, k)
 	all := int64(0)
 	filepath.WalkDir(dir, func(_ string, d os.DirEntry, err error) error {
 		if i, err := d.Info(); err == nil && !d.IsDir() {
@@ -119,6 +135,7 @@ func TestRunsOfASession(t *testing.T) {
 	for i := range keepRuns + 3 {
 		k := keeper(t, Config{Dir: dir, Begun: time.Date(2026, 1, 1+i, 0, 0, 0, 0, time.UTC)})
 		k.Add(one, slog.LevelInfo, fmt.Sprintf("run %d", i))
+		written(t, k)
 	}
 	if got := lines(t, dir, "room1", nil); len(got) != 1 || got[0] != fmt.Sprintf("1 run %d", keepRuns+2) {
 		t.Errorf("the latest run: %q", got)
@@ -144,6 +161,9 @@ func TestFollow(t *testing.T) {
 				time.Sleep(3 * followEvery)
 			}
 		}
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		k.Close(ctx) // as the session's end does
 	}()
 	going := func() bool {
 		select {
@@ -177,7 +197,120 @@ func TestDiskFull(t *testing.T) {
 	k := keeper(t, Config{Dir: file, Log: slog.New(slog.NewTextHandler(&said, nil))})
 	k.Add(one, slog.LevelInfo, "a")
 	k.Add(one, slog.LevelInfo, "b")
+	written(t, k)
 	if strings.Count(said.String(), "not kept") != 1 {
+		t.Errorf("said: %s", said.String())
+	}
+}
+
+// A disk that hangs holds nobody up, the end of the session for as long as it
+// allows; what doesn't fit is lost, and counted. The rest is there when the
+// disk answers.
+func TestDiskHangs(t *testing.T) {
+	var said locked
+	dir := t.TempDir()
+	k := Open(Config{Dir: dir, Session: "s", Begun: time.Now(), Log: slog.New(slog.NewTextHandler(&said, nil))})
+	path := filepath.Join(k.disk.dir, fileName(one))
+	if err := unix.Mkfifo(path, 0o600); err != nil { // its open waits for a reader
+		t.Fatal(err)
+	}
+	const n = diskQueue + 100
+	for i := range n {
+		k.Add(one, slog.LevelInfo, fmt.Sprint(i))
+	}
+	for _, d := range []time.Duration{time.Second, time.Minute} {
+		ctx, cancel := context.WithTimeout(t.Context(), d)
+		defer cancel()
+		if d == time.Second {
+			if _, err := k.read(ctx, one); err == nil {
+				t.Error("a log is read behind what isn't written")
+			}
+			k.Close(ctx)
+			continue
+		}
+		if !strings.Contains(said.String(), "doesn't answer") || k.disk.lost.Load() < 99 || !strings.Contains(said.String(), "were lost") {
+			t.Errorf("%d lines are lost, said: %s", k.disk.lost.Load(), said.String())
+		}
+		f, err := os.OpenFile(path, os.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		in := bufio.NewScanner(f)
+		for i := range 1000 {
+			if !in.Scan() || !strings.HasSuffix(in.Text(), fmt.Sprintf("Z %d", i)) {
+				t.Fatalf("line %d is %q: %v", i, in.Text(), in.Err())
+			}
+		}
+		go io.Copy(io.Discard, f) // ends with f
+		select {
+		case <-k.disk.task:
+		case <-ctx.Done():
+			t.Error("the rest isn't written")
+		}
+	}
+}
+
+// Lines are there when the session has ended.
+func TestCloseWritesAll(t *testing.T) {
+	dir := t.TempDir()
+	k := keeper(t, Config{Dir: dir})
+	for i := range 5000 {
+		k.Add(one, slog.LevelInfo, fmt.Sprint(i))
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	k.Close(ctx)
+	if got := lines(t, dir, "room1", nil); len(got) != 5000 || got[4999] != "1 4999" {
+		t.Errorf("%d lines", len(got))
+	}
+}
+
+// A log that was just set aside is found, and read once.
+func TestSetAside(t *testing.T) {
+	dir := t.TempDir()
+	k := keeper(t, Config{Dir: dir})
+	var big []string
+	for i := range 1100 {
+		big = append(big, fmt.Sprintf("%d %s", i, strings.Repeat("x", 1000)))
+	}
+	k.Add(one, slog.LevelInfo, big...)
+	written(t, k)
+	if _, err := os.Stat(filepath.Join(k.disk.dir, fileName(one))); !errors.Is(err, os.ErrNotExist) {
+		t.Fatalf("it isn't set aside: %v", err)
+	}
+	r, err := latest(dir, "room1", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []int{1100, 0, 1, 0} {
+		if i == 2 {
+			k.Add(one, slog.LevelInfo, "next")
+			written(t, k)
+		}
+		if got, known, err := r.more(); err != nil || known != 1 || len(got) != want {
+			t.Errorf("look %d: %d lines of %d nodes, want %d: %v", i, len(got), known, want, err)
+		}
+	}
+}
+
+// A line that doesn't fit into the queue for the syslog server is counted like
+// one that the server didn't take.
+func TestSyslogCountsAll(t *testing.T) {
+	s, err := ParseSyslog("tcp://127.0.0.1:1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var said locked
+	p := &poster{s: s, log: slog.New(slog.NewTextHandler(&said, nil)), queue: make(chan string, 2), done: make(chan struct{})}
+	p.ctx, p.stop = context.WithCancel(t.Context())
+	p.stop() // it connects to nothing
+	for range 5 {
+		p.put(one, slog.LevelInfo, time.Now(), "x")
+	}
+	p.task.Go(p.run)
+	p.close(t.Context())
+	if !strings.Contains(said.String(), "lines=5") {
 		t.Errorf("said: %s", said.String())
 	}
 }

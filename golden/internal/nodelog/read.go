@@ -74,13 +74,16 @@ func (r *reader) more() (lines []Line, known int, err error) {
 	if err != nil {
 		return nil, 0, err
 	}
+	seen := map[string]bool{}
 	for _, e := range list {
-		number, mac, ok := parseName(e.Name())
-		if !ok || r.choose != nil && !r.choose(number, mac) {
+		name := strings.TrimSuffix(e.Name(), ".1") // one that was just set aside may be there alone
+		number, mac, ok := parseName(name)
+		if !ok || seen[name] || r.choose != nil && !r.choose(number, mac) {
 			continue
 		}
+		seen[name] = true
 		known++
-		b, err := r.take(filepath.Join(r.dir, e.Name()))
+		b, err := r.take(filepath.Join(r.dir, name))
 		if err != nil {
 			return lines, known, err
 		}
@@ -102,7 +105,12 @@ func (r *reader) take(path string) ([]byte, error) {
 	at, seen := r.at[path]
 	now, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil // it is being set aside
+		b, err := readFrom(path+".1", at)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+		r.at[path] = at + int64(len(b)) // of what was set aside, as long as the new one is shorter
+		return b, nil
 	}
 	if err != nil {
 		return nil, err

@@ -191,11 +191,11 @@ func TestFTPServerHangs(t *testing.T) {
 			k.Add(w, slog.LevelInfo, "done")
 			k.End(w)
 		}
-		if d := time.Since(begun); d > 10*time.Second {
+		if d := time.Since(begun); d > time.Minute {
 			t.Errorf("port %s: nodes were held up for %s", port, d)
 		}
 		k.Close(shortly(t, 2*time.Second))
-		if d := time.Since(begun); d > 40*time.Second {
+		if d := time.Since(begun); d > 2*time.Minute {
 			t.Errorf("port %s: the end took %s", port, d)
 		}
 		if !strings.Contains(log.String(), "isn't on the FTP server") {
@@ -260,11 +260,11 @@ func TestSyslogServerHangs(t *testing.T) {
 	for range 20_000 {
 		k.Add(one, slog.LevelInfo, strings.Repeat("z", 1000))
 	}
-	if d := time.Since(begun); d > 20*time.Second {
+	if d := time.Since(begun); d > time.Minute {
 		t.Errorf("nodes were held up for %s", d)
 	}
 	k.Close(shortly(t, time.Second))
-	if d := time.Since(begun); d > time.Minute {
+	if d := time.Since(begun); d > 2*time.Minute {
 		t.Errorf("the end took %s", d)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -83,9 +84,11 @@ type poster struct {
 	once  sync.Once
 	task  sync.WaitGroup
 
-	conn  net.Conn
-	tried time.Time
-	lost  int
+	lost atomic.Int64 // lines
+
+	conn   net.Conn
+	tried  time.Time
+	warned bool
 }
 
 func newPoster(s *Syslog, log *slog.Logger) *poster {
@@ -102,6 +105,7 @@ func (p *poster) put(w Who, level slog.Level, at time.Time, line string) {
 	select {
 	case p.queue <- message(w, level, at, line):
 	default: // the server is slower than the nodes: their files have it all
+		p.lost.Add(1)
 	}
 }
 
@@ -138,10 +142,11 @@ func (p *poster) send(m string) {
 	if err == nil {
 		return
 	}
-	if p.lost == 0 {
+	if !p.warned {
+		p.warned = true
 		p.log.Warn("lines of nodes are lost for the syslog server", "server", p.s.addr, "err", err)
 	}
-	p.lost++
+	p.lost.Add(1)
 }
 
 var errResting = errors.New("it could not be reached a moment ago")
@@ -179,7 +184,7 @@ func (p *poster) close(ctx context.Context) {
 	defer stop()
 	p.task.Wait()
 	p.stop()
-	if p.lost > 0 {
-		p.log.Warn("lines of nodes were lost for the syslog server", "lines", p.lost)
+	if n := p.lost.Load(); n > 0 {
+		p.log.Warn("lines of nodes were lost for the syslog server", "lines", n)
 	}
 }
