@@ -42,6 +42,7 @@ func (d *deployment) flow(ctx context.Context) error {
 	defer t.Stop()
 	d.mu.Lock()
 	d.setPhase("waiting for nodes")
+	d.verify(ctx)
 	d.mu.Unlock()
 	for {
 		d.mu.Lock()
@@ -70,6 +71,9 @@ func (d *deployment) flow(ctx context.Context) error {
 // step looks once at every node.
 func (d *deployment) step(ctx context.Context, now time.Time) (over bool, err error) {
 	if !d.started {
+		if d.err != nil {
+			return false, d.err
+		}
 		if d.started, err = d.gathered(now); err != nil || !d.started {
 			return false, err
 		}
@@ -141,7 +145,7 @@ func (d *deployment) advance(n *Node, now time.Time) {
 	case n.Stage == wire.Stage1 && n.wholeFor(now) > maxStep:
 		d.fail(n, crashed, string(s), fmt.Sprintf("did not come back in stage 2 within %s", maxStep))
 	case n.Stage == wire.Stage2 && !n.planned && d.Book.confirmed(n):
-		if d.durable() {
+		if !d.unsound && d.durable() {
 			d.prepare(n)
 		}
 	case s == status.Preparing && n.in(now) > maxPrepare:
@@ -380,6 +384,8 @@ func (d *deployment) phaseNow() string {
 		return "receivers finish"
 	case state[status.Stepping] > 0 && state[status.Stage2] == 0:
 		return "waiting for stage 2"
+	case d.unsound && state[status.Stage2] > 0 && !d.asking:
+		return "nodes wait until the image has been compared with its hashes"
 	case state[status.Preparing] > 0:
 		return "nodes prepare their disks"
 	case state[status.Fixing]+state[status.Receiving] > 0:

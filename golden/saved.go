@@ -18,6 +18,7 @@ import (
 // isn't empty, Loader.
 type SavedOriginal struct {
 	Dir, Name string // Name: empty for the only one
+	NoCheck   bool   // its pieces aren't compared with their hashes before disks are erased, only when they are sent
 	Original
 }
 
@@ -54,6 +55,7 @@ func DescribeSaved(_ context.Context, o SavedOriginal, log *slog.Logger) (*Descr
 	if err != nil {
 		return nil, err
 	}
+	src.Unchecked = o.NoCheck
 	log.Info("deploying a saved image", "image", src.Name, "saved", src.Saved, "of", src.Host, "root", src.Root, "verdict", src.Verdict)
 	programs, err := stage2Programs(o.Images)
 	if err != nil {

@@ -243,6 +243,109 @@ func TestCloneSavedImage(t *testing.T) {
 	}
 }
 
+// A piece that has rotted is found before anybody's disk is touched; who
+// doesn't want that to be looked for has the plan all the same.
+func TestCloneRottenImage(t *testing.T) {
+	if !inOwnNetwork(t) {
+		return
+	}
+	for _, unchecked := range []bool{false, true} {
+		l := newLab(t, 1, "52:54:00:00:00:01")
+		store, err := saved.Create(filepath.Join(l.dir, "images"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := store.Save(t.Context(), l.c.Tree, saved.About{Name: "a", Wire: wire.Version}, saved.Options{}, func(*saved.About) error { return nil }); err != nil {
+			t.Fatal(err)
+		}
+		src, err := OpenSaved(store.Dir(), "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		src.Unchecked = unchecked
+		l.c.Tree = src
+		list, err := filepath.Glob(filepath.Join(store.Dir(), "pieces/*/*"))
+		if err != nil || len(list) == 0 {
+			t.Fatal(list, err)
+		}
+		b, err := os.ReadFile(list[0])
+		if err == nil {
+			b[len(b)/2] ^= 1
+			err = os.WriteFile(list[0], b, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !unchecked {
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+			_, err := Clone(ctx, l.c)
+			cancel()
+			if err == nil || !strings.Contains(err.Error(), filepath.Base(list[0])+": is not what its hash says") {
+				t.Errorf("%v", err)
+			}
+			continue
+		}
+		l.start()
+		m := l.machine("52:54:00:00:00:01")
+		m.intoStage2()
+		m.next("to prepare", func(o wire.Order) bool { return o.Plan != nil })
+		l.cancel()
+		l.wait()
+	}
+}
+
+// held is an image whose verification goes on when the test says so.
+type held struct {
+	*saved.Source
+	on chan struct{}
+}
+
+func (h held) Verify(ctx context.Context, progress func(done, all int)) error {
+	select {
+	case <-h.on:
+	case <-ctx.Done():
+	}
+	return h.Source.Verify(ctx, progress)
+}
+
+// Nodes that are here earlier wait until all pieces are known to be right.
+func TestCloneWaitsForTheImage(t *testing.T) {
+	if !inOwnNetwork(t) {
+		return
+	}
+	l := newLab(t, 1, "52:54:00:00:00:01")
+	store, err := saved.Create(filepath.Join(l.dir, "images"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := store.Save(t.Context(), l.c.Tree, saved.About{Name: "a", Wire: wire.Version}, saved.Options{}, func(*saved.About) error { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	src, err := OpenSaved(store.Dir(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	on := make(chan struct{})
+	l.c.Tree = held{src, on}
+	l.start()
+	m := l.machine("52:54:00:00:00:01")
+	m.intoStage2()
+	l.until("the node to wait", func() bool {
+		return strings.Contains(l.log.String(), "nodes wait until the image has been compared")
+	})
+	if strings.Contains(l.log.String(), "nodes prepare") || len(m.orders) > 0 {
+		t.Errorf("it didn't wait:\n%s", l.log)
+	}
+	close(on)
+	m.prepare()
+	m.finish()
+	m.wantRelease()
+	l.wait()
+	if l.err != nil || l.result.Verdict != Exact {
+		t.Errorf("%+v, %v", l.result, l.err)
+	}
+}
+
 // An image is refused as long as somebody saves into its folder, for saving
 // only, and what is interrupted is none.
 func TestSaveIsInterrupted(t *testing.T) {

@@ -67,6 +67,7 @@ func (o *cloneFlags) command() *cobra.Command {
 	o.add(f)
 	o.addCapture(f)
 	o.image.add(f)
+	f.BoolVar(&o.image.noCheck, "no-check", false, "with --image: don't compare its pieces with their hashes before disks are erased; each is compared when it is sent all the same")
 	f.IntVarP(&o.delay, "delay", "d", 0, "between the release of two nodes, in tenths of a second")
 	f.BoolVar(&o.hold, "hold", false, "nodes that are done, or have failed and kept a shell, wait for golden-serve release")
 	f.DurationVar(&o.linger, "linger", 3*time.Minute, "after the release, answer the nodes' network boots with their own disks for so long at most")

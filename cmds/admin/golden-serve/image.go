@@ -12,7 +12,10 @@ import (
 )
 
 // imageFlags name a saved image in place of this machine.
-type imageFlags struct{ dir, name string }
+type imageFlags struct {
+	dir, name string
+	noCheck   bool
+}
 
 func (o *imageFlags) add(f *pflag.FlagSet) {
 	f.StringVar(&o.dir, "image", "", "folder with a saved image (golden-serve save), which is taken in place of this machine")
@@ -22,6 +25,9 @@ func (o *imageFlags) add(f *pflag.FlagSet) {
 func (o *imageFlags) check() error {
 	if o.name != "" && o.dir == "" {
 		return errors.New("--image-name: give --image DIR too")
+	}
+	if o.noCheck && o.dir == "" {
+		return errors.New("--no-check: give --image DIR too")
 	}
 	return nil
 }
@@ -55,5 +61,5 @@ func (o *cloneFlags) describe(ctx context.Context, original golden.Original, log
 	if !o.flags.Changed("loader") {
 		original.Loader.Kind = "" // the saved one
 	}
-	return golden.DescribeSaved(ctx, golden.SavedOriginal{Dir: o.image.dir, Name: o.image.name, Original: original}, log)
+	return golden.DescribeSaved(ctx, golden.SavedOriginal{Dir: o.image.dir, Name: o.image.name, NoCheck: o.image.noCheck, Original: original}, log)
 }

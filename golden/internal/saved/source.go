@@ -1,6 +1,7 @@
 package saved
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"slices"
@@ -22,6 +23,8 @@ type Source struct {
 	mu    sync.Mutex
 	cache []*unpacked // the latest last
 	size  int         // of these, in bytes
+
+	Unchecked bool // Verify takes it for sound
 }
 
 // unpacked is a piece of the store, as soon as done is closed. A piece of the
@@ -153,6 +156,21 @@ func (x *Source) fetch(r Ref) ([]byte, error) {
 	defer x.codecs.Put(c)
 	data, _, err := x.s.read(c, r.Hash, r.Len)
 	return slices.Clone(data), err
+}
+
+// Verify compares every piece with its hash, before anything depends on it.
+func (x *Source) Verify(ctx context.Context, progress func(done, all int)) error {
+	if x.Unchecked {
+		return nil
+	}
+	r := &Report{}
+	if _, err := x.s.checkPieces(ctx, []*Image{x.Image}, r, progress); err != nil {
+		return fmt.Errorf("verify image %s: %w", x.Name, err)
+	}
+	if len(r.Broken) > 0 {
+		return fmt.Errorf("image %s: %d of %d pieces are missing or broken, the first: %s: golden-serve check %s says what they hold", x.Name, len(r.Broken), r.Pieces, r.Broken[0], x.s.dir)
+	}
+	return nil
 }
 
 // Look sees whether all pieces are there and have the size that they were
