@@ -42,6 +42,7 @@ const (
 	helloLimit  = 10 * time.Second
 	retryFirst  = time.Second // after the connection to golden ended; twice that each time, up to
 	retryLast   = 20 * time.Second
+	deafAfter   = time.Minute     // an answer that golden may take no more is given up: it is not heard for so long
 	orphanAfter = time.Minute     // a program for which nobody asks is ended
 	keepAfter   = 2 * time.Minute // what a program said is kept, once it has ended
 )
@@ -68,7 +69,8 @@ type Agent struct {
 	client *http.Client
 
 	mu     sync.Mutex
-	golden string // the run of golden that has welcomed us
+	golden string    // the run of golden that has welcomed us
+	heard  time.Time // when golden last said something
 	number int
 	ln     net.Listener // nil: no other node can reach us
 	runs   map[uint64]*run
@@ -144,6 +146,7 @@ func (a *Agent) hear(ctx context.Context) (welcome bool, err error) {
 	in.Buffer(make([]byte, 4<<10), 2*wire.MaxExecOrder)
 	for in.Scan() {
 		quiet.Reset(quietUp)
+		a.hears()
 		var o wire.AgentOrder
 		if err := json.Unmarshal(in.Bytes(), &o); err != nil {
 			return welcome, fmt.Errorf("order: %w", err)
@@ -162,6 +165,26 @@ func (a *Agent) hear(ctx context.Context) (welcome bool, err error) {
 	return welcome, io.EOF
 }
 
+func (a *Agent) hears() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.heard = time.Now()
+}
+
+// untilDeaf ends when golden is not heard any more, or ctx does.
+func (a *Agent) untilDeaf(ctx context.Context) error {
+	return everyBeat(ctx, func() error {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		if time.Since(a.heard) > deafAfter {
+			return errDeaf
+		}
+		return nil
+	})
+}
+
+var errDeaf = fmt.Errorf("golden is not heard for %s", deafAfter)
+
 func (a *Agent) url(path string) string { return "https://" + a.Server + path }
 
 // welcomed takes note of who golden is. Orders of another golden are void.
@@ -171,6 +194,7 @@ func (a *Agent) welcomed(_ context.Context, w wire.AgentWelcome) error {
 		a.golden, a.floor = w.Golden, 0
 		for serial, r := range a.runs {
 			r.stop(errCancelled)
+			r.leave()
 			delete(a.runs, serial)
 		}
 	}
@@ -256,8 +280,20 @@ func (a *Agent) answerGolden(o wire.ExecOrder, me int, s wire.SignedExec) error 
 	return err
 }
 
-// post sends what can be read from body, for as long as that lasts.
+// post sends what can be read from body, for as long as that lasts. Golden may
+// leave it waiting, when the administrator reads slowly: no deadline fits that,
+// but golden is heard meanwhile, by the other connection.
 func (a *Agent) post(ctx context.Context, path string, body io.Reader) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var watch sync.WaitGroup
+	defer watch.Wait()
+	defer cancel()
+	watch.Go(func() { // ends with the post
+		if err := a.untilDeaf(ctx); err != nil {
+			a.Log.Warn("an answer is given up", "err", err)
+			cancel()
+		}
+	})
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, a.url(path), body)
 	if err != nil {
 		return err

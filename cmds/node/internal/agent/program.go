@@ -19,6 +19,7 @@ import (
 // Times of a program.
 const (
 	killAfter  = 2 * time.Second        // from SIGTERM to SIGKILL
+	stuckAfter = 5 * time.Second        // from SIGKILL until a program that is still there is given up: it hangs in the kernel
 	drainQuiet = 500 * time.Millisecond // a child that it leaves behind may hold its output open: so long without a word ends that
 )
 
@@ -71,7 +72,9 @@ func execute(ctx context.Context, argv []string, out *spool) wire.ExecExit {
 	ended := make(chan struct{})
 	var killer sync.WaitGroup
 	killer.Go(func() { end(ctx, cmd.Process.Pid, ended) })
-	err := cmd.Wait()
+	waited := make(chan error, 1)
+	go func() { waited <- cmd.Wait() }() // ends with the program, whenever the kernel lets it
+	over, err := await(ctx, waited)
 	close(ended)
 	killer.Wait()
 	exited.Store(true)
@@ -79,7 +82,25 @@ func execute(ctx context.Context, argv []string, out *spool) wire.ExecExit {
 		_ = ends[i].SetReadDeadline(time.Now().Add(drainQuiet)) // a pipe of ours has deadlines
 	}
 	readers.Wait()
+	if !over {
+		return wire.ExecExit{Code: 128 + int(syscall.SIGKILL), Error: fmt.Sprintf("%v; process %d does not end, even when it is killed", context.Cause(ctx), cmd.Process.Pid)}
+	}
 	return howEnded(ctx, cmd, err)
+}
+
+// await waits for a program's end, or until it should long have ended.
+func await(ctx context.Context, waited <-chan error) (over bool, err error) {
+	select {
+	case err = <-waited:
+		return true, err
+	case <-ctx.Done():
+	}
+	select {
+	case err = <-waited:
+		return true, err
+	case <-time.After(killAfter + stuckAfter):
+		return false, nil
+	}
 }
 
 // environ is init's, or what init would give.

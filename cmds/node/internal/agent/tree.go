@@ -127,6 +127,9 @@ func (a *Agent) below(ctx context.Context, r *run, o wire.ExecOrder, place int, 
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
 	s.From = 0
+	if err := conn.SetWriteDeadline(time.Now().Add(quietUp)); err != nil {
+		return err
+	}
 	down := json.NewEncoder(conn)
 	if err := down.Encode(wire.AgentOrder{Exec: &s}); err != nil {
 		return err
