@@ -176,6 +176,9 @@ func TestDolly(t *testing.T) {
 	stranger, _ := r.stage2(3, "52:54:00:00:00:14", disks[3], "dollymethod")
 	stranger.expect(t, "is not named in dolly.cfg")
 	stranger.wantExit(t, 1)
+	whole, _ := r.stage2(0, "52:54:00:00:00:11", disks[0], "kamethod")
+	whole.expect(t, "boot it with dollymethod")
+	whole.wantExit(t, 1)
 	var nodes []*program
 	for i := range 3 {
 		p, _ := r.stage2(i, fmt.Sprintf("52:54:00:00:00:1%d", i+1), disks[i], "dollymethod")

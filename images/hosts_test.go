@@ -3,6 +3,7 @@ package images
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -167,6 +168,9 @@ func (r *room) copyKeys() {
 	}
 	for _, name := range []string{"golden.pub", "join.token"} {
 		b, err := os.ReadFile(filepath.Join(r.golden, name))
+		if name == "join.token" && errors.Is(err, os.ErrNotExist) {
+			continue // golden-serve dolly makes none for karecv
+		}
 		if err != nil {
 			r.t.Fatal(err)
 		}
