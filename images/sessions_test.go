@@ -192,7 +192,6 @@ func TestSessionsOfTwoGoldens(t *testing.T) {
 		want      string
 	}{
 		{"the other's session, found by nobody with this name", own1, []string{"-s", "green", "--wait", "1s"}, "no golden node answers"},
-		{"own key and token, the other's session", own1, []string{"-s", "blue"}, "foreign key"},
 		{"the same at the other's address", own1, []string{"-s", "blue", "-h", at2}, "foreign key"},
 		{"the same at the own one's address", own1, []string{"-s", "blue", "-h", at1}, `no session "blue" here; this one is called "red"`},
 		{"own session at the other's address", own1, []string{"-s", "red", "-h", at2}, "foreign key"},
@@ -205,6 +204,13 @@ func TestSessionsOfTwoGoldens(t *testing.T) {
 		if !strings.Contains(p.out.String(), c.want) {
 			t.Errorf("%s: want %q in:\n%s", c.what, c.want, p.out)
 		}
+	}
+	// Found by broadcast only, it goes on looking for one with the right key.
+	p := r.start(r.hosts[2], own1, "karecv", "-s", "blue", "--wait", "50s", "--out", "never")
+	p.expect(t, "foreign key")
+	p.cmd.Process.Signal(syscall.SIGINT)
+	if p.wait(t) == 0 {
+		t.Errorf("own key and token, the other's session:\n%s", p.out)
 	}
 	if _, err := os.Stat(filepath.Join(r.dir, "never")); err == nil {
 		t.Error("one that lands nowhere has written something")
