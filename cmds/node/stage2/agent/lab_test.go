@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -106,19 +107,18 @@ func beNode() error {
 // hideDisks puts nothing in the place of every block device, in this mount
 // namespace: a node that is told to erase its disks finds none.
 func hideDisks() error {
-	list, err := os.ReadDir("/dev")
-	if err != nil {
-		return err
-	}
-	for _, e := range list {
-		if e.Type()&(os.ModeDevice|os.ModeCharDevice) != os.ModeDevice {
-			continue
+	return filepath.WalkDir("/dev", func(path string, e fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // it has gone meanwhile
 		}
-		if err := unix.Mount("/dev/null", filepath.Join("/dev", e.Name()), "", unix.MS_BIND, ""); err != nil {
-			return fmt.Errorf("hide %s: %w", e.Name(), err)
+		if err != nil || e.Type()&(os.ModeDevice|os.ModeCharDevice) != os.ModeDevice {
+			return err
 		}
-	}
-	return nil
+		if err := unix.Mount("/dev/null", path, "", unix.MS_BIND, ""); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("hide %s: %w", path, err)
+		}
+		return nil
+	})
 }
 
 const goldenAddr = "10.79.0.1"
