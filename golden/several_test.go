@@ -41,7 +41,7 @@ func startTogether(a, b *lab) {
 		}
 	}()
 	a.t.Cleanup(func() { cancel(); <-a.done; <-b.done })
-	a.until("golden to listen", func() bool {
+	b.until("golden to listen", func() bool { // a may be meant to end before anybody sees it
 		c, err := net.Dial("tcp", net.JoinHostPort(labAddr, fmt.Sprint(wire.ControlPort)))
 		if err == nil {
 			c.Close()
