@@ -59,6 +59,7 @@ type execution struct {
 	attempts map[int]*attempt // by the node that answers golden
 	left     int              // of targets
 	over     chan struct{}    // closed when none is
+	ending   bool             // exec waits for its tasks: none begins any more
 	closed   bool             // exec has returned: emit is no more
 }
 
@@ -135,7 +136,8 @@ func (s *Server) exec(ctx context.Context, e *execution, list []*agent) error {
 // to is gone then.
 func (e *execution) settle() {
 	e.cancel(nil)
-	e.mu.Lock() // adopt begins nothing from here on
+	e.mu.Lock()
+	e.ending = true
 	e.mu.Unlock()
 	e.tasks.Wait()
 	e.mu.Lock()
@@ -229,7 +231,7 @@ func (e *execution) adopt(number int, why error) {
 	e.mu.Lock()
 	defer e.mu.Unlock() // no task begins once exec waits for their end
 	t := e.targets[number]
-	if t == nil || t.done || t.adopted || e.ctx.Err() != nil {
+	if t == nil || t.done || t.adopted || e.ending || e.ctx.Err() != nil {
 		return
 	}
 	t.adopted = true
