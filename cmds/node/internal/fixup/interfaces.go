@@ -93,8 +93,12 @@ func startsStanza(word string) bool {
 		strings.HasPrefix(word, "allow-") || strings.HasPrefix(word, "no-auto-") || word == "no-scripts"
 }
 
-// continued joins lines that end in a backslash with those behind them.
+// continued joins lines that end in a backslash with those behind them. At the
+// end of a file there are none, and what is written there must not be taken for
+// one.
 func continued(text string) []string {
+	last := strings.TrimSuffix(text, "\n")
+	text = strings.TrimRight(last, "\\") + text[len(last):]
 	var out []string
 	part := ""
 	for line := range strings.SplitAfterSeq(text, "\n") {
