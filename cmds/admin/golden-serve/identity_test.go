@@ -117,7 +117,7 @@ func TestKnownHostsAreSaid(t *testing.T) {
 	var out bytes.Buffer
 	o := cloneFlags{common: common{session: "a.b"}}
 	o.knownHosts(&out, golden.Result{Nodes: []golden.NodeResult{{Hostname: "alpha", State: status.Released, HostKeys: []string{"ssh-rsa A x"}}}})
-	file := filepath.Join(stateDir(), "known_hosts", "a_b")
+	file := filepath.Join(stateDir(), "known_hosts", "a.b")
 	b, err := os.ReadFile(file)
 	if err != nil || string(b) != "alpha ssh-rsa A\n" || !strings.Contains(out.String(), file) {
 		t.Errorf("%q, %v, said %q", b, err, &out)
