@@ -73,7 +73,7 @@ lane1() {
 	set -e
 	say "unit and namespace tests, with the race detector"
 	# Some boot machines, and those have limits of 15 minutes each.
-	go test -race -p 4 -count=1 -timeout 45m "${raced[@]}"
+	go test -race -count=1 -timeout 45m "${raced[@]}"
 
 	say "unit tests"
 	go test -count=1 -timeout 40m "${plain[@]}"
