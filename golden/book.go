@@ -36,8 +36,10 @@ type Book struct {
 	spent   map[string]bookNode // done or failed in a run that was broken off and isn't gone on with
 	anew    bool                // there was such a run
 
-	mu      sync.Mutex
-	page    page
+	mu   sync.Mutex
+	page page
+
+	disk    sync.Mutex // taken first: who waits for the disk holds only it
 	written []byte
 	wrote   time.Time
 }
@@ -322,12 +324,14 @@ func (b *Book) remove() {
 
 // write puts the page on the disk where it has changed.
 func (b *Book) write() error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
 	if b.path == "" {
 		return nil
 	}
+	b.disk.Lock()
+	defer b.disk.Unlock()
+	b.mu.Lock()
 	text, err := json.MarshalIndent(b.page, "", "\t")
+	b.mu.Unlock()
 	if err != nil {
 		return fmt.Errorf("encode the session's record: %w", err)
 	}

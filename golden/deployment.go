@@ -75,7 +75,7 @@ type deployment struct {
 	touched  bool         // disks may have been written
 	free     map[int]bool // nodes that the administrator lets go; by number
 	freeAll  bool
-	unkept   bool // it was said that the states aren't on golden's disk
+	kept     keeper
 	asking   bool // the administrator
 	unsound  bool // it isn't known yet whether all that the clones get is as it was saved
 	err      error

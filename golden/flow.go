@@ -145,7 +145,7 @@ func (d *deployment) advance(n *Node, now time.Time) {
 	case n.Stage == wire.Stage1 && n.wholeFor(now) > maxStep:
 		d.fail(n, crashed, string(s), fmt.Sprintf("did not come back in stage 2 within %s", maxStep))
 	case n.Stage == wire.Stage2 && !n.planned && d.Book.confirmed(n):
-		if !d.unsound && d.durable() {
+		if !d.unsound && d.kept.has(d, &n.toErase) {
 			d.prepare(n)
 		}
 	case s == status.Preparing && n.in(now) > maxPrepare:
@@ -243,22 +243,6 @@ func (d *deployment) answered(list []*Node, err error) {
 	}
 }
 
-// durable has the states of the machines on golden's disk, before a node's is
-// erased, and before one is let go: golden may lose its power, too. Where it
-// can't, they wait, until golden's disk has room again: a machine that is done
-// and of which nobody knows would be erased once more.
-func (d *deployment) durable() bool {
-	if d.states == nil {
-		return true
-	}
-	err := d.states.Sync()
-	if err != nil && !d.unkept {
-		d.Log.Error("nothing is erased and nobody is let go until golden can write down the states of the machines", "err", err)
-	}
-	d.unkept = err != nil
-	return err == nil
-}
-
 // openTree lets those go aboard who are ready: when all are, or when half of
 // them have waited for the others; these come late then.
 func (d *deployment) openTree(now time.Time) {
@@ -306,8 +290,9 @@ func (d *deployment) letGo(now time.Time) {
 		if !d.freed(n) && now.Sub(d.released) < d.delay() {
 			continue
 		}
-		if !d.durable() {
-			return
+		d.seen(n)
+		if !d.kept.has(d, &n.toLetGo) {
+			continue
 		}
 		d.released = now
 		d.tree.retire(n)

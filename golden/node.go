@@ -26,11 +26,14 @@ type Node struct {
 	rejoined bool // was in the session before, and was lost
 	counted  bool // as a crash of its machine
 	anew     bool // its machine was armed again since
+	toErase  int  // marks of the keeper
+	toLetGo  int
 
 	mu      sync.Mutex
 	changed chan struct{} // closed and renewed whenever there are orders
 	orders  []wire.Order
 	seen    time.Time
+	heeded  int // reports of it that golden is about
 	streams int // long-lived requests that are open
 	dropped time.Time
 	gone    bool
@@ -180,6 +183,15 @@ func (n *Node) wholeFor(now time.Time) time.Duration {
 	return now.Sub(n.whole)
 }
 
+// heed counts the reports that golden is about. While there is one, the node
+// isn't silent: golden is slow.
+func (n *Node) heed(d int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.heeded += d
+	n.seen = time.Now()
+}
+
 // stream counts the node's open requests; the time when the last one closed
 // is kept, for a node whose process ended is gone at once.
 func (n *Node) stream(d int) {
@@ -199,6 +211,9 @@ func (n *Node) silent() (silent, closed time.Duration) {
 	defer n.mu.Unlock()
 	if n.streams == 0 && !n.dropped.IsZero() {
 		closed = time.Since(n.dropped)
+	}
+	if n.heeded > 0 {
+		return 0, closed
 	}
 	return time.Since(n.seen), closed
 }

@@ -323,8 +323,10 @@ func (s *Server) reports(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		plain(&rep)
+		n.heed(+1)
 		n.take(rep)
 		s.Reported(n, rep)
+		n.heed(-1)
 	}
 }
 

@@ -190,8 +190,16 @@ func (d *deployment) list() Nodes {
 }
 
 // arm is the verb. It gives no consent: who was armed by it is shown and
-// asked for like any other, also if it has been confirmed before.
+// asked for like any other, also if it has been confirmed before. What it has
+// done is on golden's disk when it returns, or the error says that it isn't.
 func (d *deployment) arm(macs []string) error {
+	if err := d.armNow(macs); err != nil {
+		return err
+	}
+	return errors.Join(d.states.Sync(), d.Book.write())
+}
+
+func (d *deployment) armNow(macs []string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	defer d.poke()
@@ -206,9 +214,8 @@ func (d *deployment) arm(macs []string) error {
 			return err
 		}
 	}
-	kept := d.states.Arm(macs)
-	if kept != nil && !errors.Is(kept, roster.ErrNotKept) {
-		return kept
+	if err := d.states.Arm(macs); err != nil {
+		return err
 	}
 	for _, s := range macs {
 		n := d.byMAC(s)
@@ -221,13 +228,21 @@ func (d *deployment) arm(macs []string) error {
 		delete(d.free, n.Number) // it was let go once
 		d.Book.forget(n)
 	}
-	return errors.Join(kept, d.Book.write())
+	return nil
 }
 
 // disarm is the verb; all: all that aren't being written to, and none is armed
 // by coming any more: else others would take the places that become free. A
-// machine whose disk is being written can't be disarmed.
+// machine whose disk is being written can't be disarmed. As with arm, it is on
+// golden's disk then.
 func (d *deployment) disarm(macs []string, all bool) error {
+	if err := d.disarmNow(macs, all); err != nil {
+		return err
+	}
+	return d.states.Sync()
+}
+
+func (d *deployment) disarmNow(macs []string, all bool) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	defer d.poke()
@@ -254,9 +269,8 @@ func (d *deployment) disarm(macs []string, all bool) error {
 		}
 		list = append(list, s)
 	}
-	kept := d.states.Disarm(list)
-	if kept != nil && !errors.Is(kept, roster.ErrNotKept) {
-		return kept
+	if err := d.states.Disarm(list); err != nil {
+		return err
 	}
 	for _, n := range stop {
 		const why = "disarmed by the administrator"
@@ -266,7 +280,7 @@ func (d *deployment) disarm(macs []string, all bool) error {
 		d.fail(n, notLost, string(n.State()), why)
 		n.Tell(wire.Order{Stop: why})
 	}
-	return kept
+	return nil
 }
 
 // byMAC is the machine's latest registration, or nil.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -186,15 +187,25 @@ func (a Admin) list(ctx context.Context, method, path string, body []byte) (Node
 // ErrNotRunning is wrapped in what an Admin says when nobody answers.
 var ErrNotRunning = errors.New("no golden-serve answers")
 
+// How long golden has to be reached, and to answer: its disk may be busy.
+const (
+	askReach  = 10 * time.Second
+	askAnswer = time.Minute
+)
+
 func (a Admin) ask(ctx context.Context, method, path string, body []byte) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, askAnswer)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, method, "https://"+a.Control+path+"?session="+url.QueryEscape(a.Session), bytes.NewReader(body))
 	if err != nil {
 		return nil, fmt.Errorf("ask %s: %w", a.Control, err)
 	}
-	c := http.Client{Transport: &http.Transport{TLSClientConfig: trust.ClientConfig(a.Identity, a.Identity.Pin), DisableKeepAlives: true}}
+	c := http.Client{Transport: &http.Transport{DialContext: (&net.Dialer{Timeout: askReach}).DialContext,
+		TLSClientConfig: trust.ClientConfig(a.Identity, a.Identity.Pin), DisableKeepAlives: true}}
 	resp, err := c.Do(req)
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("ask the golden node of session %s: %w", a.Session, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("ask the golden node of session %s: %w: %w", a.Session, ErrNotRunning, err)
 	}

@@ -11,6 +11,9 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/kamethod/kamethod/golden/chain"
 	"github.com/kamethod/kamethod/golden/internal/netboot"
 	"github.com/kamethod/kamethod/golden/internal/roster"
 	"github.com/kamethod/kamethod/golden/status"
@@ -350,4 +353,57 @@ func TestNothingGoesOnUnwritten(t *testing.T) {
 	c.finish()
 	c.wantRelease()
 	l.wantReleased(2)
+}
+
+// While golden's disk takes its time over the list of machines, golden hears
+// its nodes all the same: none is lost, and the one that is done is let go
+// afterwards.
+func TestSlowDiskSilencesNobody(t *testing.T) {
+	if !inOwnNetwork(t) {
+		return
+	}
+	l := newLab(t, 1)
+	var err error
+	if l.c.Book, err = OpenBook(l.dir, "lab", "source", false, l.c.Log); err != nil {
+		t.Fatal(err)
+	}
+	l.start()
+	a := l.machine(one)
+	a.intoStage2()
+	a.prepare()
+	slow := journalPath(l.dir, "lab") + ".new" // who opens it waits for a reader
+	if err := unix.Mkfifo(slow, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	disarmed := make(chan error, 1)
+	go func() { _, err := l.admin().DisarmAll(l.t.Context()); disarmed <- err }()
+	a.rate = chain.DefaultQuiet / 8 // twelve pieces: longer than a node may be silent
+	a.finish()
+	time.Sleep(nobodyWait + 2*pingEvery) // time enough to let it go all the same
+	for len(a.orders) > 0 {
+		if o := <-a.orders; o.Release != nil {
+			t.Error("it is let go, and nobody has written down that it is done")
+		}
+	}
+	select {
+	case err := <-disarmed:
+		t.Errorf("disarmed before that is on the disk: %v", err)
+	default:
+	}
+	reader, err := os.OpenFile(slow, os.O_RDWR, 0) // reading only would wait, too
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	if err := os.Remove(slow); err != nil {
+		t.Fatal(err)
+	}
+	a.wantRelease()
+	if err := <-disarmed; err == nil || !strings.Contains(err.Error(), roster.ErrNotKept.Error()) {
+		t.Errorf("disarmed on what is no disk: %v", err)
+	}
+	l.wantReleased(1)
+	if strings.Contains(l.log.String(), "node is gone") {
+		t.Error("a node was lost while golden was slow")
+	}
 }

@@ -90,7 +90,7 @@ func TestJournalOnAFullDisk(t *testing.T) {
 	if err != nil || !bytes.HasSuffix(b, []byte("}\n")) {
 		t.Errorf("half a line is left: %v, ...%q", err, b[max(0, len(b)-100):])
 	}
-	if err := r.Arm([]string{three}); !errors.Is(err, ErrNotKept) {
+	if err := errors.Join(r.Arm([]string{three}), r.Sync()); !errors.Is(err, ErrNotKept) {
 		t.Errorf("armed on a full disk: %v", err)
 	}
 	if err := os.Remove(ballast); err != nil {

@@ -152,34 +152,38 @@ func (r *Roster) Arm(list []string) error {
 	}
 	now := r.cfg.Now()
 	r.mu.Lock()
-	more := 0
+	defer r.mu.Unlock()
 	for _, mac := range macs {
-		m := r.find(mac)
-		if m.State == Cloning {
-			err = fmt.Errorf("machine %s is being cloned", mac)
-		}
-		if r.machines[mac] == nil {
-			more++
+		if r.find(mac).State == Cloning {
+			return fmt.Errorf("machine %s is being cloned", mac)
 		}
 	}
-	if err == nil && len(r.machines)+more > MaxMachines {
-		err = fmt.Errorf("there would be %d machines: at most %d", len(r.machines)+more, MaxMachines)
-	}
-	if err == nil {
-		for _, mac := range macs {
-			r.arm(r.find(mac), ByVerb, now)
-		}
-	}
-	r.mu.Unlock()
-	if err != nil {
+	if err := r.room(macs); err != nil {
 		return err
 	}
-	return r.Sync()
+	for _, mac := range macs {
+		r.arm(r.find(mac), ByVerb, now)
+	}
+	return nil
+}
+
+// room tells whether the list can hold these too; the lock is held.
+func (r *Roster) room(macs []string) error {
+	n := len(r.machines)
+	for _, mac := range macs {
+		if r.machines[mac] == nil {
+			n++
+		}
+	}
+	if n > MaxMachines {
+		return fmt.Errorf("there would be %d machines: at most %d", n, MaxMachines)
+	}
+	return nil
 }
 
 // Disarm takes the image from machines: from these, or from none of them. One
 // that is disarmed isn't armed again by coming. Who is done stays so; one that
-// is being cloned has failed.
+// is being cloned has failed. It is on the disk with the next Sync.
 func (r *Roster) Disarm(list []string) error {
 	macs, err := r.parse(list)
 	if err != nil {
@@ -187,15 +191,9 @@ func (r *Roster) Disarm(list []string) error {
 	}
 	now := r.cfg.Now()
 	r.mu.Lock()
-	more := 0
-	for _, mac := range macs {
-		if r.machines[mac] == nil {
-			more++
-		}
-	}
-	if len(r.machines)+more > MaxMachines {
-		r.mu.Unlock()
-		return fmt.Errorf("there would be %d machines: at most %d", len(r.machines)+more, MaxMachines)
+	defer r.mu.Unlock()
+	if err := r.room(macs); err != nil {
+		return err
 	}
 	for _, mac := range macs {
 		m := r.find(mac)
@@ -206,8 +204,7 @@ func (r *Roster) Disarm(list []string) error {
 		r.write(m)
 		r.cfg.Log.Info("machine is disarmed", "mac", mac, "state", m.State)
 	}
-	r.mu.Unlock()
-	return r.Sync()
+	return nil
 }
 
 // parse checks the administrator's words.
