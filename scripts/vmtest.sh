@@ -7,7 +7,7 @@
 #	failing, identity, blocks, fixup   the rest of the above
 #	manuals                            all of the next lines
 #	ownservers                         ISC dhcpd and tftpd-hpa boot the machine
-#	methods                            stage 2 by NFS, HTTP and FTP
+#	methods                            stage 2 by NFS, HTTP and FTP; a clone by HTTP
 #	dolly, diskless, saved, sessions   golden-serve's verbs of these names, and clone --image
 #
 # Prints how long each took, and why there aren't more cells.
@@ -36,7 +36,7 @@ trap 'rm -f "$log"' EXIT
 status=0
 case ${1-} in
 "") run='^(TestMatrix|TestFailing.*|TestNodesFile|TestBlocks)$' ;;
-manuals) run='^(TestOwnServers|TestSavedClone|TestDiskless|TestDollyMachines|TestSessionsBootMachines)$' ;;
+manuals) run='^(TestOwnServers|TestCloneByHTTP|TestSavedClone|TestDiskless|TestDollyMachines|TestSessionsBootMachines)$' ;;
 failing) run='^TestFailing' ;;
 identity) run='^TestNodesFile$' ;;
 ownservers) run='^TestOwnServers$' ;;
@@ -45,7 +45,8 @@ saved) run='^TestSavedClone$' ;;
 sessions) run='^TestSessionsBootMachines$' ;;
 diskless) run='^(TestRunInMemory|TestDiskless)$' ;;
 dolly) run='^TestDollyMachines$' ;;
-fixup | methods) run= ;;
+fixup) run= ;;
+methods) run='^TestCloneByHTTP$' ;;
 *) run='^TestMatrix$' ;;
 esac
 if [ -n "$run" ]; then
