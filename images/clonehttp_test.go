@@ -24,7 +24,7 @@ func TestCloneByHTTP(t *testing.T) {
 		t.Fatal(err)
 	}
 	nodes := filepath.Join(t.TempDir(), "nodes.yaml")
-	const line = "- {mac: 52:54:00:77:00:01, name: alpha, label: http, server: 10.77.0.1, directory: /cs4, append: no_timer_check kamethod}\n"
+	const line = "- {mac: 52:54:00:77:00:01, name: alpha, label: http, server: 10.77.0.1, directory: /cs4, append: " + vmlab.KernelWords + " kamethod}\n"
 	if err := os.WriteFile(nodes, []byte(line), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -69,7 +69,7 @@ func (h *hall) run(path string, args ...string) {
 		h.Fatal(err)
 	}
 	args = append([]string{filepath.Join(bin, "golden-serve"), "run", "--interface", vmlab.Bridge, "--dhcp", "full", "--images", h.images,
-		"--quiet", "60s", "--known-hosts", h.known, "--console", "console=ttyS0,115200 no_timer_check"}, args...)
+		"--quiet", "60s", "--known-hosts", h.known, "--console", "console=ttyS0,115200 " + vmlab.KernelWords}, args...)
 	h.serve, err = h.lab.Start(vmlab.ProcessSpec{Name: "golden-serve", Args: append(args, path), Env: []string{"KAMETHOD_STATE=" + filepath.Join(h.dir, "state")}})
 	if err != nil {
 		h.Fatal(err)

@@ -24,7 +24,7 @@ func (h *hall) dolly(cfg string, args ...string) {
 	writeAll(h.T, h.dir, map[string]string{"dolly.cfg": cfg, "fixed": "52:54:00:77:00:01 10.77.0.32 node2\n52:54:00:77:00:02 10.77.0.33 node3\n"})
 	args = append([]string{filepath.Join(bin, "golden-serve"), "dolly", "-s", "-v", "-f", filepath.Join(h.dir, "dolly.cfg"), "--interface", vmlab.Bridge, "--dhcp", "full",
 		"--fixed", filepath.Join(h.dir, "fixed"), "--images", h.images, "--quiet", "60s", "--yes", "--linger", "0s", "--report", filepath.Join(h.dir, "report.json"),
-		"--console", "console=ttyS0,115200 no_timer_check"}, args...)
+		"--console", "console=ttyS0,115200 " + vmlab.KernelWords}, args...)
 	h.serve, err = h.lab.Start(vmlab.ProcessSpec{Name: "golden-serve", Args: args, Env: []string{"KAMETHOD_STATE=" + filepath.Join(h.dir, "state")}})
 	if err != nil {
 		h.Fatal(err)

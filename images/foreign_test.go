@@ -44,7 +44,7 @@ func TestBesideForeignServers(t *testing.T) {
 			}
 			t.Cleanup(func() { lab.Close() })
 			if mode == "off" {
-				const nodes = "- {mac: 52:54:00:77:00:01, name: alpha, address: 10.77.0.50/24, node_id: 5, append: no_timer_check}\n"
+				const nodes = "- {mac: 52:54:00:77:00:01, name: alpha, address: 10.77.0.50/24, node_id: 5, append: " + vmlab.KernelWords + "}\n"
 				startOwnServers(t, lab, bin, top, nodes)
 			} else {
 				foreign, err := lab.Start(vmlab.ProcessSpec{Name: "dnsmasq", Args: []string{"dnsmasq", "--no-daemon", "--conf-file=/dev/null", "--port=0",

@@ -105,7 +105,7 @@ func TestOwnServers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const node = "- {mac: 52:54:00:77:00:01, name: alpha, address: 10.77.0.50/24, node_id: 7, append: no_timer_check, label: %s}\n"
+	const node = "- {mac: 52:54:00:77:00:01, name: alpha, address: 10.77.0.50/24, node_id: 7, append: " + vmlab.KernelWords + ", label: %s}\n"
 	var s *ownServers
 	switched := make(chan error, 1)
 	result := playClone(t, rehearsal.Config{

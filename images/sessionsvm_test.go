@@ -20,7 +20,7 @@ func TestSessionsBootMachines(t *testing.T) {
 	for name, text := range map[string]string{
 		"desc": "linux 1000\nswap fill\n", "root/etc/fstab": "/dev/sda1 / ext4 defaults 0 1\n", "root/etc/hostname": "golden\n",
 		"root/usr/bin/true": "", "root/sbin/init": "", "root/usr/lib/grub/i386-pc/modinfo.sh": "", "root/boot/vmlinuz": "",
-		"f.yaml": "interface: " + vmlab.Bridge + "\ndhcp: full\nimages: " + h.images + "\nconsole: console=ttyS0,115200 no_timer_check\ndeployments:\n" +
+		"f.yaml": "interface: " + vmlab.Bridge + "\ndhcp: full\nimages: " + h.images + "\nconsole: console=ttyS0,115200 " + vmlab.KernelWords + "\ndeployments:\n" +
 			"  - {session: room1, macs: [52:54:00:77:00:01], root: root, partition: sda=desc, loader: none}\n" +
 			"  - {session: room2, macs: [52:54:00:77:00:02], root: root, partition: sda=desc, loader: none}\n",
 	} {

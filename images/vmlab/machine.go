@@ -11,6 +11,13 @@ import (
 	"time"
 )
 
+// KernelWords are for the kernels of emulated machines. On a busy host the
+// emulated timer can be too late for the kernel's check of it, which then
+// panics. And QEMU translates a program once more wherever else in memory it
+// lies (before QEMU 8.1): with fixed addresses fork and exec are several times
+// as fast.
+const KernelWords = "no_timer_check norandmaps"
+
 // NIC is a model of network card, by QEMU's name.
 type NIC string
 

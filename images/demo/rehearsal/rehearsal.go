@@ -210,9 +210,8 @@ func (r *rehearsal) cloneAndBoot(ctx context.Context) error {
 	return nil
 }
 
-// LabConsole is golden-serve's --console for emulated machines: on a busy host
-// their timer can be too late for the kernel's check of it, which then panics.
-const LabConsole = "console=tty0 console=ttyS0,115200 no_timer_check"
+// LabConsole is golden-serve's --console for emulated machines.
+const LabConsole = "console=tty0 console=ttyS0,115200 " + vmlab.KernelWords
 
 func (r *rehearsal) startServe() error {
 	args := []string{

@@ -182,9 +182,7 @@ func (m Machine) boot(ctx context.Context, w io.Writer, dir, initrd, top string)
 		"-accel", "tcg", "-cpu", "Nehalem", "-m", fmt.Sprint(m.Memory), "-smp", "1",
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-device", "virtio-rng-pci",
 		"-kernel", filepath.Join(top, "images/vmlinuz"), "-initrd", initrd,
-		// An emulated timer on a busy host can be too late for the kernel's check
-		// of it, which ends in a panic.
-		"-append", "console=ttyS0 quiet panic=-1 mitigations=off no_timer_check",
+		"-append", "console=ttyS0 quiet panic=-1 mitigations=off " + vmlab.KernelWords,
 		"-serial", "file:" + filepath.Join(dir, "console"), "-serial", "stdio",
 	}, diskArgs...)
 	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", args...)
