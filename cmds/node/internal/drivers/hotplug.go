@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"os"
 	"path"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -15,40 +17,50 @@ import (
 // listens before it returns, so that a Coldplug afterwards misses nothing.
 // report is told what was loaded; the channel closes when Watch has ended.
 func (l *Loader) Watch(ctx context.Context, report func(Report)) (<-chan struct{}, error) {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_KOBJECT_UEVENT)
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_KOBJECT_UEVENT)
 	if err != nil {
 		return nil, fmt.Errorf("open uevent socket: %w", err)
 	}
+	// Nobody waits in a system call: Go's runtime would look after that
+	// thousands of times a second.
+	f := os.NewFile(uintptr(fd), "uevent socket")
 	// Group 1 is the kernel's own events (lib/kobject_uevent.c).
 	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: 1}); err != nil {
-		unix.Close(fd)
+		f.Close()
 		return nil, fmt.Errorf("bind uevent socket: %w", err)
 	}
-	// The receive time-out is how soon the end of ctx is noticed. Coldplug
-	// makes thousands of events; those lost it finds itself.
-	wait := unix.NsecToTimeval(int64(200 * time.Millisecond))
-	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &wait); err != nil {
-		unix.Close(fd)
-		return nil, fmt.Errorf("set time-out of uevent socket: %w", err)
+	conn, err := f.SyscallConn()
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("use uevent socket: %w", err)
 	}
 	done := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() { _ = f.SetReadDeadline(time.Unix(1, 0)) })
 	go func() {
 		defer close(done)
-		defer unix.Close(fd)
-		l.watch(ctx, fd, report)
+		defer f.Close()
+		defer stop()
+		l.watch(ctx, conn, report)
 	}()
 	return done, nil
 }
 
-func (l *Loader) watch(ctx context.Context, fd int, report func(Report)) {
+func (l *Loader) watch(ctx context.Context, conn syscall.RawConn, report func(Report)) {
 	buf := make([]byte, 64<<10) // UEVENT_BUFFER_SIZE is 2048, linux/kobject.h
 	for ctx.Err() == nil {
-		n, from, err := unix.Recvfrom(fd, buf, 0)
-		switch err {
-		case nil:
-		case unix.EAGAIN, unix.EINTR, unix.ENOBUFS:
+		var n int
+		var from unix.Sockaddr
+		var err error
+		ended := conn.Read(func(fd uintptr) bool {
+			n, from, err = unix.Recvfrom(int(fd), buf, 0)
+			return err != unix.EAGAIN
+		})
+		switch {
+		case ended != nil:
+			return
+		case err == unix.EINTR || err == unix.ENOBUFS: // Coldplug makes thousands of events; those lost it finds itself
 			continue
-		default:
+		case err != nil:
 			return
 		}
 		if a, ok := from.(*unix.SockaddrNetlink); !ok || a.Pid != 0 { // not from the kernel
