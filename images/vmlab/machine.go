@@ -11,12 +11,15 @@ import (
 	"time"
 )
 
-// KernelWords are for the kernels of emulated machines. On a busy host the
-// emulated timer can be too late for the kernel's check of it, which then
-// panics. And QEMU translates a program once more wherever else in memory it
-// lies (before QEMU 8.1): with fixed addresses fork and exec are several times
-// as fast.
-const KernelWords = "no_timer_check norandmaps"
+// KernelWords are for the kernels of emulated machines with one processor.
+// no_timer_check: on a busy host the emulated timer can be too late for the
+// kernel's check of it, which then panics. norandmaps: QEMU translates a program
+// once more wherever else in memory it lies (before QEMU 8.1); with fixed
+// addresses fork and exec take a third of the time. GOMAXPROCS=2, which the
+// kernel hands to init: where system calls are slow and there is one P, Go's
+// runtime takes it away and gives it back all the time, and a program of ours
+// that waits for its child has half of the processor.
+const KernelWords = "no_timer_check norandmaps GOMAXPROCS=2"
 
 // NIC is a model of network card, by QEMU's name.
 type NIC string

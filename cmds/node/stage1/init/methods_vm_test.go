@@ -161,7 +161,7 @@ func vm(t *testing.T, ns, words string) (*exec.Cmd, string) {
 	t.Cleanup(func() { out.Close() })
 	cmd := start(t, out, "ip", "netns", "exec", ns, "qemu-system-x86_64", "-accel", "tcg", "-machine", "pc", "-cpu", "qemu64",
 		"-m", "1024", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio",
-		"-kernel", kernel, "-initrd", initrd, "-append", "console=ttyS0 quiet no_timer_check "+words,
+		"-kernel", kernel, "-initrd", initrd, "-append", "console=ttyS0 quiet no_timer_check norandmaps GOMAXPROCS=2 "+words,
 		"-netdev", "tap,id=n0,ifname=tap0,script=no,downscript=no", "-device", "virtio-net-pci,netdev=n0,romfile=,mac=52:54:00:77:01:09",
 		"-device", "virtio-rng-pci")
 	return cmd, out.Name()

@@ -132,7 +132,7 @@ func TestBoot(t *testing.T) {
 			vm := start(t, out, "ip", "netns", "exec", ns, "qemu-system-x86_64", "-accel", "tcg", "-machine", "pc", "-cpu", "qemu64",
 				"-m", "512", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio",
 				"-kernel", kernel, "-initrd", initrd,
-				"-append", "console=ttyS0 quiet no_timer_check automatic=method:ka,interface:eth7,network:dhcp kamethod node_id=one BOOTIF=01-"+strings.ReplaceAll(mac, ":", "-"),
+				"-append", "console=ttyS0 quiet no_timer_check norandmaps GOMAXPROCS=2 automatic=method:ka,interface:eth7,network:dhcp kamethod node_id=one BOOTIF=01-"+strings.ReplaceAll(mac, ":", "-"),
 				"-netdev", fmt.Sprintf("tap,id=n0,ifname=tap%d,script=no,downscript=no", i), "-device", card+",netdev=n0,romfile=,mac="+mac)
 			onConsole(t, out.Name(), 8*time.Minute, driver[card], `kernel parameter "node_id=one"`, "kamethod stage 1: lease 10.77.0.1", " on eth0 from 10.77.0.1")
 			t.Logf("lease after %v", time.Since(begun).Round(100*time.Millisecond))
