@@ -9,6 +9,7 @@
 #	ownservers                         ISC dhcpd and tftpd-hpa boot the machine
 #	methods                            stage 2 by NFS, HTTP and FTP; a clone by HTTP
 #	dolly, diskless, saved, sessions   golden-serve's verbs of these names, and clone --image
+#	exec                               and exec, logs and release, on clones that are held
 #
 # Prints how long each took, and why there aren't more cells.
 set -euo pipefail
@@ -36,13 +37,14 @@ trap 'rm -f "$log"' EXIT
 status=0
 case ${1-} in
 "") run='^(TestMatrix|TestFailing.*|TestNodesFile|TestBlocks)$' ;;
-manuals) run='^(TestOwnServers|TestCloneByHTTP|TestSavedClone|TestDiskless|TestDollyMachines|TestSessionsBootMachines)$' ;;
+manuals) run='^(TestOwnServers|TestCloneByHTTP|TestSavedClone|TestDiskless|TestDollyMachines|TestSessionsBootMachines|TestHeldClones)$' ;;
 failing) run='^TestFailing' ;;
 identity) run='^TestNodesFile$' ;;
 ownservers) run='^TestOwnServers$' ;;
 blocks) run='^TestBlocks$' ;;
 saved) run='^TestSavedClone$' ;;
 sessions) run='^TestSessionsBootMachines$' ;;
+exec) run='^TestHeldClones$' ;;
 diskless) run='^(TestRunInMemory|TestDiskless)$' ;;
 dolly) run='^TestDollyMachines$' ;;
 fixup) run= ;;
