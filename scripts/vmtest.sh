@@ -10,6 +10,7 @@
 #	methods                            stage 2 by NFS, HTTP and FTP; a clone by HTTP
 #	dolly, diskless, saved, sessions   golden-serve's verbs of these names, and clone --image
 #	exec                               and exec, logs and release, on clones that are held
+#	base                               a stage 2 over a rescue system of somebody else's
 #
 # Prints how long each took, and why there aren't more cells.
 set -euo pipefail
@@ -37,7 +38,7 @@ trap 'rm -f "$log"' EXIT
 status=0
 case ${1-} in
 "") run='^(TestMatrix|TestFailing.*|TestNodesFile|TestBlocks)$' ;;
-manuals) run='^(TestOwnServers|TestCloneByHTTP|TestSavedClone|TestDiskless|TestDollyMachines|TestSessionsBootMachines|TestHeldClones)$' ;;
+manuals) run='^(TestOwnServers|TestCloneByHTTP|TestSavedClone|TestDiskless|TestDollyMachines|TestSessionsBootMachines|TestHeldClones|TestCloneOverBase)$' ;;
 failing) run='^TestFailing' ;;
 identity) run='^TestNodesFile$' ;;
 ownservers) run='^TestOwnServers$' ;;
@@ -45,6 +46,7 @@ blocks) run='^TestBlocks$' ;;
 saved) run='^TestSavedClone$' ;;
 sessions) run='^TestSessionsBootMachines$' ;;
 exec) run='^TestHeldClones$' ;;
+base) run='^TestCloneOverBase$' ;;
 diskless) run='^(TestRunInMemory|TestDiskless)$' ;;
 dolly) run='^TestDollyMachines$' ;;
 fixup) run= ;;
