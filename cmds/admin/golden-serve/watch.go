@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -35,17 +37,36 @@ func plainWatch(w io.Writer) func(golden.Status) {
 			rate = float64(s.Sent-before) / time.Since(last).Seconds() / 1e6
 		}
 		last, before = time.Now(), s.Sent
-		var b strings.Builder
-		fmt.Fprintf(&b, "%s: lap %d, %.1f MB/s;", s.Phase, s.Lap, rate)
-		for _, n := range s.Nodes {
-			fmt.Fprintf(&b, " node %d %d %%", n.Number, n.Stored*100/s.Bytes)
-		}
-		fmt.Fprintln(w, b.String())
+		fmt.Fprintf(w, "%s: lap %d, %.1f MB/s;%s\n", s.Phase, s.Lap, rate, howFar(s))
 	}
 }
 
-// newWatch shows progress, and is where the log goes meanwhile: bars on a
-// terminal, lines elsewhere.
+// maxNamed nodes are told of one by one; of more, how far they are together.
+const maxNamed = 8
+
+// howFar says how much of the transfer the nodes have that take part in it.
+func howFar(s golden.Status) string {
+	nodes := slices.DeleteFunc(slices.Clone(s.Nodes), func(n golden.NodeStatus) bool { return n.State == status.Failed })
+	var b strings.Builder
+	if len(nodes) <= maxNamed {
+		for _, n := range nodes {
+			fmt.Fprintf(&b, " node %d %d %%", n.Number, n.Stored*100/s.Bytes)
+		}
+		return b.String()
+	}
+	slices.SortStableFunc(nodes, func(a, b golden.NodeStatus) int { return cmp.Compare(a.Stored, b.Stored) })
+	whole := 0
+	for _, n := range nodes {
+		if n.Stored >= s.Bytes {
+			whole++
+		}
+	}
+	fmt.Fprintf(&b, " of %d nodes %d have all, the middle one %d %%, node %d the least: %d %%", len(nodes), whole,
+		nodes[len(nodes)/2].Stored*100/s.Bytes, nodes[0].Number, nodes[0].Stored*100/s.Bytes)
+	return b.String()
+}
+
+// newWatch shows progress, and is where the log goes meanwhile.
 func newWatch(w io.Writer, verbose bool) (watch func(golden.Status), log *slog.Logger, stop func()) {
 	return plainWatch(w), newLog(w, verbose), func() {}
 }
