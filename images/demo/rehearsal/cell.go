@@ -3,7 +3,6 @@ package rehearsal
 import (
 	"fmt"
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -51,16 +50,6 @@ func (c *Cell) rules() []compare.Rule {
 		rules = append(rules, compare.PlaceRules(p)...)
 	}
 	return rules
-}
-
-// leftovers are places where a clone may still name golden. Golden's mdadm.conf
-// tells its arrays by UUIDs that no layout has: such lines are commented out,
-// and say golden's name in the comment, as do their copies in the initrd.
-func (c *Cell) leftovers() []*regexp.Regexp {
-	if len(c.Clone.Arrays) == 0 {
-		return nil
-	}
-	return []*regexp.Regexp{regexp.MustCompile(`(^/|: )etc/mdadm/mdadm\.conf:\d+: golden's host name golden$`)}
 }
 
 // questions are what the clone is asked at its shell.

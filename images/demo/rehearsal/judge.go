@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -36,11 +35,11 @@ func (r *rehearsal) judge(ctx context.Context, result *Result) error {
 	for _, n := range r.nodes {
 		j := &NodeResult{Name: n.spec.Name, DiskSize: n.spec.DiskSize, Prompt: n.prompt, Boot: n.loginAfter, Problems: n.problems}
 		result.Nodes = append(result.Nodes, j)
-		look, allowed := r.judgeDisk, []*regexp.Regexp(nil)
+		look := r.judgeDisk
 		if r.Cell != nil {
-			look, allowed = r.judgeCell, r.Cell.leftovers()
+			look = r.judgeCell
 		}
-		j.checkServe(report, n.spec.MAC, allowed)
+		j.checkServe(report, n.spec.MAC)
 		id, err := look(ctx, n, j)
 		if err != nil {
 			return fmt.Errorf("%s: %w", n.spec.Name, err)
