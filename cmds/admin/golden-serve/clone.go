@@ -107,10 +107,10 @@ func (o *cloneFlags) run(ctx context.Context) error {
 		return err
 	}
 	defer done()
-	var stop func()
-	c.Watch, c.Log, stop = newWatch(os.Stderr, o.verbose)
+	v := newView(o.verbose)
+	v.show(&c)
 	r, err := golden.Clone(ctx, c)
-	stop()
+	v.stop()
 	return o.conclude(r, err)
 }
 

@@ -96,10 +96,10 @@ func (o *dollyFlags) run(ctx context.Context) error {
 	}
 	defer done()
 	printDolly(os.Stderr, d)
-	var stop func()
-	c.Watch, c.Log, stop = newWatch(os.Stderr, o.verbose)
+	v := newView(o.verbose)
+	v.show(&c)
 	r, err := golden.Clone(ctx, c)
-	stop()
+	v.stop()
 	return o.finish(r, err)
 }
 

@@ -87,13 +87,13 @@ func (o *runFlags) run(ctx context.Context, path string) error {
 	if err := o.takeUp(&cfg, src, token, o.who.named); err != nil {
 		return err
 	}
-	var stop func()
-	cfg.Watch, cfg.Log, stop = newWatch(os.Stderr, o.verbose)
+	v := newView(o.verbose)
+	cfg.Watch, cfg.Log = v.watch, v.log
 	r, err := golden.Run(ctx, golden.RunConfig{
 		Config: cfg, Source: src, Boot: &boot, Named: o.who.named, Hostname: o.hostname, Render: o.render,
 		Swap: o.swap, Stay: o.stay, Open: o.dhcp == "off",
 	})
-	stop()
+	v.stop()
 	r.Touched = r.Bytes > 0
 	o.knownHosts(os.Stderr, r)
 	if err == nil {

@@ -59,10 +59,10 @@ func (o *sendFlags) send(ctx context.Context, args []string) error {
 		return err
 	}
 	defer src.Close()
-	var stop func()
-	cfg.Watch, cfg.Log, stop = newWatch(os.Stderr, o.verbose)
+	v := newView(o.verbose)
+	cfg.Watch, cfg.Log = v.watch, v.log
 	r, err := golden.Run(ctx, golden.RunConfig{Config: cfg, Source: src, Open: o.open})
-	stop()
+	v.stop()
 	return o.concludeSend(r, err)
 }
 

@@ -247,7 +247,7 @@ func (s *session) prepare(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		c.Watch, c.Log, _ = newWatch(s.out, s.clone.verbose)
+		plainView(s.out, s.clone.verbose).show(&c)
 		s.job, s.done = golden.Job{Clone: &c}, done
 		return nil
 	}
@@ -255,7 +255,8 @@ func (s *session) prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	cfg.Watch, cfg.Log, _ = newWatch(s.out, s.send.verbose)
+	v := plainView(s.out, s.send.verbose)
+	cfg.Watch, cfg.Log = v.watch, v.log
 	s.job = golden.Job{Run: &golden.RunConfig{Config: cfg, Source: src, Open: s.send.open}}
 	s.done = func() { src.Close() }
 	return nil

@@ -5,9 +5,12 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/term"
 
 	"github.com/kamethod/kamethod/golden"
 	"github.com/kamethod/kamethod/golden/status"
@@ -21,24 +24,44 @@ const watchEvery = 5 * time.Second
 func plainWatch(w io.Writer) func(golden.Status) {
 	var last time.Time
 	var before int64
+	var speed rate
 	states := map[int]status.State{}
 	return func(s golden.Status) {
-		for _, n := range s.Nodes {
-			if n.State != "" && states[n.Number] != n.State {
-				states[n.Number] = n.State
-				fmt.Fprintf(w, "node %d (%s): %s\n", n.Number, n.Name, n.State)
-			}
-		}
+		sayStates(w, states, s)
 		if s.Bytes == 0 || time.Since(last) < watchEvery || s.Sent == before {
 			return
 		}
-		rate := 0.0
-		if !last.IsZero() && s.Sent > before {
-			rate = float64(s.Sent-before) / time.Since(last).Seconds() / 1e6
-		}
 		last, before = time.Now(), s.Sent
-		fmt.Fprintf(w, "%s: lap %d, %.1f MB/s;%s\n", s.Phase, s.Lap, rate, howFar(s))
+		fmt.Fprintf(w, "%s: lap %d, %.1f MB/s;%s\n", s.Phase, s.Lap, speed.of(s), howFar(s))
 	}
+}
+
+// sayStates prints the states that are new.
+func sayStates(w io.Writer, said map[int]status.State, s golden.Status) {
+	for _, n := range s.Nodes {
+		if n.State != "" && said[n.Number] != n.State {
+			said[n.Number] = n.State
+			fmt.Fprintf(w, "node %d (%s): %s\n", n.Number, n.Name, n.State)
+		}
+	}
+}
+
+// rate is how fast golden sends, over some seconds.
+type rate struct {
+	at   time.Time
+	sent int64
+	mbs  float64
+}
+
+// of is the rate in MB/s.
+func (r *rate) of(s golden.Status) float64 {
+	now := time.Now()
+	if s.Sent < r.sent || r.at.IsZero() {
+		*r = rate{at: now, sent: s.Sent}
+	} else if d := now.Sub(r.at); d >= watchEvery/2 {
+		*r = rate{now, s.Sent, float64(s.Sent-r.sent) / d.Seconds() / 1e6}
+	}
+	return r.mbs
 }
 
 // maxNamed nodes are told of one by one; of more, how far they are together.
@@ -54,7 +77,7 @@ func howFar(s golden.Status) string {
 		}
 		return b.String()
 	}
-	slices.SortStableFunc(nodes, func(a, b golden.NodeStatus) int { return cmp.Compare(a.Stored, b.Stored) })
+	byNeed(nodes)
 	whole := 0
 	for _, n := range nodes {
 		if n.Stored >= s.Bytes {
@@ -66,7 +89,43 @@ func howFar(s golden.Status) string {
 	return b.String()
 }
 
-// newWatch shows progress, and is where the log goes meanwhile.
-func newWatch(w io.Writer, verbose bool) (watch func(golden.Status), log *slog.Logger, stop func()) {
-	return plainWatch(w), newLog(w, verbose), func() {}
+// byNeed has those first that lack most.
+func byNeed(nodes []golden.NodeStatus) {
+	slices.SortStableFunc(nodes, func(a, b golden.NodeStatus) int { return cmp.Compare(a.Stored, b.Stored) })
+}
+
+// view is where the administrator sees what goes on.
+type view struct {
+	watch  func(golden.Status)
+	log    *slog.Logger
+	screen *screen // nil: it is no terminal
+}
+
+// newView shows progress on standard error: bars on a terminal, lines
+// elsewhere.
+func newView(verbose bool) view {
+	fd := int(os.Stderr.Fd())
+	if _, height, err := term.GetSize(fd); err == nil && term.IsTerminal(fd) {
+		s := newScreen(os.Stderr, height)
+		return view{s.watch, newLog(s, verbose), s}
+	}
+	return plainView(os.Stderr, verbose)
+}
+
+// plainView shows it in lines.
+func plainView(w io.Writer, verbose bool) view { return view{plainWatch(w), newLog(w, verbose), nil} }
+
+// show has a clone seen here: its question is put where no bar is.
+func (v view) show(c *golden.CloneConfig) {
+	c.Watch, c.Log = v.watch, v.log
+	if confirm := c.Confirm; v.screen != nil {
+		c.Confirm = func(list []*golden.Node) error { return v.screen.ask(func() error { return confirm(list) }) }
+	}
+}
+
+// stop ends the bars.
+func (v view) stop() {
+	if v.screen != nil {
+		v.screen.stop()
+	}
 }
