@@ -99,7 +99,7 @@ func TestInitramfs(t *testing.T) {
 		"etc/extra":     {cpio.TypeReg | 0o640, "extra\n"},
 		"init":          {cpio.TypeSymlink | 0o777, "bbin/init"},
 		"bbin/init":     {cpio.TypeSymlink | 0o777, "bb"},
-		"bin/sh":        {cpio.TypeSymlink | 0o777, "../bbin/gosh"},
+		"bin/sh":        {cpio.TypeSymlink | 0o777, "../bbin/sh"},
 		"sbin/modprobe": {cpio.TypeSymlink | 0o777, "../bbin/hello"},
 		"tmp":           {cpio.TypeDir | cpio.ModeSticky | 0o777, ""},
 		"root":          {cpio.TypeDir | 0o700, ""},

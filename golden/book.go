@@ -40,6 +40,7 @@ type Book struct {
 	page page
 
 	disk    sync.Mutex // taken first: who waits for the disk holds only it
+	removed bool
 	written []byte
 	wrote   time.Time
 }
@@ -315,6 +316,9 @@ func (b *Book) open(control string) {
 }
 
 func (b *Book) remove() {
+	b.disk.Lock()
+	defer b.disk.Unlock()
+	b.removed = true
 	if b.path != "" {
 		os.Remove(b.path)
 		os.Remove(b.path + ".lock") // while it is ours: who comes now makes another
@@ -329,6 +333,9 @@ func (b *Book) write() error {
 	}
 	b.disk.Lock()
 	defer b.disk.Unlock()
+	if b.removed {
+		return nil // a verb came late: the session is over
+	}
 	b.mu.Lock()
 	text, err := json.MarshalIndent(b.page, "", "\t")
 	b.mu.Unlock()

@@ -183,8 +183,7 @@ func (n *Node) wholeFor(now time.Time) time.Duration {
 	return now.Sub(n.whole)
 }
 
-// heed counts the reports that golden is about. While there is one, the node
-// isn't silent: golden is slow.
+// heed counts the reports that golden is about.
 func (n *Node) heed(d int) {
 	n.mu.Lock()
 	defer n.mu.Unlock()

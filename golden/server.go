@@ -323,11 +323,16 @@ func (s *Server) reports(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		plain(&rep)
-		n.heed(+1)
-		n.take(rep)
-		s.Reported(n, rep)
-		n.heed(-1)
+		s.heed(n, rep)
 	}
+}
+
+// heed deals with a report. The node isn't silent meanwhile: golden is slow.
+func (s *Server) heed(n *Node, rep wire.Report) {
+	n.heed(+1)
+	defer n.heed(-1)
+	n.take(rep)
+	s.Reported(n, rep)
 }
 
 // watch finds nodes that fell silent.

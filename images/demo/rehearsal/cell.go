@@ -64,6 +64,9 @@ func (c *Cell) questions() []question {
 	}
 	for _, p := range c.Clone.Places {
 		all = append(all, question{`findmnt -no FSTYPE ` + p.At, `^` + p.Type + `$`})
+		if p.At == "/home" && strings.Contains(c.Layouts["layout.yaml"], withQuota) {
+			all = append(all, question{`tune2fs -l $(findmnt -no SOURCE /home) | grep -c 'quota.*project'`, `^1$`})
+		}
 	}
 	if c.Firmware != vmlab.BIOS {
 		all = append(all, question{`test -d /sys/firmware/efi && echo UEFI`, `^UEFI$`})

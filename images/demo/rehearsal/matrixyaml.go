@@ -75,11 +75,19 @@ func fileSystem(p piece, c *Cell) []string {
 			}
 		}
 		words = append(words, "subvolumes: {"+strings.Join(sub, ", ")+"}")
+	case p.fs == "ext4" && p.at == "/home":
+		words = append(words, "mount: "+p.at, "features: ["+withQuota+"]")
 	default:
 		words = append(words, "mount: "+p.at)
 	}
 	return words
 }
+
+// withQuota are the features of /home, an ext4, where a layout file can say so:
+// the kernel mounts a file system with quota only if it has a module for the
+// quotas' format, which nothing but the mount asks for.
+const withQuota = "has_journal, ext_attr, resize_inode, dir_index, filetype, extent, 64bit, flex_bg, sparse_super, large_file, " +
+	"huge_file, dir_nlink, extra_isize, metadata_csum, quota, project"
 
 func (r Recipe) arrays(b *strings.Builder, c *Cell) {
 	if len(c.Clone.Arrays) == 0 {

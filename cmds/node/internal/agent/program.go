@@ -38,9 +38,6 @@ func runProgram(ctx context.Context, argv []string, out *spool) {
 
 func execute(ctx context.Context, argv []string, out *spool) wire.ExecExit {
 	cmd := exec.Command(argv[0], argv[1:]...)
-	if cmd.Err == nil {
-		cmd.Args[0] = cmd.Path // stage 2's busybox goes by its whole name: /bin/sh is a link to gosh
-	}
 	cmd.Env = environ()
 	cmd.Dir = "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

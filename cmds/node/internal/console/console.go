@@ -51,6 +51,9 @@ func Open() *Console {
 	if len(c.outs) == 0 {
 		c.outs = append(c.outs, os.Stderr)
 	}
+	// Else the kernel takes ten lines in five seconds and drops the rest, in
+	// which may be why it went wrong (printk_devkmsg, Documentation/admin-guide/sysctl/kernel.rst).
+	_ = os.WriteFile("/proc/sys/kernel/printk_devkmsg", []byte("on\n"), 0o644)
 	if f, err := os.OpenFile("/dev/kmsg", os.O_WRONLY, 0); err == nil {
 		c.kmsg = f
 	}
@@ -89,7 +92,7 @@ func (c *Console) say(text string) {
 			fmt.Fprintf(w, "%s\n", line)
 		}
 		if c.kmsg != nil {
-			fmt.Fprintf(c.kmsg, "%s%.*s\n", kmsgPrefix, maxLine, line)
+			fmt.Fprintf(c.kmsg, "%s%s\n", kmsgPrefix, strings.ToValidUTF8(line[:min(len(line), maxLine)], ""))
 		}
 	}
 }

@@ -1,0 +1,52 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// It is called as the host's sh is, and both do the same.
+func TestAsSh(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "script")
+	if err := os.WriteFile(file, []byte("#!/bin/sh\necho $# $1 \"$2\"; exit 3\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		args   []string
+		stdin  string
+		out    string
+		status int
+	}{
+		{[]string{"-c", "echo a; exit 7"}, "", "a\n", 7},
+		{[]string{"-c", "echo $0 $2 $1", "name", "x", "y"}, "", "name y x\n", 0},
+		{[]string{"-ec", "false; echo not here"}, "", "", 1},
+		{[]string{"-e", "-c", "false; echo not here"}, "", "", 1},
+		{[]string{file, "one", "two words"}, "", "2 one two words\n", 3},
+		{nil, "echo $#\n", "0\n", 0},
+		{[]string{"-s", "a", "b"}, "echo $2\n", "b\n", 0},
+		{[]string{"-c", "if"}, "", "", 2},
+		{[]string{"-c"}, "", "", 2},
+		{[]string{filepath.Join(dir, "none")}, "", "", 127},
+	} {
+		in := filepath.Join(t.TempDir(), "in")
+		if err := os.WriteFile(in, []byte(tt.stdin), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		stdin, err := os.Open(in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer stdin.Close()
+		var out, complaints bytes.Buffer
+		status := run(tt.args, stdin, &out, &complaints)
+		if out.String() != tt.out || status != tt.status {
+			t.Errorf("sh %q: %q, status %d, want %q, %d (%s)", tt.args, out.String(), status, tt.out, tt.status, complaints.String())
+		}
+		if tt.status > 0 && tt.out == "" && tt.status != 1 && complaints.Len() == 0 {
+			t.Errorf("sh %q says nothing", tt.args)
+		}
+	}
+}
