@@ -59,6 +59,11 @@ func read(args []string, stdin *os.File) (s script, close func(), err error) {
 			case 's':
 				fromStdin = true
 			case 'i', 'l': // no matter
+			case 'o':
+				if len(args) == 0 {
+					return s, func() {}, errors.New("-o: which option?")
+				}
+				s.options, args = append(s.options, "-o", args[0]), args[1:]
 			default:
 				s.options = append(s.options, "-"+string(c))
 			}

@@ -29,6 +29,8 @@ func TestAsSh(t *testing.T) {
 		{[]string{"-s", "a", "b"}, "echo $2\n", "b\n", 0},
 		{[]string{"-c", "if"}, "", "", 2},
 		{[]string{"-c"}, "", "", 2},
+		{[]string{"-euo", "pipefail", "-c", "false | true; echo not here"}, "", "", 1},
+		{[]string{"-o"}, "", "", 2},
 		{[]string{filepath.Join(dir, "none")}, "", "", 127},
 	} {
 		in := filepath.Join(t.TempDir(), "in")
