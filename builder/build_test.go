@@ -15,6 +15,7 @@ import (
 // testCommands stand in for the stages' own: these tests are about packing.
 var testCommands = []string{
 	"./builder/testdata/cmds/*",
+	"./cmds/node/stage1/sh",
 	"github.com/u-root/u-root/cmds/core/gosh",
 	"github.com/u-root/u-root/cmds/core/ls",
 }
