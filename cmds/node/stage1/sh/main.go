@@ -1,6 +1,7 @@
 // Sh runs shell scripts: what scripts and programs mean by sh. It isn't the
 // shell that a person types into: that is gosh, which it becomes where there is
-// nothing to run. A script that comes by standard input is read whole. Of the shell's language it knows what mvdan.cc/sh does.
+// nothing to run. A script that comes by standard input is read whole. Of the
+// shell's language it knows what mvdan.cc/sh does.
 //
 //	sh [-eux…] [-c COMMAND [NAME [ARGUMENT]…] | FILE [ARGUMENT]… | -s]
 //

@@ -3,11 +3,14 @@ package main
 import (
 	"bytes"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 )
 
-// It is called as the host's sh is, and both do the same.
+// It does what bash does, called in the same way.
 func TestAsSh(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "script")
@@ -42,6 +45,15 @@ func TestAsSh(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer stdin.Close()
+		if bash, err := exec.LookPath("bash"); err == nil && !slices.Equal(tt.args, []string{"-o"}) { // which lists options there
+			judge := exec.Command(bash, tt.args...)
+			judge.Args[0] = "sh"
+			judge.Stdin = strings.NewReader(tt.stdin)
+			b, _ := judge.Output()
+			if string(b) != tt.out || judge.ProcessState.ExitCode() != tt.status {
+				t.Errorf("bash %q: %q, status %d", tt.args, b, judge.ProcessState.ExitCode())
+			}
+		}
 		var out, complaints bytes.Buffer
 		status := run(tt.args, stdin, &out, &complaints)
 		if out.String() != tt.out || status != tt.status {
