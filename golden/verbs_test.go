@@ -309,17 +309,24 @@ func TestAllIsSaid(t *testing.T) {
 	}
 }
 
+// newBookLab is a lab for one node whose golden writes down how far it is.
+func newBookLab(t *testing.T) *lab {
+	t.Helper()
+	l := newLab(t, 1)
+	var err error
+	if l.c.Book, err = OpenBook(l.dir, "lab", "source", false, l.c.Log); err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
 // While golden can't write down who is done, no disk is erased, and nobody is
 // let go; when it can, all goes on.
 func TestNothingGoesOnUnwritten(t *testing.T) {
 	if !inOwnNetwork(t) {
 		return
 	}
-	l := newLab(t, 1)
-	var err error
-	if l.c.Book, err = OpenBook(l.dir, "lab", "source", false, l.c.Log); err != nil {
-		t.Fatal(err)
-	}
+	l := newBookLab(t)
 	l.start()
 	a, c := l.machine(one), l.machine(three)
 	a.intoStage2()
@@ -362,11 +369,7 @@ func TestSlowDiskSilencesNobody(t *testing.T) {
 	if !inOwnNetwork(t) {
 		return
 	}
-	l := newLab(t, 1)
-	var err error
-	if l.c.Book, err = OpenBook(l.dir, "lab", "source", false, l.c.Log); err != nil {
-		t.Fatal(err)
-	}
+	l := newBookLab(t)
 	l.start()
 	a := l.machine(one)
 	a.intoStage2()

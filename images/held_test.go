@@ -90,7 +90,7 @@ func lookAfter(ctx context.Context, a administrator) error {
 	}{
 		{both, []string{"exec", "all", "--", "uptime"}},
 		{[]string{`^node1: +1$`, `^node2: +1$`}, []string{"exec", "all", "--direct", "--", "sh", "-c", "grep kamethod /proc/cmdline | sort | wc -l"}},
-		{[]string{`^node2: .* sd[a-z]|vd[a-z]`}, []string{"exec", "node2", "--", "cat", "/proc/partitions"}},
+		{[]string{`^node2: .* (sd|vd)[a-z]\d*$`}, []string{"exec", "node2", "--", "cat", "/proc/partitions"}},
 		{[]string{`state: done`, `fix-up: boot-loader`}, []string{"logs", "node1"}},
 	} {
 		if err := a.wants(ctx, step.patterns, step.args...); err != nil {

@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -136,27 +135,21 @@ func (s *screen) stop() { s.asks(true) }
 // barRows are at most n lines: all nodes that take part, and those that lack
 // most. None when nobody lacks anything.
 func barRows(s golden.Status, mbs float64, n int) []row {
-	nodes := slices.DeleteFunc(slices.Clone(s.Nodes), func(n golden.NodeStatus) bool { return n.State == status.Failed })
-	var sum, whole int64
+	nodes, whole := takingPart(s)
+	if n < 1 || s.Bytes == 0 || whole == len(nodes) {
+		return nil
+	}
+	var sum int64
 	for _, n := range nodes {
 		sum += n.Stored
-		if n.Stored >= s.Bytes {
-			whole++
-		}
-	}
-	if n < 1 || s.Bytes == 0 || whole == int64(len(nodes)) {
-		return nil
 	}
 	share := sum * barWhole / s.Bytes / int64(len(nodes))
 	all := row{s.Phase, fmt.Sprintf("%s lap %d, %.1f MB/s", perCent(share), s.Lap, mbs), share}
 	if whole > 0 {
 		all.right += fmt.Sprintf(", %d of %d have all", whole, len(nodes))
 	}
-	byNeed(nodes)
-	nodes = nodes[:min(len(nodes), n-1)]
-	slices.SortFunc(nodes, func(a, b golden.NodeStatus) int { return a.Number - b.Number })
 	rows := []row{all}
-	for _, n := range nodes {
+	for _, n := range byNumber(nodes[:min(len(nodes), n-1)]) {
 		share := n.Stored * barWhole / s.Bytes
 		rows = append(rows, row{fmt.Sprintf("node %d %s", n.Number, n.Name), perCent(share), share})
 	}

@@ -69,29 +69,37 @@ const maxNamed = 8
 
 // howFar says how much of the transfer the nodes have that take part in it.
 func howFar(s golden.Status) string {
-	nodes := slices.DeleteFunc(slices.Clone(s.Nodes), func(n golden.NodeStatus) bool { return n.State == status.Failed })
+	nodes, whole := takingPart(s)
 	var b strings.Builder
 	if len(nodes) <= maxNamed {
-		for _, n := range nodes {
+		for _, n := range byNumber(nodes) {
 			fmt.Fprintf(&b, " node %d %d %%", n.Number, n.Stored*100/s.Bytes)
 		}
 		return b.String()
-	}
-	byNeed(nodes)
-	whole := 0
-	for _, n := range nodes {
-		if n.Stored >= s.Bytes {
-			whole++
-		}
 	}
 	fmt.Fprintf(&b, " of %d nodes %d have all, the middle one %d %%, node %d the least: %d %%", len(nodes), whole,
 		nodes[len(nodes)/2].Stored*100/s.Bytes, nodes[0].Number, nodes[0].Stored*100/s.Bytes)
 	return b.String()
 }
 
-// byNeed has those first that lack most.
-func byNeed(nodes []golden.NodeStatus) {
+// takingPart are the nodes that have not failed, those first that lack most,
+// and how many of them have all.
+func takingPart(s golden.Status) (nodes []golden.NodeStatus, whole int) {
+	for _, n := range s.Nodes {
+		if n.State == status.Failed {
+			continue
+		}
+		nodes = append(nodes, n)
+		if n.Stored >= s.Bytes {
+			whole++
+		}
+	}
 	slices.SortStableFunc(nodes, func(a, b golden.NodeStatus) int { return cmp.Compare(a.Stored, b.Stored) })
+	return nodes, whole
+}
+
+func byNumber(nodes []golden.NodeStatus) []golden.NodeStatus {
+	return slices.SortedStableFunc(slices.Values(nodes), func(a, b golden.NodeStatus) int { return cmp.Compare(a.Number, b.Number) })
 }
 
 // view is where the administrator sees what goes on.
